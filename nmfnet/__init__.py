@@ -1,0 +1,36 @@
+"""nmfnet: every factorisation X ~ W H, classical or neural, on equal terms.
+
+>>> model = nmfnet.fit(X, model="convex_nmf", n_components=5)   # train on an array
+>>> model = nmfnet.load("runs/nmf/1a2b3c4d5e")                  # a run of the command line
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from nmfnet.errors import UserError
+
+if TYPE_CHECKING:
+    from nmfnet.api import fit
+    from nmfnet.checkpoint import load
+    from nmfnet.estimator import Estimator
+
+__version__ = "0.1.0"
+__all__ = ["Estimator", "UserError", "__version__", "fit", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import torch and Lightning only when something that needs them is used."""
+    if name == "fit":
+        from nmfnet.api import fit
+
+        return fit
+    if name == "load":
+        from nmfnet.checkpoint import load
+
+        return load
+    if name == "Estimator":
+        from nmfnet.estimator import Estimator
+
+        return Estimator
+    raise AttributeError(f"module 'nmfnet' has no attribute {name!r}")

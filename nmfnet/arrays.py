@@ -1,0 +1,45 @@
+"""Matrices as users hold them (lists, numpy, pandas, scipy.sparse, torch) to torch tensors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nmfnet.errors import UserError
+
+
+def as_tensor(X: Any, dtype: torch.dtype, device: torch.device | str = "cpu") -> Tensor:
+    """A 2-D tensor of X: sparse CSR if X is sparse, else dense; shares memory where it can.
+
+    Raises
+    ------
+    UserError
+        If X is not a matrix of numbers.
+    """
+    if isinstance(X, Tensor):
+        tensor = X.detach()
+        tensor = tensor.to_sparse_csr() if tensor.layout == torch.sparse_coo else tensor
+    elif type(X).__module__.startswith("scipy.sparse"):
+        csr = X.tocsr()
+        tensor = torch.sparse_csr_tensor(
+            torch.from_numpy(csr.indptr.astype(np.int64)),
+            torch.from_numpy(csr.indices.astype(np.int64)),
+            torch.from_numpy(np.ascontiguousarray(csr.data)),
+            size=csr.shape,
+            check_invariants=False,
+        )
+    else:
+        array = np.asarray(X)
+        if array.dtype.kind not in "buif":
+            raise UserError(f"X holds {array.dtype} values: give a matrix of numbers")
+        array = np.ascontiguousarray(array)
+        tensor = torch.from_numpy(array if array.flags.writeable else array.copy())
+    if tensor.ndim != 2:
+        raise UserError(
+            f"X has {tensor.ndim} dimension(s), shape {tuple(tensor.shape)}: give a matrix "
+            "(n_samples, n_features)"
+        )
+    return tensor.to(device=device, dtype=dtype)

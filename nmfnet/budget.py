@@ -1,0 +1,55 @@
+"""When a run stops: one rule and one budget, shared by every model and solver."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+from nmfnet.errors import UserError
+
+
+@final
+@dataclass(frozen=True)
+class Budget:
+    """Stopping rule of a run.
+
+    Attributes
+    ----------
+    max_iter : int, >= 1
+        Most iterations (updates of all factors).
+    tol : float, >= 0
+        A window is quiet for a restart when the lowest objective so far fell by no more than
+        ``tol`` of its value. 0 = only the budget stops a run.
+    window : int, >= 1
+        Iterations over which the decrease is measured.
+    patience : int, >= 1
+        Quiet windows in a row after which a restart has converged.
+    kkt_tol : float or None
+        When set, a restart must also have a KKT residual below this (where the model defines one).
+    time_limit : float or None
+        Most wall-clock seconds of training.
+    """
+
+    max_iter: int = 10_000
+    tol: float = 1e-5
+    window: int = 100
+    patience: int = 3
+    kkt_tol: float | None = None
+    time_limit: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, low in (("max_iter", 1), ("tol", 0), ("window", 1), ("patience", 1)):
+            if getattr(self, name) < low:
+                raise UserError(f"{name}={getattr(self, name)}: it must be >= {low}")
+        for name in ("kkt_tol", "time_limit"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise UserError(f"{name}={value}: it must be > 0, or null for none")
+
+    def chunk(self, iteration: int, n_inner: int) -> int:
+        """Iterations of the next training step, at least 1."""
+        return max(1, min(n_inner, self.max_iter - iteration))
+
+    def quiet(self, before: float, now: float) -> bool:
+        """Whether a lowest objective that went from ``before`` to ``now`` has hardly fallen."""
+        return self.tol > 0 and (now <= 0 or before - now <= self.tol * abs(before))

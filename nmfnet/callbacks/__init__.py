@@ -1,0 +1,1 @@
+"""Hooks into the training loop that every model shares."""

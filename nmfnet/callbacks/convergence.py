@@ -1,0 +1,130 @@
+"""The one stopping rule."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, field
+from typing import final
+
+import lightning as L
+import torch
+
+from nmfnet.errors import UserError
+from nmfnet.factorization import Factorization
+from nmfnet.solvers.base import total
+from nmfnet.types import Batch
+
+
+@dataclass
+class Record:
+    """One line of the history: the state after a training step (an epoch, with minibatches).
+
+    Objectives are sums over all rows; ``objective`` is that of the best restart.
+    """
+
+    iteration: int
+    seconds: float
+    objective: float
+    objective_max: float
+    relative_change: float
+    live: int
+    terms: dict[str, float] = field(default_factory=dict)
+
+    def row(self) -> dict[str, float]:
+        """Flat, for a table or a logger."""
+        flat = {key: value for key, value in vars(self).items() if key != "terms"}
+        return flat | {f"term/{name}": value for name, value in self.terms.items()}
+
+
+@final
+class Convergence(L.Callback):
+    """Stops each restart by the model's budget, and the run when no restart is left.
+
+    A restart that has settled is frozen, so that a run of many restarts gives each the same result
+    as alone. ``records`` is the history. Time is wall-clock time spent training.
+    """
+
+    def __init__(self, batch: Batch) -> None:
+        self.batch = batch
+        self.records: list[Record] = []
+        self.lowest: list[list[tuple[int, float]]] = []
+        self.quiet: list[int] = []
+        self.seconds = 0.0
+        self._since = 0.0
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        assert isinstance(pl_module, Factorization)
+        self.lowest = [[] for _ in range(pl_module.n_restarts)]
+        self.quiet = [0] * pl_module.n_restarts
+        self._since = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        assert isinstance(pl_module, Factorization)
+        model, budget = pl_module, pl_module.budget
+        terms = {
+            name: torch.stack([step[name].double() for step in model.step_terms]).sum(0)
+            for name in model.step_terms[0]
+        }
+        model.step_terms.clear()
+        now = total(terms).tolist()  # the one wait for the device in a step
+        live = list(model.live)
+        for restart, value in zip(live, now, strict=True):
+            self._judge(model, restart, value)
+        self._record(model, terms, live)
+        elapsed = time.perf_counter() - self._since
+        out_of_time = budget.time_limit is not None and elapsed >= budget.time_limit
+        trainer.should_stop = not model.live or model.iteration >= budget.max_iter or out_of_time
+
+    def _judge(self, model: Factorization, restart: int, value: float) -> None:
+        budget, past, iteration = model.budget, self.lowest[restart], model.iteration
+        model.n_iter[restart] = iteration
+        if not math.isfinite(value):
+            model.objectives[restart] = float("inf")
+            model.live.remove(restart)
+            if not model.live and not bool(torch.isfinite(model.objectives).any()):
+                raise UserError(
+                    f"the objective became {value} by iteration {iteration} in every restart: "
+                    "lower solver.lr, or use dtype=float64"
+                )
+            return
+        lowest = min(value, past[-1][1]) if past else value
+        model.objectives[restart] = lowest
+        past.append((iteration, lowest))
+        before = next((v for i, v in reversed(past) if i <= iteration - budget.window), None)
+        if before is None:
+            return
+        self.quiet[restart] = self.quiet[restart] + 1 if budget.quiet(before, lowest) else 0
+        if self.quiet[restart] >= budget.patience and self._optimal(model, restart):
+            model.converged[restart] = True
+            model.live.remove(restart)
+
+    def _optimal(self, model: Factorization, restart: int) -> bool:
+        if model.budget.kkt_tol is None:
+            return True
+        with torch.no_grad(), model.restarts(restart):
+            residual = model.kkt(self.batch)
+        return residual is None or float(residual) <= model.budget.kkt_tol
+
+    def _record(
+        self, model: Factorization, terms: dict[str, torch.Tensor], live: list[int]
+    ) -> None:
+        self.seconds = time.perf_counter() - self._since
+        model.best.fill_(int(model.objectives.argmin()))
+        finite = model.objectives[torch.isfinite(model.objectives)]
+        objective = float(finite.min())
+        before = self.records[-1].objective if self.records else math.nan
+        position = live.index(int(model.best)) if int(model.best) in live else None
+        self.records.append(
+            Record(
+                iteration=model.iteration,
+                seconds=self.seconds,
+                objective=objective,
+                objective_max=float(finite.max()),
+                relative_change=(before - objective) / abs(before) if before else math.nan,
+                live=len(model.live),
+                terms=self.records[-1].terms
+                if position is None
+                else {name: float(term[position]) for name, term in terms.items()},
+            )
+        )

@@ -1,0 +1,103 @@
+"""A fitted model on disk: tensors and a plain configuration, safe to load without running code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nmfnet.budget import Budget
+from nmfnet.config import Plain, build
+from nmfnet.errors import UserError
+from nmfnet.factorization import Factorization, Parts
+from nmfnet.types import Sizes
+
+FORMAT = 1
+"""Raised when an older nmfnet could not read what this one writes."""
+
+
+def assemble(cfg: Plain, sizes: Sizes, restarts: range | None = None) -> Factorization:
+    """A model and its parts from a plain configuration.
+
+    Parameters
+    ----------
+    cfg : dict
+        Resolved configuration.
+    sizes : Sizes
+        Of the training matrix.
+    restarts : range, optional
+        Which restarts to hold; all ``n_restarts`` by default. Restart i has its own random stream,
+        which depends on the seed and i only.
+    """
+    restarts = range(cfg["n_restarts"]) if restarts is None else restarts
+    if not len(restarts):
+        raise UserError(f"n_restarts={cfg['n_restarts']}: it must be at least 1")
+    parts = Parts(
+        sizes=sizes,
+        loss=build(cfg["loss"]),
+        solver=build(cfg["solver"]),
+        init=build(cfg["init"]),
+        constraint=build(cfg["constraint"]),
+        generators=tuple(generator(cfg["seed"], i) for i in restarts),
+        penalties=tuple(build(node) for node in cfg["penalty"].values()),
+        budget=Budget(
+            max_iter=cfg["max_iter"],
+            tol=cfg["tol"],
+            window=cfg["window"],
+            patience=cfg["patience"],
+            kkt_tol=cfg["kkt_tol"],
+            time_limit=cfg["time_limit"],
+        ),
+    )
+    model: Factorization = build(cfg["model"], parts)
+    model.recipe = {"format": FORMAT, "config": cfg}
+    return model.to(dtype=getattr(torch, cfg["dtype"]))
+
+
+def generator(seed: int, restart: int) -> torch.Generator:
+    """The random stream of one restart: independent across seeds and restarts."""
+    import numpy as np
+
+    if seed < 0:
+        raise UserError(f"seed={seed}: it must be >= 0")
+    state = np.random.SeedSequence([seed, restart]).generate_state(1, np.uint64)[0]
+    return torch.Generator().manual_seed(int(state) % 2**63)
+
+
+def load(path: str | Path) -> Factorization:
+    """A fitted model, ready for ``transform``, ``reconstruct`` and ``components_``.
+
+    Parameters
+    ----------
+    path : str or Path
+        A run folder, or a ``model.ckpt``.
+
+    Returns
+    -------
+    Factorization
+        With the best restart only.
+
+    Raises
+    ------
+    UserError
+        If there is no checkpoint, it is not one of nmfnet's, or a newer nmfnet wrote it.
+    """
+    file = Path(path)
+    file = file / "model.ckpt" if file.is_dir() else file
+    if not file.is_file():
+        raise UserError(f"{path} holds no model.ckpt: give the folder of a finished run")
+    try:
+        saved: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises a dozen kinds for a damaged file
+        raise UserError(f"{file} cannot be read as a checkpoint: {error}") from error
+    recipe = saved.get("nmfnet")
+    if recipe is None:
+        raise UserError(f"{file} is not a checkpoint of nmfnet")
+    if recipe["format"] > FORMAT:
+        raise UserError(f"{file} was written by a newer nmfnet: upgrade nmfnet to read it")
+    model = assemble(recipe["config"], Sizes(*recipe["sizes"]))
+    model.load_state_dict(saved["state_dict"])
+    model.iteration = recipe["iteration"]
+    model.eval()
+    return model

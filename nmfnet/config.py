@@ -1,0 +1,236 @@
+"""From yaml to objects: the root keys, the checks that run before any data is read, the run's name."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import importlib
+import inspect
+import json
+import types
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from nmfnet.errors import UserError
+
+Plain = dict[str, Any]
+
+NOT_THE_EXPERIMENT = ("logger", "run_dir", "runs", "force", "threads", "progress", "choices")
+"""Root keys that do not change what is computed, and so not the run's name either."""
+
+
+@dataclass
+class Root:
+    """Keys of the root of a configuration; the groups are checked against their targets."""
+
+    data: dict[str, Any]
+    split: dict[str, Any]
+    loss: dict[str, Any]
+    penalty: dict[str, Any]
+    constraint: dict[str, Any]
+    init: dict[str, Any]
+    solver: dict[str, Any]
+    trainer: dict[str, Any]
+    logger: dict[str, Any]
+    callbacks: dict[str, Any]
+    model: dict[str, Any]
+    n_restarts: int
+    seed: int
+    max_iter: int
+    tol: float
+    window: int
+    patience: int
+    kkt_tol: float | None
+    time_limit: float | None
+    batch_size: int | None
+    dtype: Literal["float32", "float64"]
+    device: Literal["auto", "cpu", "cuda"]
+    threads: int | Literal["auto"]
+    runs: str
+    run_dir: str | None
+    force: bool
+    figures: bool
+    progress: bool | Literal["auto"]
+    choices: dict[str, Any]
+
+
+def conf_dir() -> Path:
+    """Folder of the yaml files: inside an installed package, beside it in a clone."""
+    inside = Path(__file__).parent / "conf"
+    return inside if inside.is_dir() else Path(__file__).parent.parent / "conf"
+
+
+def options(group: str) -> list[str]:
+    """Choices of a config group, by the yaml files that are there."""
+    return sorted(path.stem for path in (conf_dir() / group).glob("*.yaml"))
+
+
+# ---------------------------------------------------------------------- checks
+def check_config(cfg: Plain) -> None:
+    """Refuse unknown keys and values of the wrong type anywhere, all at once.
+
+    Raises
+    ------
+    UserError
+        One line per problem, with the nearest known key or choice.
+    """
+    problems = list(_root_problems(cfg))
+    for name, node in cfg.items():
+        problems.extend(_target_problems(node, name))
+    if problems:
+        raise UserError(
+            "\n  ".join([f"the configuration has {len(problems)} problem(s):", *problems])
+        )
+
+
+def _root_problems(cfg: Plain) -> Iterator[str]:
+    hints = typing.get_type_hints(Root)
+    for key, value in cfg.items():
+        if key not in hints:
+            yield f"{key}: no such option{did_you_mean(key, [*hints, *_nested_keys(cfg)])}"
+        elif hints[key] != dict[str, Any] and not fits(value, hints[key]):
+            yield f"{key}={value}: {expected(hints[key], value)}"
+    for field in fields(Root):
+        if field.name not in cfg and field.default is MISSING:
+            yield f"{field.name}: missing"
+
+
+def _nested_keys(cfg: Plain) -> list[str]:
+    return [
+        f"{group}.{key}"
+        for group, node in cfg.items()
+        if isinstance(node, Mapping)
+        for key in node
+        if key != "_target_"
+    ]
+
+
+def _target_problems(node: Any, path: str) -> Iterator[str]:
+    """Problems of every node with a ``_target_`` below (and at) this one."""
+    if isinstance(node, Mapping):
+        if "_target_" in node:
+            yield from _signature_problems(node, path)
+        for key, value in node.items():
+            yield from _target_problems(value, f"{path}.{key}")
+    elif isinstance(node, list):
+        for i, value in enumerate(node):
+            yield from _target_problems(value, f"{path}[{i}]")
+
+
+def _signature_problems(node: Mapping[str, Any], path: str) -> Iterator[str]:
+    target = locate(node["_target_"])
+    constructor = target.__init__ if inspect.isclass(target) else target
+    known = {
+        name: parameter
+        for name, parameter in inspect.signature(target).parameters.items()
+        if parameter.kind == parameter.KEYWORD_ONLY or parameter.default is not parameter.empty
+    }
+    try:
+        hints = typing.get_type_hints(constructor)
+    except (NameError, TypeError):
+        hints = {}
+    for key, value in node.items():
+        where = f"{path}.{key}"
+        if key == "_target_":
+            continue
+        if key not in known:
+            hint = did_you_mean(key, list(known))
+            allowed = f" (it has: {', '.join(known)})" if known and not hint else ""
+            yield f"{where}: {target.__name__} has no such option{hint}{allowed}"
+        elif value == "???":
+            yield f"{where}: needs a value, e.g. {where}=..."
+        elif key in hints and not fits(value, hints[key]):
+            yield f"{where}={value}: {expected(hints[key], value)}"
+
+
+def did_you_mean(word: str, known: list[str]) -> str:
+    """``"; did you mean 'x'?"`` for the nearest known word, or nothing."""
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def fits(value: Any, hint: Any) -> bool:
+    """Whether a value from yaml can be what the annotation says (unknown annotations accept all)."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return any(fits(value, part) for part in arguments)
+    if origin is Literal:
+        return value in arguments
+    if hint is type(None):
+        return value is None
+    if hint is bool:
+        return isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if hint is str:
+        return isinstance(value, str)
+    if origin in (list, tuple, Sequence, typing.get_origin(Sequence[int])):
+        inner = [a for a in arguments if a is not Ellipsis]
+        return isinstance(value, list | tuple) and all(
+            any(fits(item, part) for part in inner) for item in value
+        )
+    return True
+
+
+def expected(hint: Any, value: Any) -> str:
+    """What a value should have been, in words."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Literal:
+        words = [str(a) for a in arguments]
+        return f"must be one of {', '.join(words)}{did_you_mean(str(value), words)}"
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(expected(part, value) for part in arguments)
+    name = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+    if hint is type(None):
+        return "null"
+    return f"must be {name[hint]}" if hint in name else f"must be {hint}"
+
+
+# ---------------------------------------------------------------------- objects
+def locate(path: str) -> Any:
+    """The object that a dotted path names.
+
+    Raises
+    ------
+    UserError
+        If there is none.
+    """
+    module_name, _, name = path.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module_name), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(f"_target_: {path} cannot be found: {error}") from error
+
+
+def build(node: Mapping[str, Any], *args: Any) -> Any:
+    """Call the ``_target_`` of a node with its keys as options, inner targets first."""
+    options = {key: _built(value) for key, value in node.items() if key != "_target_"}
+    return locate(node["_target_"])(*args, **options)
+
+
+def _built(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        if "_target_" in value:
+            return build(value)
+        return {key: _built(inner) for key, inner in value.items()}
+    return [_built(item) for item in value] if isinstance(value, list) else value
+
+
+# ---------------------------------------------------------------------- the name of a run
+def run_id(cfg: Plain) -> str:
+    """Ten hex digits that name what is computed: same experiment, same name."""
+    asked = {key: value for key, value in cfg.items() if key not in NOT_THE_EXPERIMENT}
+    text = json.dumps(asked, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+
+def run_folder(cfg: Plain) -> Path:
+    """``run_dir`` if it is given, else ``runs/MODEL/RUN_ID``."""
+    if cfg["run_dir"]:
+        return Path(cfg["run_dir"])
+    return Path(cfg["runs"]) / cfg["choices"].get("model", "model") / run_id(cfg)

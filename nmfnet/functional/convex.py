@@ -1,0 +1,74 @@
+"""Multiplicative sums of the models whose factors are tied to the data.
+
+``X ~ W (A X)`` (convex), its transpose ``X ~ (X G) H``, and ``X ~ X Hᵀ H`` (projective).
+Products are associated so that nothing of size n x n is formed.
+"""
+
+from __future__ import annotations
+
+from nmfnet.functional.multiplicative import Sums, nmf_sums_H, weighted_split
+from nmfnet.types import Float, Tensor
+
+
+def convex_sums_A(
+    x: Float[Tensor, "n f"],
+    W: Float[Tensor, "*r n k"],
+    A: Float[Tensor, "*r k n"],
+    beta: float,
+    mask: Float[Tensor, "n f"] | None = None,
+) -> Sums:
+    """Both sums for A in X ~ W (A X), X >= 0: those for the components, carried to A by Xᵀ.
+
+    For beta = 1 and no mask this is the EM rule. Source: Ding, Li & Jordan 2010, section 3.1.
+    """
+    neg, pos = nmf_sums_H(x, W, A @ x, beta, mask)
+    if pos.shape[-1] == 1:
+        return neg @ x.mT, pos * x.sum(-1)
+    return neg @ x.mT, pos @ x.mT
+
+
+def signed_convex_sums(
+    x: Float[Tensor, "n f"], W: Float[Tensor, "*r n k"], A: Float[Tensor, "*r k n"], name: str
+) -> Sums:
+    """Sums for A or W in X ~ W (A X) under the squared error when X has negative entries.
+
+    ``X Xᵀ = P - N`` with ``P = X₊X₊ᵀ + X₋X₋ᵀ`` and ``N = X₊X₋ᵀ + X₋X₊ᵀ``, both >= 0 and never
+    formed. The update is monotone with exponent 1/2.
+
+    Source: Ding, Li & Jordan 2010, eqs. (12) and (14), with this split for theirs.
+    """
+    up, down = x.clamp(min=0), x.neg().clamp_(min=0)
+
+    def P(rows: Tensor) -> Tensor:  # rows (*r, k, n) -> rows P
+        return (rows @ up) @ up.mT + (rows @ down) @ down.mT
+
+    def N(rows: Tensor) -> Tensor:
+        return (rows @ up) @ down.mT + (rows @ down) @ up.mT
+
+    AP, AN = P(A), N(A)
+    if name == "W":
+        return AP.mT + W @ (AN @ A.mT), AN.mT + W @ (AP @ A.mT)
+    Wt, WtW = W.mT, W.mT @ W
+    return P(Wt) + WtW @ AN, N(Wt) + WtW @ AP
+
+
+def projective_sums(
+    x: Float[Tensor, "n f"],
+    H: Float[Tensor, "*r k f"],
+    beta: float,
+    mask: Float[Tensor, "n f"] | None = None,
+) -> Sums:
+    """Both sums for H in X ~ X Hᵀ H, over its two occurrences.
+
+    Source: Yuan & Oja 2005, eq. (12) for beta = 2; Yang & Oja 2010 in general.
+    """
+    W = x @ H.mT
+    if beta == 2 and mask is None:
+        WtX = W.mT @ x
+        return 2 * WtX, (W.mT @ W) @ H + (H @ H.mT) @ WtX
+    neg, pos = weighted_split(x, W @ H, beta, mask)
+    sum_neg = W.mT @ neg + (neg @ H.mT).mT @ x
+    if pos is None:
+        total = x.sum(-2, keepdim=True)
+        return sum_neg, W.sum(-2).unsqueeze(-1) + H.sum(-1).unsqueeze(-1) * total
+    return sum_neg, W.mT @ pos + (pos @ H.mT).mT @ x

@@ -1,0 +1,141 @@
+"""Metrics: plain functions of arrays, the same for every model.
+
+Shapes: X (n_samples, n_features), W (n_samples, n_components), H (n_components, n_features);
+restarts are a leading axis. Everything is computed in float64. Only numpy is imported here; scipy
+and scikit-learn are imported by the functions that need them.
+"""
+
+from __future__ import annotations
+
+from nmfnet.functional.assignment import Assignment
+from nmfnet.metrics.clustering import (
+    adjusted_rand,
+    clustering_accuracy,
+    clusters_of,
+    normalized_mutual_information,
+    purity,
+)
+from nmfnet.metrics.consensus import (
+    consensus_clusters,
+    consensus_matrix,
+    cophenetic_correlation,
+    dispersion,
+)
+from nmfnet.metrics.consistency import (
+    Consistency,
+    bootstrap_interval,
+    consistency,
+    cross_method_cosine,
+    jackknife,
+    legacy_dup15,
+    pair_values,
+    pairwise_matched_cosine,
+)
+from nmfnet.metrics.factors import (
+    collapse_count,
+    component_cosines,
+    feature_scores,
+    hoyer_sparsity,
+    match_components,
+    matched_cosine,
+    normalize_scale,
+)
+from nmfnet.metrics.fit import (
+    Product,
+    explained_variance,
+    fit_metrics,
+    kl,
+    mse,
+    poisson_deviance,
+    relative_error,
+    rmse,
+    sample_cosine,
+    svd_floor,
+    svd_floor_curve,
+    thinned_deviance,
+)
+from nmfnet.metrics.kkt import kkt_residual, kkt_residuals
+from nmfnet.metrics.medoids import Medoids, pam
+from nmfnet.metrics.reference import (
+    ReferenceMatch,
+    exposure_recovery,
+    match_reference,
+    recovery,
+)
+from nmfnet.metrics.refit import nnls_refit, refit_mse
+from nmfnet.metrics.stability import (
+    RestartClusters,
+    cluster_restarts,
+    consensus_medoids,
+    silhouettes,
+    stability_metrics,
+)
+from nmfnet.metrics.topics import (
+    cv_coherence,
+    npmi_coherence,
+    top_features,
+    top_words,
+    topic_diversity,
+    umass_coherence,
+)
+
+__all__ = [
+    "Assignment",
+    "Consistency",
+    "Medoids",
+    "Product",
+    "ReferenceMatch",
+    "RestartClusters",
+    "adjusted_rand",
+    "bootstrap_interval",
+    "cluster_restarts",
+    "clustering_accuracy",
+    "clusters_of",
+    "collapse_count",
+    "component_cosines",
+    "consensus_clusters",
+    "consensus_matrix",
+    "consensus_medoids",
+    "consistency",
+    "cophenetic_correlation",
+    "cross_method_cosine",
+    "cv_coherence",
+    "dispersion",
+    "explained_variance",
+    "exposure_recovery",
+    "feature_scores",
+    "fit_metrics",
+    "hoyer_sparsity",
+    "jackknife",
+    "kkt_residual",
+    "kkt_residuals",
+    "kl",
+    "legacy_dup15",
+    "match_components",
+    "match_reference",
+    "matched_cosine",
+    "mse",
+    "nnls_refit",
+    "normalize_scale",
+    "normalized_mutual_information",
+    "npmi_coherence",
+    "pair_values",
+    "pairwise_matched_cosine",
+    "pam",
+    "poisson_deviance",
+    "purity",
+    "recovery",
+    "refit_mse",
+    "relative_error",
+    "rmse",
+    "sample_cosine",
+    "silhouettes",
+    "stability_metrics",
+    "svd_floor",
+    "svd_floor_curve",
+    "thinned_deviance",
+    "top_features",
+    "top_words",
+    "topic_diversity",
+    "umass_coherence",
+]

@@ -1,0 +1,1 @@
+"""One file per model; ``conf/model/*.yaml`` is the list of them."""

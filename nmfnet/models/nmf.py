@@ -1,0 +1,52 @@
+"""Non-negative matrix factorisation."""
+
+from __future__ import annotations
+
+from typing import final
+
+from nmfnet.factorization import Factorization, Parts
+from nmfnet.functional.multiplicative import Sums, nmf_sums_H, nmf_sums_W
+from nmfnet.types import Batch, Float, Tensor
+
+
+@final
+class NMF(Factorization):
+    r"""X ~ W H, with W >= 0 and H >= 0.
+
+    ======  ==================================  ==========  ======================
+    symbol  meaning                             code        shape
+    ======  ==================================  ==========  ======================
+    X       data                                ``batch.x`` n_samples, n_features
+    W       weights, a free row per sample      ``W``       n_samples, n_components
+    H       components                          ``H``       n_components, n_features
+    ======  ==================================  ==========  ======================
+
+    W is a table, so new rows get the W that minimises the loss for the fitted H.
+
+    Parameters
+    ----------
+    n_components : int, >= 1
+
+    Source: Lee & Seung 1999 and 2001; Paatero & Tapper 1994.
+    """
+
+    inductive = False
+    sparse = True
+
+    def __init__(self, parts: Parts, *, n_components: int = 5) -> None:
+        super().__init__(parts, n_components=n_components)
+        self.W = self.factor("W", parts.sizes.n_samples, n_components)
+        self.H = self.factor("H", n_components, parts.sizes.n_features)
+
+    def encode(self, batch: Batch) -> Float[Tensor, "*r n k"]:
+        return self.W()[..., batch.index, :]
+
+    def decode(self, W: Float[Tensor, "*r n k"]) -> Float[Tensor, "*r n f"]:
+        return W @ self.H()
+
+    def components(self) -> Float[Tensor, "*r k f"]:
+        return self.H()
+
+    def sums(self, name: str, batch: Batch, beta: float) -> Sums | None:
+        rule = {"W": nmf_sums_W, "H": nmf_sums_H}[name]
+        return rule(batch.x, self.W.raw, self.H.raw, beta, batch.mask)

@@ -1,0 +1,1 @@
+"""Layers with the restart axis in front, shared by the network models."""

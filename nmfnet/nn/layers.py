@@ -1,0 +1,52 @@
+"""Layers that hold r independent copies of themselves, one per restart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import final
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from nmfnet.types import Float, Tensor
+
+Activation = Callable[[Tensor], Tensor]
+
+ACTIVATIONS: dict[str, Activation] = {
+    "identity": lambda x: x,
+    "relu": torch.relu,
+    "softplus": F.softplus,
+    "elu": F.elu,
+    "gelu": F.gelu,
+    "tanh": torch.tanh,
+    "sigmoid": torch.sigmoid,
+}
+
+
+@final
+class BatchNorm(nn.Module):
+    """Batch normalisation over the rows, separately for each restart and unit, with scale and shift.
+
+    Source: Ioffe & Szegedy 2015, algorithms 1 and 2.
+    """
+
+    def __init__(self, n_restarts: int, width: int, momentum: float = 0.1) -> None:
+        super().__init__()
+        self.momentum = momentum
+        self.scale = nn.Parameter(torch.ones(n_restarts, 1, width))
+        self.shift = nn.Parameter(torch.zeros(n_restarts, 1, width))
+        self.register_buffer("mean", torch.zeros(n_restarts, 1, width))
+        self.register_buffer("variance", torch.ones(n_restarts, 1, width))
+        self.mean: Tensor
+        self.variance: Tensor
+
+    def forward(self, x: Float[Tensor, "*r n h"]) -> Float[Tensor, "*r n h"]:
+        if self.training and x.shape[-2] > 1:
+            variance, mean = torch.var_mean(x, -2, correction=0, keepdim=True)
+            with torch.no_grad():
+                self.mean.lerp_(mean.detach(), self.momentum)
+                self.variance.lerp_(variance.detach(), self.momentum)
+        else:
+            mean, variance = self.mean, self.variance
+        return (x - mean) * (variance + 1e-5).rsqrt() * self.scale + self.shift

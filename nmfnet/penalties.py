@@ -1,0 +1,124 @@
+"""Terms added to the loss: ``penalty=l1 penalty.weight=0.1 penalty.on=H``.
+
+Every penalty is a function of one factor's value, so it can be used by gradient solvers (through
+``forward``) and by multiplicative ones (through ``split``, which joins the two sums).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import final
+
+from torch import nn
+
+from nmfnet.errors import UserError
+from nmfnet.types import Float, Tensor
+
+
+class Penalty(nn.Module, ABC):
+    """``weight`` times a function of the factor named ``on``.
+
+    Parameters
+    ----------
+    on : str
+        Name of a factor of the model (``W``, ``H``, ...).
+    weight : float, >= 0
+        In units of the loss, which is summed over rows: a penalty of W grows with the number of
+        samples as the loss does, a penalty of H does not.
+    """
+
+    name: str
+    degree: int
+
+    def __init__(self, *, on: str = "H", weight: float = 0.1) -> None:
+        super().__init__()
+        if weight < 0:
+            raise UserError(f"penalty weight is {weight:g}: it must be >= 0")
+        self.on = on
+        self.weight = float(weight)
+
+    @abstractmethod
+    def forward(self, value: Float[Tensor, "*r a b"]) -> Float[Tensor, "*r"]:
+        """The penalty of each restart."""
+
+    @abstractmethod
+    def split(self, value: Tensor) -> tuple[Tensor | float, Tensor | float]:
+        """``neg, pos >= 0`` with d penalty / d value = pos - neg, broadcastable to value."""
+
+
+@final
+class L1(Penalty):
+    """``weight * Σ |v|``: sparsity."""
+
+    name = "l1"
+    degree = 1
+
+    def forward(self, value: Float[Tensor, "*r a b"]) -> Float[Tensor, "*r"]:
+        return self.weight * value.abs().sum((-2, -1))
+
+    def split(self, value: Tensor) -> tuple[Tensor | float, Tensor | float]:
+        return 0.0, self.weight
+
+
+@final
+class L2(Penalty):
+    """``weight / 2 * Σ v²``: ridge."""
+
+    name = "l2"
+    degree = 2
+
+    def forward(self, value: Float[Tensor, "*r a b"]) -> Float[Tensor, "*r"]:
+        return 0.5 * self.weight * value.square().sum((-2, -1))
+
+    def split(self, value: Tensor) -> tuple[Tensor | float, Tensor | float]:
+        return 0.0, self.weight * value
+
+
+@final
+class Orthogonal(Penalty):
+    """``weight / 2 * Σ_{i≠j} (V Vᵀ)_ij``: pulls the components (rows) apart; >= 0 for V >= 0.
+
+    For non-negative V it vanishes exactly when no two components share a feature. Rows are
+    compared when ``on`` is H (components by features), columns when it is W (samples by components).
+    Source: the overlap penalty of Cichocki & Phan 2009, section 5.
+    """
+
+    name = "orthogonal"
+    degree = 2
+
+    def _across(self, value: Tensor) -> Tensor:
+        return value.mT if self.on == "W" else value
+
+    def forward(self, value: Float[Tensor, "*r a b"]) -> Float[Tensor, "*r"]:
+        v = self._across(value)
+        total = v.sum(-2).square().sum(-1)
+        return 0.5 * self.weight * (total - v.square().sum((-2, -1)))
+
+    def split(self, value: Tensor) -> tuple[Tensor | float, Tensor | float]:
+        v = self._across(value)
+        others = self.weight * (v.sum(-2, keepdim=True) - v).clamp_min(0)
+        return 0.0, others.mT if self.on == "W" else others
+
+
+def check_names(penalties: tuple[Penalty, ...], factors: list[str]) -> None:
+    """Refuse a penalty on a factor that the model does not have.
+
+    Raises
+    ------
+    UserError
+    """
+    for penalty in penalties:
+        if penalty.on not in factors:
+            raise UserError(
+                f"penalty={penalty.name} is on factor {penalty.on!r}, but this model's factors are "
+                f"{', '.join(factors)}: set penalty.on to one of them"
+            )
+
+
+def penalty_terms(penalties: tuple[Penalty, ...], values: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Each penalty by name, shape (*r,)."""
+    terms: dict[str, Tensor] = {}
+    for penalty in penalties:
+        value = penalty(values[penalty.on])
+        terms[penalty.name] = terms[penalty.name] + value if penalty.name in terms else value
+    return terms

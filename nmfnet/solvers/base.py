@@ -1,0 +1,84 @@
+"""The interface between a model and whatever optimises it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from nmfnet.errors import UserError
+from nmfnet.types import Batch, Terms
+
+if TYPE_CHECKING:
+    from nmfnet.factorization import Factorization
+
+
+class Solver(nn.Module, ABC):
+    """Moves the parameters of a model.
+
+    Parameters
+    ----------
+    n_inner : int, >= 1
+        Iterations per training step: the objective is evaluated, logged and tested for
+        convergence once per step.
+    """
+
+    name: str
+
+    def __init__(self, *, n_inner: int) -> None:
+        super().__init__()
+        if n_inner < 1:
+            raise UserError(f"solver.n_inner={n_inner}: it must be >= 1")
+        self.n_inner = n_inner
+
+    @abstractmethod
+    def check(self, model: Factorization, batch_size: int | None) -> None:
+        """Refuse a model, loss or batch size that this solver cannot handle.
+
+        Raises
+        ------
+        UserError
+            Says which solvers can.
+        """
+
+    def optimizer(self, model: Factorization) -> Optimizer:
+        """The optimiser that Lightning checkpoints and counts steps with."""
+        return NoOp(model)
+
+    @abstractmethod
+    def step(self, model: Factorization, batch: Batch, n_iter: int, live: list[int]) -> Terms:
+        """Run ``n_iter`` iterations of the restarts in ``live``; step Lightning's optimiser once.
+
+        Returns
+        -------
+        dict of str to Tensor, shape (len(live),)
+            The terms of the objective *after* the last iteration, in the order of ``live``.
+        """
+
+    def finish(self, model: Factorization, batch: Batch) -> None:
+        """Called once when training has ended, for any last word on the parameters."""
+
+
+class NoOp(Optimizer):
+    """Does nothing when stepped: closed-form solvers need it for Lightning's step count."""
+
+    def __init__(self, model: Factorization) -> None:
+        super().__init__([next(model.parameters())], {})
+
+    def step(self, closure: object = None) -> None:  # type: ignore[override]
+        """Nothing to do: the solver has moved the parameters already."""
+
+
+def count_step(model: Factorization) -> None:
+    """Let Lightning see a step: its checkpoints and ``max_steps`` depend on the count."""
+    optimizer = model.optimizers()
+    assert not isinstance(optimizer, list)
+    optimizer.step()
+
+
+def total(terms: Terms) -> torch.Tensor:
+    """Sum of the terms, float64, shape (r,)."""
+    return torch.stack([term.double() for term in terms.values()]).sum(0)

@@ -1,0 +1,307 @@
+"""One run from configuration to results: the one place where the parts meet."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import lightning as L
+import numpy as np
+import torch
+import yaml
+
+from nmfnet.callbacks.convergence import Convergence
+from nmfnet.callbacks.history import History
+from nmfnet.callbacks.progress import ProgressBar
+from nmfnet.checkpoint import assemble, load
+from nmfnet.config import Plain, build, run_folder
+from nmfnet.data.module import MatrixDataModule
+from nmfnet.data.source import Source
+from nmfnet.errors import UserError
+from nmfnet.evaluate import Factors, factors_of, run_metrics
+from nmfnet.factorization import Factorization
+from nmfnet.loggers import Context, finish, log_result
+from nmfnet.provenance import provenance
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+SMALL_WORK = 20_000_000
+"""Multiplications of an iteration below which one thread is faster than several."""
+
+
+@dataclass
+class Result:
+    """A finished run.
+
+    Attributes
+    ----------
+    folder : Path or None
+        Where it is; None when nothing was written.
+    metrics : dict
+        As in ``metrics.json``.
+    model : Factorization
+        Fitted, with ``transform`` and ``components_``.
+    factors : Factors or None
+        None for a run that was found finished.
+    notes : list of str
+        What the user should know about the data.
+    found : bool
+        True when the run was finished before.
+    """
+
+    folder: Path | None
+    metrics: dict[str, Any]
+    model: Factorization
+    factors: Factors | None
+    notes: list[str]
+    found: bool = False
+
+
+class Interrupted(Exception):
+    """Ctrl-C; the message says where the checkpoint is."""
+
+
+def train(cfg: Plain, source: Source | None = None, *, write: bool = True) -> Result:
+    """Run one experiment.
+
+    Parameters
+    ----------
+    cfg : dict
+        Resolved and checked configuration.
+    source : Source, optional
+        Data in memory, instead of ``cfg["data"]``.
+    write : bool
+        False = leave no files.
+
+    Raises
+    ------
+    UserError
+        For input that cannot be used; nothing is written then.
+    Interrupted
+        After Ctrl-C, with a loadable checkpoint left in the run folder.
+    """
+    folder = run_folder(cfg) if write else None
+    if folder is not None and not cfg["force"] and (folder / "metrics.json").is_file():
+        return _finished(folder, cfg)
+    device = _device(cfg["device"])
+    datamodule = MatrixDataModule(
+        source or build(cfg["data"]),
+        build(cfg["split"]),
+        batch_size=cfg["batch_size"],
+        dtype=getattr(torch, cfg["dtype"]),
+        seed=cfg["seed"],
+        device=device,
+    )
+    datamodule.setup()
+    model = assemble(cfg, datamodule.sizes).to(device)
+    names = (datamodule.sample_names, datamodule.feature_names)
+    model.loss.check(datamodule.matrix.values[datamodule.train_rows], *names, "X")
+    model.solver.check(model, cfg["batch_size"])
+    with _threads(cfg["threads"], datamodule, model), _quiet():
+        model.initialise(datamodule.train)
+        if folder is not None:
+            _make(folder)
+        return _fit(cfg, datamodule, model, folder)
+
+
+def _fit(
+    cfg: Plain, datamodule: MatrixDataModule, model: Factorization, folder: Path | None
+) -> Result:
+    convergence = Convergence(datamodule.train)
+    callbacks: list[L.Callback] = [convergence]
+    callbacks.append(History(folder and folder / "history.csv", convergence))
+    if _progress_wanted(cfg["progress"]):
+        callbacks.append(ProgressBar(cfg["choices"].get("model", "model"), convergence))
+    callbacks += [build(node) for node in cfg["callbacks"].values()]
+    name = f"{cfg['choices'].get('model', 'model')}-{folder.name if folder else 'memory'}"
+    context = Context(name, folder or Path(), Path(cfg["runs"]), cfg)
+    loggers = [build(node, context) for node in cfg["logger"].values()] if folder else []
+    try:
+        trainer = build(
+            {
+                **cfg["trainer"],
+                "accelerator": "gpu" if datamodule.device.type == "cuda" else "cpu",
+                "callbacks": callbacks,
+                "logger": loggers or False,
+                "default_root_dir": folder,
+            }
+        )
+        _run(trainer, model, datamodule, folder)
+        model.solver.finish(model, datamodule.train)
+        with torch.no_grad():
+            model.end(datamodule.train)
+        factors = factors_of(model, datamodule)
+        numbers = run_metrics(model, datamodule, factors, convergence.seconds)
+        if folder is not None:
+            figures = _figures(datamodule, model, factors, convergence) if cfg["figures"] else {}
+            _write(cfg, datamodule, trainer, folder, numbers, factors, figures)
+            log_result(loggers, numbers, figures)
+    finally:
+        finish(loggers)
+    return Result(folder, numbers, model, factors, datamodule.notes)
+
+
+def _run(
+    trainer: L.Trainer, model: Factorization, datamodule: MatrixDataModule, folder: Path | None
+) -> None:
+    try:
+        trainer.fit(model, datamodule=datamodule)
+    except SystemExit as stop:  # Lightning's answer to Ctrl-C
+        where = ""
+        if folder is not None:
+            model.solver.finish(model, datamodule.train)
+            with torch.no_grad():
+                model.end(datamodule.train)
+            trainer.save_checkpoint(folder / "model.ckpt", weights_only=False)
+            where = f"; the model as it was is in {folder / 'model.ckpt'}"
+        raise Interrupted(f"interrupted at iteration {model.iteration}{where}") from stop
+
+
+def _write(
+    cfg: Plain,
+    datamodule: MatrixDataModule,
+    trainer: L.Trainer,
+    folder: Path,
+    numbers: dict[str, Any],
+    factors: Factors,
+    figures: dict[str, Figure],
+) -> None:
+    """Everything in the run folder; ``metrics.json`` last, since it says that the run is whole."""
+    from nmfnet.plots import save
+
+    (folder / "config.yaml").write_text(yaml.safe_dump(cfg, sort_keys=False))
+    arrays = {
+        "W": factors.W,
+        "H": factors.H,
+        "sample_names": np.array(datamodule.sample_names),
+        "feature_names": np.array(datamodule.feature_names),
+    }
+    if factors.W_test is not None:
+        arrays |= {
+            "W_test": factors.W_test,
+            "test_sample_names": np.array(datamodule.test_sample_names),
+        }
+    np.savez_compressed(folder / "factors.npz", **arrays)  # type: ignore[arg-type]
+    trainer.save_checkpoint(folder / "model.ckpt")
+    origin = json.dumps(provenance(cfg, datamodule), indent=2)
+    (folder / "provenance.json").write_text(origin + "\n")
+    (folder / "figures").mkdir(exist_ok=True)
+    for name, figure in figures.items():
+        save(figure, folder / "figures" / f"{name}.png")
+    partial = folder / "metrics.json.part"
+    partial.write_text(json.dumps(numbers, indent=2) + "\n")
+    partial.replace(folder / "metrics.json")
+
+
+def _figures(
+    datamodule: MatrixDataModule, model: Factorization, factors: Factors, convergence: Convergence
+) -> dict[str, Figure]:
+    from nmfnet.plots import run_figures
+
+    matrix, rows = datamodule.matrix, datamodule.train_rows
+    x = matrix.values[rows]
+    records = [record.row() for record in convergence.records]
+    history = {key: np.array([r[key] for r in records]) for key in records[0]}
+    return dict(
+        run_figures(
+            W=factors.W,
+            H=factors.H,
+            x=x,
+            x_hat=model.inverse_transform(factors.W),
+            history=history,
+            kind=matrix.kind,
+            image_shape=matrix.image_shape,
+            sample_names=datamodule.sample_names,
+            feature_names=datamodule.feature_names,
+            labels=None if matrix.labels is None else matrix.labels[rows],
+            label_names=matrix.label_names,
+            reference=matrix.reference,
+            restarts_objective=model.objectives.cpu().numpy(),
+        )
+    )
+
+
+def _finished(folder: Path, cfg: Plain) -> Result:
+    from nmfnet.config import run_id
+
+    stored = yaml.safe_load((folder / "config.yaml").read_text())
+    if run_id(stored) != run_id(cfg):
+        raise UserError(
+            f"run_dir={folder} holds a finished run of another configuration: choose another "
+            "run_dir, or set force=true to replace it"
+        )
+    numbers = json.loads((folder / "metrics.json").read_text())
+    return Result(folder, numbers, load(folder), None, [], found=True)
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "history.csv").touch()
+        (folder / "metrics.json").unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"cannot write to {folder}: {error.strerror}: choose another run_dir or runs"
+        ) from error
+
+
+def _device(asked: str) -> torch.device:
+    if asked == "cuda" and not torch.cuda.is_available():
+        raise UserError("device=cuda, but torch finds no usable GPU: use device=auto or device=cpu")
+    gpu = asked != "cpu" and torch.cuda.is_available()
+    return torch.device("cuda" if gpu else "cpu")
+
+
+@contextmanager
+def _threads(
+    asked: int | str, datamodule: MatrixDataModule, model: Factorization
+) -> Iterator[None]:
+    """Threads of torch during a run; matrices that fit the cache run faster on one."""
+    before = torch.get_num_threads()
+    if asked == "auto":
+        asked = 1 if _work(model, datamodule) < SMALL_WORK else os.cpu_count() or 1
+    if int(asked) < 1:
+        raise UserError(f"threads={asked}: it must be auto or at least 1")
+    torch.set_num_threads(int(asked))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _work(model: Factorization, datamodule: MatrixDataModule) -> int:
+    """Multiplications of one iteration of one restart, up to a small factor."""
+    n, f = datamodule.sizes
+    shapes = [parameter.shape[1:] for parameter in model.parameters()]
+    return sum(shape.numel() * (f if n in shape else n) for shape in shapes)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without Lightning's advice, which is about training networks."""
+    noisy = [logging.getLogger(f"lightning.{name}") for name in ("pytorch", "fabric")]
+    levels = [logger.level for logger in noisy]
+    for logger in noisy:
+        logger.setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="lightning")
+        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+        try:
+            yield
+        finally:
+            for logger, level in zip(noisy, levels, strict=True):
+                logger.setLevel(level)
+
+
+def _progress_wanted(asked: bool | str) -> bool:
+    import sys
+
+    return sys.stderr.isatty() if asked == "auto" else bool(asked)

@@ -1,0 +1,36 @@
+"""Shared by all tests: shapes checked at run time, and tests that need what is not here skipped."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+try:
+    from jaxtyping import install_import_hook
+
+    install_import_hook("nmfnet", "beartype.beartype")
+except ImportError:  # the shape annotations are then plain hints
+    pass
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    data = os.environ.get("NMFNET_DATA")
+    reasons = {
+        "catalogue": None if data and Path(data).is_dir() else "NMFNET_DATA names no data folder",
+        "gpu": None if torch.cuda.is_available() else "no CUDA device",
+    }
+    for item in items:
+        for marker, reason in reasons.items():
+            if reason and item.get_closest_marker(marker):
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

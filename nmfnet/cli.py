@@ -6,6 +6,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import hydra
@@ -14,23 +15,28 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
-from nmfnet.config import Plain, check_config, conf_dir, did_you_mean, options
+from nmfnet.config import Plain, check_config, conf_dir, did_you_mean, options, root_is_sound
 from nmfnet.errors import UserError
+
+FOLLOWED = re.compile(
+    "--(cfg|config-dir|config-name|config-path|info|package|shell-completion|experimental-rerun)"
+    "|-(c|cd|cn|cp|i|p|sc)"
+)
+"""Options of Hydra that are followed by a word of their own."""
 
 
 def main() -> None:
-    """Console entry point: exit code 0 done, 2 bad configuration or input, 1 failed jobs, 130 Ctrl-C."""
+    """Console entry point: exit code 0 done, 1 failed jobs, 2 bad input, 130 Ctrl-C."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach us instead of Hydra's own printer
     try:
         sys.argv[1:] = open_keys(sys.argv[1:])
         _hydra_main()
     except (UserError, HydraException, OmegaConfBaseException) as error:
         stop(str(error).replace("++", ""))
-    except OSError as error:
-        if error.filename is None:
-            raise
-        stop(f"cannot write to {error.filename}: {error.strerror}")
+    except YAMLError as error:
+        stop(f"a configuration file is not valid yaml: {error}")
     except KeyboardInterrupt:
         stop("interrupted", code=130)
 
@@ -46,9 +52,9 @@ def _hydra_main(cfg: DictConfig) -> float:
     context = HydraConfig.get()
     try:
         plain = to_plain(cfg, context.runtime.choices)
-        check_config(plain)
         if context.mode is not RunMode.MULTIRUN:
             return run_one(plain)
+        check_config(plain)
     except UserError as error:  # stopped here, before Hydra announces it in its own words
         stop(str(error))
     from nmfnet.sweep import run_job
@@ -58,7 +64,18 @@ def _hydra_main(cfg: DictConfig) -> float:
 
 def run_one(cfg: Plain) -> float:
     """Train, print the result, return the objective."""
+    from nmfnet.finished import finished
     from nmfnet.report.tables import print_result
+
+    try:
+        before = finished(cfg) if root_is_sound(cfg) else None
+    except UserError:
+        check_config(cfg)  # a misspelt key is the more helpful message
+        raise
+    if before is not None:
+        print_result(before)
+        return float(before.metrics["objective"])
+    check_config(cfg)
     from nmfnet.train import Interrupted, train
 
     try:
@@ -89,31 +106,54 @@ def open_keys(arguments: Sequence[str]) -> list[str]:
     UserError
         For choices that no group has, all at once.
     """
-    own_configs = any(a.startswith(("--config-dir", "-cd", "hydra.searchpath")) for a in arguments)
-    opened, problems = [], []
-    for argument in arguments:
+    folders = own_folders(arguments)
+    opened: list[str] = []
+    problems: list[str] = []
+    for i, argument in enumerate(arguments):
         match = re.fullmatch(r"(\+{0,2})([\w./@-]+)=(.*)", argument, re.DOTALL)
-        if argument.startswith("-") or match is None:
+        of_option = i > 0 and FOLLOWED.fullmatch(arguments[i - 1])
+        if argument.startswith(("-", "~")) or of_option:
             opened.append(argument)
-            continue
-        key, value = match[2], match[3]
-        if (conf_dir() / key.partition("@")[0]).is_dir():
+        elif match is None:
+            problems.append(f"{argument}: write settings as key=value")
+        elif match[2].startswith("hydra"):
             opened.append(argument)
-            problems += [] if own_configs else _wrong_choices(key.partition("@")[0], value)
+        elif is_group(match[2], folders):
+            null = match[3] == "null" and "none" in options(match[2])
+            value = "none" if null else match[3]
+            problems += _wrong_choices(match[2], value, folders)
+            opened.append(f"{match[2]}={value}")
         else:
-            opened.append(argument if key.startswith("hydra") else f"++{key}={value}")
+            opened.append(f"++{match[2]}={match[3]}")
     if problems:
         raise UserError("\n".join(problems))
     return opened
 
 
-def _wrong_choices(group: str, value: str) -> list[str]:
-    known = options(group)
+def own_folders(arguments: Sequence[str]) -> list[Path]:
+    """Folders with the user's own configurations: ``--config-dir`` and ``hydra.searchpath``."""
+    text = "\n".join(arguments)
+    found = re.findall(r"^(?:--config-dir|-cd)[=\n](.+)$", text, re.MULTILINE)
+    for folder in found:
+        if not Path(folder).is_dir():
+            raise UserError(f"--config-dir {folder}: there is no such folder")
+    return [Path(folder) for folder in found + re.findall(r"file://([^,\]\s]+)", text)]
+
+
+def is_group(key: str, folders: Sequence[Path]) -> bool:
+    """Whether a key names a config group rather than a value."""
+    return any((folder / key).is_dir() for folder in [conf_dir(), *folders])
+
+
+def _wrong_choices(group: str, value: str, folders: Sequence[Path]) -> list[str]:
+    own = [path.stem for folder in folders for path in (folder / group).glob("*.yaml")]
+    known = sorted({*options(group), *own})
     words = [word.strip() for word in re.split(r"[,\[\]]", value) if word.strip()]
-    if any(re.search(r"[()*]", word) for word in words):
+    if any(re.search(r"[()*/]", word) for word in words):
         return []  # glob(*) and the like
+    has = ", ".join(known) if known else "no choices yet: give the folder of yours as --config-dir"
     return [
-        f"{group}={word}: no such choice{did_you_mean(word, known)} ({group} has: {', '.join(known)})"
-        for word in words
-        if word not in (*known, "null")
+        f"{group}={word}: no such choice{did_you_mean(word, known)} ({group} has: {has})"
+        for word in words or [""]
+        if word not in known
     ]

@@ -1,4 +1,4 @@
-"""From yaml to objects: the root keys, the checks that run before any data is read, the run's name."""
+"""From yaml to objects: the root keys, the checks before any data is read, the run's name."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import hashlib
 import importlib
 import inspect
 import json
+import math
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,6 +18,14 @@ from typing import Any, Literal
 from nmfnet.errors import UserError
 
 Plain = dict[str, Any]
+
+SET_ELSEWHERE = {
+    "accelerator": "device",
+    "callbacks": "callbacks",
+    "default_root_dir": "run_dir",
+    "logger": "logger",
+}
+"""Options of ``lightning.Trainer`` that nmfnet sets itself, and the root key that does so."""
 
 NOT_THE_EXPERIMENT = ("logger", "run_dir", "runs", "force", "threads", "progress", "choices")
 """Root keys that do not change what is computed, and so not the run's name either."""
@@ -78,6 +87,7 @@ def check_config(cfg: Plain) -> None:
         One line per problem, with the nearest known key or choice.
     """
     problems = list(_root_problems(cfg))
+    problems.extend(_group_problems(cfg))
     for name, node in cfg.items():
         problems.extend(_target_problems(node, name))
     if problems:
@@ -86,16 +96,43 @@ def check_config(cfg: Plain) -> None:
         )
 
 
+def root_is_sound(cfg: Plain) -> bool:
+    """The part of :func:`check_config` that needs no heavy imports: keys of the root."""
+    return not any(_root_problems(cfg))
+
+
 def _root_problems(cfg: Plain) -> Iterator[str]:
     hints = typing.get_type_hints(Root)
     for key, value in cfg.items():
         if key not in hints:
             yield f"{key}: no such option{did_you_mean(key, [*hints, *_nested_keys(cfg)])}"
         elif hints[key] != dict[str, Any] and not fits(value, hints[key]):
-            yield f"{key}={value}: {expected(hints[key], value)}"
+            yield f"{key}={shown(value)}: {expected(hints[key], value)}"
     for field in fields(Root):
         if field.name not in cfg and field.default is MISSING:
             yield f"{field.name}: missing"
+
+
+def _group_problems(cfg: Plain) -> Iterator[str]:
+    """Groups that are not what they should be, and what nmfnet decides in Lightning's stead."""
+    for group in ("data", "split", "loss", "constraint", "init", "solver", "trainer", "model"):
+        if group in cfg and not _has_target(cfg[group]):
+            yield f"{group}: needs a _target_; choose one of {', '.join(options(group))}"
+    for group in ("penalty", "logger", "callbacks"):
+        nodes = cfg.get(group, {})
+        for name, node in nodes.items() if isinstance(nodes, Mapping) else [("", nodes)]:
+            if not _has_target(node):
+                yield f"{group}.{name}={shown(node)}: must be a group of keys with a _target_"
+    trainer = cfg.get("trainer", {})
+    for key in trainer if isinstance(trainer, Mapping) else ():
+        if key in SET_ELSEWHERE:
+            yield f"trainer.{key}: use the key {SET_ELSEWHERE[key]}, which sets it"
+        elif key == "devices" and trainer[key] not in (1, "1", "auto", [0]):
+            yield f"trainer.devices={shown(trainer[key])}: a run uses one device; leave it at 1"
+
+
+def _has_target(node: Any) -> bool:
+    return isinstance(node, Mapping) and isinstance(node.get("_target_"), str)
 
 
 def _nested_keys(cfg: Plain) -> list[str]:
@@ -136,14 +173,17 @@ def _signature_problems(node: Mapping[str, Any], path: str) -> Iterator[str]:
         where = f"{path}.{key}"
         if key == "_target_":
             continue
-        if key not in known:
+        if not isinstance(key, str):
+            word = "'on' or 'yes'" if key is True else "'off' or 'no'" if key is False else "it"
+            yield f"{where}: yaml reads this key as {shown(key)}: put {word} in quotes"
+        elif key not in known:
             hint = did_you_mean(key, list(known))
             allowed = f" (it has: {', '.join(known)})" if known and not hint else ""
             yield f"{where}: {target.__name__} has no such option{hint}{allowed}"
         elif value == "???":
             yield f"{where}: needs a value, e.g. {where}=..."
         elif key in hints and not fits(value, hints[key]):
-            yield f"{where}={value}: {expected(hints[key], value)}"
+            yield f"{where}={shown(value)}: {expected(hints[key], value)}"
 
 
 def did_you_mean(word: str, known: list[str]) -> str:
@@ -153,7 +193,7 @@ def did_you_mean(word: str, known: list[str]) -> str:
 
 
 def fits(value: Any, hint: Any) -> bool:
-    """Whether a value from yaml can be what the annotation says (unknown annotations accept all)."""
+    """Whether a value from yaml can be what the annotation says; True for unknown annotations."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         return any(fits(value, part) for part in arguments)
@@ -166,29 +206,60 @@ def fits(value: Any, hint: Any) -> bool:
     if hint is int:
         return isinstance(value, int) and not isinstance(value, bool)
     if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        return number and math.isfinite(value)
     if hint is str:
         return isinstance(value, str)
     if origin in (list, tuple, Sequence, typing.get_origin(Sequence[int])):
+        if not isinstance(value, list | tuple):
+            return False
+        if origin is tuple and Ellipsis not in arguments:
+            return len(value) == len(arguments) and all(map(fits, value, arguments))
         inner = [a for a in arguments if a is not Ellipsis]
-        return isinstance(value, list | tuple) and all(
-            any(fits(item, part) for part in inner) for item in value
-        )
+        return all(any(fits(item, part) for part in inner) for item in value)
     return True
 
 
 def expected(hint: Any, value: Any) -> str:
     """What a value should have been, in words."""
+    words = [str(word) for word in _literals(hint)]
+    return f"must be {_in_words(hint)}{did_you_mean(str(value), words)}"
+
+
+def _literals(hint: Any) -> list[Any]:
+    parts = typing.get_args(hint)
+    if typing.get_origin(hint) is Literal:
+        return list(parts)
+    union = typing.get_origin(hint) in (typing.Union, types.UnionType)
+    return [word for part in parts for word in _literals(part)] if union else []
+
+
+def _in_words(hint: Any) -> str:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Literal:
-        words = [str(a) for a in arguments]
-        return f"must be one of {', '.join(words)}{did_you_mean(str(value), words)}"
+        words = ", ".join(str(a) for a in arguments)
+        return f"one of {words}" if len(arguments) > 1 else words
     if origin in (typing.Union, types.UnionType):
-        return " or ".join(expected(part, value) for part in arguments)
-    name = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
-    if hint is type(None):
-        return "null"
-    return f"must be {name[hint]}" if hint in name else f"must be {hint}"
+        return " or ".join(map(_in_words, arguments))
+    if origin is tuple and Ellipsis not in arguments:
+        return f"a list: [{', '.join(map(_in_words, arguments))}]"
+    if origin in (list, tuple, Sequence, typing.get_origin(Sequence[int])):
+        return f"a list of {_in_words(arguments[0]).removeprefix('a ')}s"
+    names = {
+        int: "a whole number",
+        float: "a finite number",
+        str: "text",
+        bool: "true or false",
+        type(None): "null",
+    }
+    return names.get(hint, str(hint))
+
+
+def shown(value: Any) -> str:
+    """A value as it is written in yaml."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return str(value)
 
 
 # ---------------------------------------------------------------------- objects

@@ -298,7 +298,8 @@ class Factorization(L.LightningModule, ABC):
         factor = self.factors[name]
         sums = None
         if fused and self.loss.beta is not None:
-            sums = self.sums(name, batch, self.loss.beta)
+            with torch.no_grad():
+                sums = self.sums(name, batch, self.loss.beta)
         if sums is None:
             sums = generic_sums(
                 lambda: self.decode(self.encode(batch)),

@@ -96,11 +96,11 @@ def log_result(
             logger.log_metrics(numbers)
 
 
-def finish(loggers: Iterable[Logger]) -> None:
+def finish(loggers: Iterable[Logger], status: Literal["success", "failed"]) -> None:
     """Close every tracker, whatever happened: a sweep's next job must start a run of its own."""
     from lightning.pytorch.loggers import WandbLogger
 
     for logger in loggers:
-        logger.finalize("success")
+        logger.finalize(status)
         if isinstance(logger, WandbLogger):
-            logger.experiment.finish()
+            logger.experiment.finish(exit_code=0 if status == "success" else 1)

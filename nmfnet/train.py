@@ -16,6 +16,7 @@ import lightning as L
 import numpy as np
 import torch
 import yaml
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from nmfnet.callbacks.convergence import Convergence
 from nmfnet.callbacks.history import History
@@ -27,10 +28,12 @@ from nmfnet.data.source import Source
 from nmfnet.errors import UserError
 from nmfnet.evaluate import Factors, factors_of, run_metrics
 from nmfnet.factorization import Factorization
+from nmfnet.finished import finished
 from nmfnet.loggers import Context, finish, log_result
 from nmfnet.provenance import provenance
 
 if TYPE_CHECKING:
+    from lightning.pytorch.loggers import Logger
     from matplotlib.figure import Figure
 
 SMALL_WORK = 20_000_000
@@ -89,8 +92,8 @@ def train(cfg: Plain, source: Source | None = None, *, write: bool = True) -> Re
         After Ctrl-C, with a loadable checkpoint left in the run folder.
     """
     folder = run_folder(cfg) if write else None
-    if folder is not None and not cfg["force"] and (folder / "metrics.json").is_file():
-        return _finished(folder, cfg)
+    if folder is not None and (before := finished(cfg)) is not None:
+        return Result(folder, before.metrics, load(folder), None, [], found=True)
     device = _device(cfg["device"])
     datamodule = MatrixDataModule(
         source or build(cfg["data"]),
@@ -123,8 +126,11 @@ def _fit(
     callbacks += [build(node) for node in cfg["callbacks"].values()]
     name = f"{cfg['choices'].get('model', 'model')}-{folder.name if folder else 'memory'}"
     context = Context(name, folder or Path(), Path(cfg["runs"]), cfg)
-    loggers = [build(node, context) for node in cfg["logger"].values()] if folder else []
+    loggers: list[Logger] = []
+    whole = False
     try:
+        for node in cfg["logger"].values() if folder else ():
+            loggers.append(build(node, context))
         trainer = build(
             {
                 **cfg["trainer"],
@@ -134,35 +140,48 @@ def _fit(
                 "default_root_dir": folder,
             }
         )
-        _run(trainer, model, datamodule, folder)
-        model.solver.finish(model, datamodule.train)
-        with torch.no_grad():
-            model.end(datamodule.train)
-        factors = factors_of(model, datamodule)
-        numbers = run_metrics(model, datamodule, factors, convergence.seconds)
-        if folder is not None:
-            figures = _figures(datamodule, model, factors, convergence) if cfg["figures"] else {}
-            _write(cfg, datamodule, trainer, folder, numbers, factors, figures)
-            log_result(loggers, numbers, figures)
+        with _stoppable(trainer, model, datamodule, folder):
+            trainer.fit(model, datamodule=datamodule)
+            _settle(model, datamodule)
+            factors = factors_of(model, datamodule)
+            numbers = run_metrics(model, datamodule, factors, convergence.seconds)
+            if folder is not None:
+                draw = cfg["figures"]
+                figures = _figures(datamodule, model, factors, convergence) if draw else {}
+                _write(cfg, datamodule, trainer, folder, numbers, factors, figures)
+                log_result(loggers, numbers, figures)
+        whole = True
+    except MisconfigurationException as error:
+        raise UserError(f"the trainer cannot be used as configured: {error}") from error
     finally:
-        finish(loggers)
+        finish(loggers, "success" if whole else "failed")
     return Result(folder, numbers, model, factors, datamodule.notes)
 
 
-def _run(
+@contextmanager
+def _stoppable(
     trainer: L.Trainer, model: Factorization, datamodule: MatrixDataModule, folder: Path | None
-) -> None:
+) -> Iterator[None]:
+    """Keep the model when Ctrl-C comes; a full disk is the user's to mend."""
     try:
-        trainer.fit(model, datamodule=datamodule)
-    except SystemExit as stop:  # Lightning's answer to Ctrl-C
+        yield
+    except (KeyboardInterrupt, SystemExit) as stop:  # Lightning turns the first into the second
         where = ""
         if folder is not None:
-            model.solver.finish(model, datamodule.train)
-            with torch.no_grad():
-                model.end(datamodule.train)
-            trainer.save_checkpoint(folder / "model.ckpt", weights_only=False)
+            _settle(model, datamodule)
+            trainer.save_checkpoint(folder / "model.ckpt")
             where = f"; the model as it was is in {folder / 'model.ckpt'}"
         raise Interrupted(f"interrupted at iteration {model.iteration}{where}") from stop
+    except OSError as error:
+        if folder is None or error.strerror is None:
+            raise
+        raise UserError(f"cannot write to {folder}: {error.strerror}") from error
+
+
+def _settle(model: Factorization, datamodule: MatrixDataModule) -> None:
+    model.solver.finish(model, datamodule.train)
+    with torch.no_grad():
+        model.end(datamodule.train)
 
 
 def _write(
@@ -229,24 +248,13 @@ def _figures(
     )
 
 
-def _finished(folder: Path, cfg: Plain) -> Result:
-    from nmfnet.config import run_id
-
-    stored = yaml.safe_load((folder / "config.yaml").read_text())
-    if run_id(stored) != run_id(cfg):
-        raise UserError(
-            f"run_dir={folder} holds a finished run of another configuration: choose another "
-            "run_dir, or set force=true to replace it"
-        )
-    numbers = json.loads((folder / "metrics.json").read_text())
-    return Result(folder, numbers, load(folder), None, [], found=True)
-
-
 def _make(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "history.csv").touch()
-        (folder / "metrics.json").unlink(missing_ok=True)
+        for name in ("metrics.json", "model.ckpt", "figures/*.png"):
+            for old in folder.glob(name):
+                old.unlink()
     except OSError as error:
         raise UserError(
             f"cannot write to {folder}: {error.strerror}: choose another run_dir or runs"

@@ -11,7 +11,16 @@ import torch
 try:
     from jaxtyping import install_import_hook
 
-    install_import_hook("nmfnet", "beartype.beartype")
+    install_import_hook(
+        [
+            f"nmfnet.{part}"
+            for part in (
+                *("functional", "models", "nn", "solvers", "factor", "factorization"),
+                *("losses", "penalties", "constraints", "inits"),
+            )
+        ],
+        "beartype.beartype",
+    )
 except ImportError:  # the shape annotations are then plain hints
     pass
 

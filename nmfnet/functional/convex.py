@@ -28,28 +28,31 @@ def convex_sums_A(
 
 
 def signed_convex_sums(
-    x: Float[Tensor, "n f"], W: Float[Tensor, "*r n k"], A: Float[Tensor, "*r k n"], name: str
+    x: Float[Tensor, "n f"],
+    W: Float[Tensor, "*r n k"],
+    A: Float[Tensor, "*r k n"],
+    name: str,
+    mask: Float[Tensor, "n f"] | None = None,
 ) -> Sums:
     """Sums for A or W in X ~ W (A X) under the squared error when X has negative entries.
 
-    ``X Xᵀ = P - N`` with ``P = X₊X₊ᵀ + X₋X₋ᵀ`` and ``N = X₊X₋ᵀ + X₋X₊ᵀ``, both >= 0 and never
-    formed. The update is monotone with exponent 1/2.
+    With ``X = X₊ - X₋`` the gradient by the components, ``Wᵀ(mask (W A X₊ - W A X₋) - X₊ + X₋)``,
+    is a difference of two non-negative sums, and so is what the chain rule makes of it. The update
+    is monotone with exponent 1/2.
 
     Source: Ding, Li & Jordan 2010, eqs. (12) and (14), with this split for theirs.
     """
     up, down = x.clamp(min=0), x.neg().clamp_(min=0)
-
-    def P(rows: Tensor) -> Tensor:  # rows (*r, k, n) -> rows P
-        return (rows @ up) @ up.mT + (rows @ down) @ down.mT
-
-    def N(rows: Tensor) -> Tensor:
-        return (rows @ up) @ down.mT + (rows @ down) @ up.mT
-
-    AP, AN = P(A), N(A)
+    H_up, H_down = A @ up, A @ down  # (*r, k, f), components = H_up - H_down
+    rise, fall = W @ H_up, W @ H_down  # (*r, n, f), x_hat = rise - fall
+    if mask is not None:
+        rise, fall = rise * mask, fall * mask
+    rise, fall = rise + down, fall + up  # d loss / d x_hat = rise - fall
     if name == "W":
-        return AP.mT + W @ (AN @ A.mT), AN.mT + W @ (AP @ A.mT)
-    Wt, WtW = W.mT, W.mT @ W
-    return P(Wt) + WtW @ AN, N(Wt) + WtW @ AP
+        right_up, right_down = H_up.mT, H_down.mT
+    else:
+        rise, fall, right_up, right_down = W.mT @ rise, W.mT @ fall, up.mT, down.mT
+    return fall @ right_up + rise @ right_down, rise @ right_up + fall @ right_down
 
 
 def projective_sums(

@@ -13,6 +13,9 @@ from nmfnet.types import Float, Tensor
 TINY = 1e-16
 """Floor of reconstructions and multiplicative factors: products of two stay normal in float32."""
 
+LEAST = 1e-30
+"""Stands for 0 in a logarithm that is multiplied by 0."""
+
 
 def beta_divergence(
     x: Float[Tensor, "n f"],
@@ -43,8 +46,10 @@ def beta_divergence(
         d = (x - x_hat).square_().mul_(0.5) if not x_hat.requires_grad else 0.5 * (x - x_hat) ** 2
     else:
         y = x_hat.clamp(min=TINY)
+        if beta <= 0 and mask is not None:
+            x = torch.where(mask > 0, x, 1)  # infinite at 0, and inf * 0 is not 0
         if beta == 1:
-            d = torch.xlogy(x, x / y) - x + y
+            d = x * (x / y).clamp(min=LEAST).log() - x + y  # with a derivative where x = 0
         elif beta == 0:
             ratio = x / y
             d = ratio - ratio.log() - 1

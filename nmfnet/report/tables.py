@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from nmfnet.finished import Finished
     from nmfnet.train import Result
 
 SHOWN = {
@@ -27,7 +28,7 @@ SHOWN = {
 }
 
 
-def print_result(result: Result) -> None:
+def print_result(result: Result | Finished) -> None:
     """The result of one run, and its folder last."""
     console = wide_console()
     if result.found:

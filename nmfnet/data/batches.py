@@ -1,0 +1,144 @@
+"""Batches on a device: tensors of a matrix, rows of a batch, and loaders that slice."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from torch import Tensor
+
+from nmfnet.data.raw import is_sparse
+from nmfnet.types import Batch
+
+__all__ = ["OneBatch", "RowBatches", "take_rows", "to_device", "to_tensor"]
+
+
+def to_tensor(values: Any, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """A matrix as a tensor: dense stays dense, scipy CSR becomes torch CSR.
+
+    Shares memory with ``values`` where dtype and device allow it.
+    """
+    if is_sparse(values):
+        csr = sp.csr_matrix(values)
+        csr.sort_indices()
+        parts = [torch.from_numpy(_writable(a)) for a in (csr.indptr, csr.indices, csr.data)]
+        return _csr(parts[0], parts[1], parts[2].to(dtype), csr.shape).to(device)
+    return torch.from_numpy(_writable(np.ascontiguousarray(values))).to(device=device, dtype=dtype)
+
+
+def take_rows(x: Tensor, rows: Tensor) -> Tensor:
+    """``x[rows]`` for a dense or a CSR tensor.
+
+    Parameters
+    ----------
+    x : Tensor, shape (n, f)
+        Dense or CSR.
+    rows : Tensor of int64, shape (m,)
+        Row numbers, on the device of x; repeats are allowed.
+
+    Returns
+    -------
+    Tensor, shape (m, f)
+    """
+    if x.layout != torch.sparse_csr:
+        return x.index_select(0, rows)
+    crow = x.crow_indices()
+    start = crow[rows].long()
+    counts = crow[rows + 1].long() - start
+    ends = counts.cumsum(0)
+    shift = torch.repeat_interleave(start - ends + counts, counts)  # old minus new position
+    at = shift + torch.arange(shift.numel(), device=x.device)
+    new_crow = torch.cat([ends.new_zeros(1), ends]).to(crow.dtype)
+    return _csr(new_crow, x.col_indices()[at], x.values()[at], (rows.numel(), x.shape[1]))
+
+
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    """The same batch on a device; parts that are there already are not copied."""
+    return Batch(
+        batch.x.to(device),
+        batch.index.to(device),
+        None if batch.mask is None else batch.mask.to(device),
+        {name: tensor.to(device) for name, tensor in batch.extra.items()},
+    )
+
+
+class OneBatch:
+    """Loader that yields the one full batch, without copying it."""
+
+    def __init__(self, batch: Batch) -> None:
+        self.batch = batch
+
+    def __len__(self) -> int:
+        return 1
+
+    def __iter__(self) -> Iterator[Batch]:
+        yield self.batch
+
+
+class RowBatches:
+    """Loader that yields slices of shuffled rows; every row once per epoch.
+
+    The order is a function of (seed, epoch) alone. Lightning sets the epoch through ``sampler``;
+    elsewhere every pass moves on to the next epoch.
+
+    Parameters
+    ----------
+    batch : Batch
+        All training rows.
+    batch_size : int
+        Rows per slice; the last one may be smaller.
+    seed : int
+    """
+
+    def __init__(self, batch: Batch, batch_size: int, seed: int) -> None:
+        self.batch = batch
+        self.batch_size = batch_size
+        self.seed = seed
+        self.epoch = 0
+
+    @property
+    def sampler(self) -> RowBatches:
+        """What Lightning calls ``set_epoch`` on."""
+        return self
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order of the next pass."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return -(-int(self.batch.index.numel()) // self.batch_size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        mixed = int(np.random.SeedSequence([self.seed, self.epoch]).generate_state(1)[0])
+        self.epoch += 1
+        generator = torch.Generator().manual_seed(mixed)
+        n = int(self.batch.index.numel())
+        order = torch.randperm(n, generator=generator).to(self.batch.x.device)
+        for rows in torch.split(order, self.batch_size):
+            yield self._slice(rows)
+
+    def _slice(self, rows: Tensor) -> Batch:
+        x, index, mask, extra = self.batch
+        return Batch(
+            take_rows(x, rows),
+            index[rows],
+            None if mask is None else take_rows(mask, rows),
+            {name: tensor[rows] for name, tensor in extra.items()},
+        )
+
+
+def _writable(array: np.ndarray) -> np.ndarray:
+    """Torch refuses to wrap read-only memory without a warning."""
+    return array if array.flags.writeable else array.copy()
+
+
+def _csr(crow: Tensor, columns: Tensor, values: Tensor, shape: tuple[int, int]) -> Tensor:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+        return torch.sparse_csr_tensor(
+            crow, columns, values, size=tuple(shape), check_invariants=False
+        )

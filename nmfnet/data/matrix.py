@@ -1,0 +1,260 @@
+"""One data matrix with its names: what every source returns and every split and loader takes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from nmfnet.data.raw import is_sparse
+from nmfnet.errors import UserError
+
+__all__ = ["KINDS", "Kind", "Matrix", "Reference", "Truth"]
+
+Kind = Literal["generic", "image", "sbs96", "text"]
+KINDS: tuple[str, ...] = get_args(Kind)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Known components to compare with, on the features of the matrix.
+
+    Attributes
+    ----------
+    values : ndarray of float64, shape (n_references, n_features)
+        One reference component per row, columns in the order of the matrix.
+    names : list of str
+        Names of the rows.
+    """
+
+    values: np.ndarray
+    names: list[str]
+
+
+@dataclass(frozen=True)
+class Truth:
+    """The factors that made the matrix (planted and simulated data).
+
+    Attributes
+    ----------
+    W : ndarray of float64, shape (n_samples, n_components)
+    H : ndarray of float64, shape (n_components, n_features)
+    names : list of str
+        Names of the components.
+    """
+
+    W: np.ndarray
+    H: np.ndarray
+    names: list[str]
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """Data matrix in the orientation of the whole package: samples in rows, features in columns.
+
+    Attributes
+    ----------
+    values : ndarray or scipy.sparse.csr_matrix, float64, shape (n_samples, n_features)
+        Entries that are not observed hold 0.
+    sample_names, feature_names : list of str
+        Unique names of the rows and of the columns.
+    kind : {"generic", "image", "sbs96", "text"}
+        What the features are; decides how components are drawn.
+    image_shape : tuple (height, width) or None
+        For images stored row by row.
+    labels : ndarray of int64, shape (n_samples,), or None
+        Class of each sample, an index into ``label_names``; -1 where unknown.
+    label_names : list of str or None
+    mask : ndarray of bool or csr_matrix of bool, shape (n_samples, n_features), or None
+        True = observed; None = everything observed. Sparse only beside sparse values.
+    reference : Reference or None
+    predefined_test : ndarray of int64 or None
+        Rows of the published test set.
+    truth : Truth or None
+    sources : dict of str to str
+        File name -> sha256 of every file that was read.
+    citation : str
+    remarks : tuple of str
+        What the reader did that the user should know.
+    """
+
+    values: Any
+    sample_names: list[str]
+    feature_names: list[str]
+    kind: str = "generic"
+    image_shape: tuple[int, int] | None = None
+    labels: np.ndarray | None = None
+    label_names: list[str] | None = None
+    mask: Any = None
+    reference: Reference | None = None
+    predefined_test: np.ndarray | None = None
+    truth: Truth | None = None
+    sources: dict[str, str] = field(default_factory=dict)
+    citation: str = ""
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(n_samples, n_features)."""
+        n, f = self.values.shape
+        return int(n), int(f)
+
+    @property
+    def is_sparse(self) -> bool:
+        """Whether ``values`` is a scipy CSR matrix."""
+        return is_sparse(self.values)
+
+    def check(self) -> None:
+        """Refuse what no model can take.
+
+        Raises
+        ------
+        UserError
+            Empty, infinite or NaN values, duplicate names, wrong lengths, rows or columns without
+            any observed entry; with counts and the first offending name.
+        """
+        n, f = self.shape
+        if n == 0 or f == 0:
+            raise UserError(f"The data matrix is empty: {n} samples x {f} features.")
+        _check_names(self.sample_names, n, "sample")
+        _check_names(self.feature_names, f, "feature")
+        self._check_finite()
+        self._check_mask()
+        self._check_extras()
+
+    def _check_finite(self) -> None:
+        stored = self.values.data if self.is_sparse else self.values
+        for test, word, advice in (
+            (np.isnan, "NaN (missing)", "Fill them, or say data.missing=mask to leave them out."),
+            (np.isinf, "infinite", "Replace them by finite numbers."),
+        ):
+            bad = test(stored)
+            count = int(np.count_nonzero(bad))
+            if count == 0:
+                continue
+            row, column = _first(self.values, bad)
+            raise UserError(
+                f"{count} of {self.shape[0] * self.shape[1]} values are {word}; the first is in "
+                f"sample {self.sample_names[row]!r}, feature {self.feature_names[column]!r}. "
+                f"{advice}"
+            )
+
+    def _check_mask(self) -> None:
+        if self.mask is None:
+            return
+        if self.mask.shape != self.values.shape:
+            raise UserError(
+                f"The mask is {_by(self.mask.shape)} but the data are {_by(self.shape)} "
+                "(samples x features). Both need the same shape and orientation."
+            )
+        for axis, word, names in (
+            (1, "sample", self.sample_names),
+            (0, "feature", self.feature_names),
+        ):
+            seen = np.asarray(self.mask.sum(axis)).ravel()
+            unseen = np.flatnonzero(seen == 0)
+            if unseen.size:
+                raise UserError(
+                    f"{unseen.size} of {len(names)} {word}s have no observed value at all (first: "
+                    f"{names[unseen[0]]!r}), so nothing can be learnt about them. Leave them out."
+                )
+
+    def _check_extras(self) -> None:
+        n, f = self.shape
+        if self.kind not in KINDS:
+            raise UserError(f"kind={self.kind!r} is unknown. Allowed: {', '.join(KINDS)}.")
+        if self.labels is not None and self.labels.shape != (n,):
+            raise UserError(
+                f"There are {self.labels.size} labels for {n} samples; one each is needed."
+            )
+        if self.image_shape is not None and self.image_shape[0] * self.image_shape[1] != f:
+            height, width = self.image_shape
+            raise UserError(
+                f"image_shape={height}x{width} means {height * width} features, but the data have "
+                f"{f}."
+            )
+
+    def notes(self) -> list[str]:
+        """What is said but not refused: remarks, zero rows and columns, constant columns."""
+        said = list(self.remarks)
+        values = self.values
+        zero_rows = np.flatnonzero(np.asarray(abs(values).sum(1)).ravel() == 0)
+        zero_columns = np.asarray(abs(values).sum(0)).ravel() == 0
+        said += _note(zero_rows, self.sample_names, "samples are zero in every feature")
+        said += _note(
+            np.flatnonzero(zero_columns), self.feature_names, "features are zero in every sample"
+        )
+        if self.mask is None and self.shape[0] > 1:
+            low, high = (_dense_row(values.min(0)), _dense_row(values.max(0)))
+            constant = np.flatnonzero((low == high) & ~zero_columns)
+            said += _note(constant, self.feature_names, "features have one value in all samples")
+        return said
+
+    def fingerprint(self) -> str:
+        """sha256 over values, mask, labels and names: changes when any of them changes."""
+        digest = hashlib.sha256(repr((self.shape, self.is_sparse)).encode())
+        for part in (self.values, self.mask, self.labels):
+            for array in _arrays(part):
+                little = array.astype(array.dtype.newbyteorder("<"), copy=False)
+                digest.update(f"{array.dtype.kind}{array.shape}".encode())
+                digest.update(np.ascontiguousarray(little).data)
+        for names in (self.sample_names, self.feature_names, self.label_names or []):
+            digest.update("\0".join([str(len(names)), *names]).encode())
+        return digest.hexdigest()
+
+
+def _arrays(part: Any) -> Iterable[np.ndarray]:
+    """The arrays that say what ``part`` holds, independent of how it is stored."""
+    if part is None:
+        return (np.zeros(0),)
+    if not is_sparse(part):
+        return (np.asarray(part),)
+    if not part.has_canonical_format:
+        part = part.copy()
+        part.sum_duplicates()
+    return part.indptr.astype(np.int64), part.indices.astype(np.int64), part.data
+
+
+def _check_names(names: Sequence[str], count: int, word: str) -> None:
+    if len(names) != count:
+        raise UserError(
+            f"There are {len(names)} {word} names for {count} {word}s; one each is needed."
+        )
+    if len(set(names)) == count:
+        return
+    seen: set[str] = set()
+    repeated = [name for name in names if name in seen or seen.add(name)]  # type: ignore[func-returns-value]
+    first = repeated[0]
+    shown = "the empty name" if not first.strip() else repr(first)
+    raise UserError(
+        f"{len(repeated)} {word} names occur more than once; the first is {shown} "
+        f"({list(names).count(first)} times). Rename, merge or remove the repeats: every {word} "
+        "needs its own name."
+    )
+
+
+def _first(values: Any, bad: np.ndarray) -> tuple[int, int]:
+    """Row and column of the first True; ``bad`` runs over the stored values when sparse."""
+    if not is_sparse(values):
+        row, column = np.argwhere(bad)[0]
+        return int(row), int(column)
+    position = int(np.flatnonzero(bad)[0])
+    row = int(np.searchsorted(values.indptr, position, side="right")) - 1
+    return row, int(values.indices[position])
+
+
+def _dense_row(row: Any) -> np.ndarray:
+    return np.asarray(row.todense() if is_sparse(row) else row).ravel()
+
+
+def _by(shape: Iterable[int]) -> str:
+    return " x ".join(str(int(size)) for size in shape)
+
+
+def _note(where: np.ndarray, names: Sequence[str], text: str) -> list[str]:
+    if where.size == 0:
+        return []
+    return [f"{where.size} of {len(names)} {text} (first: {names[int(where[0])]})."]

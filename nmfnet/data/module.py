@@ -1,0 +1,190 @@
+"""The Lightning datamodule: read -> check -> split -> cast -> one copy on the device."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import lightning as L
+import numpy as np
+import scipy.sparse as sp
+import torch
+from torch import Tensor
+
+from nmfnet.data.batches import OneBatch, RowBatches, to_device, to_tensor
+from nmfnet.data.matrix import Matrix
+from nmfnet.data.raw import is_sparse
+from nmfnet.data.source import Source
+from nmfnet.data.splits import Partition, Split
+from nmfnet.errors import UserError
+from nmfnet.types import Batch, Sizes
+
+__all__ = ["MatrixDataModule"]
+
+
+class MatrixDataModule(L.LightningDataModule):
+    """Batches of one data matrix.
+
+    Parameters
+    ----------
+    source : Source
+    split : Split
+    batch_size : int, optional
+        Rows per training batch, shuffled anew each epoch; None = all rows in one batch.
+    dtype : torch.dtype
+        Floating type of X and of the mask.
+    seed : int, >= 0
+        Seed of the split and of the order of the batches.
+    device : torch.device
+        Where the tensors live from ``setup`` on.
+
+    Attributes
+    ----------
+    matrix : Matrix
+        What was read, in float64.
+    partition : Partition
+    sizes : Sizes
+        Number of training rows and of features.
+    train : Batch
+        All training rows; under ``split=entries`` without the held-out entries.
+    test : Batch or None
+        Held-out rows, with index -1 because they are not rows of the training matrix; under
+        ``split=entries`` the training rows, with the held-out entries as x and mask.
+    train_rows : ndarray of int64
+        Rows of ``matrix`` that are trained on.
+    sample_names, test_sample_names, feature_names : list of str
+    fingerprint : str
+        sha256 of the matrix.
+    notes : list of str
+        What the user should know about the data.
+    """
+
+    matrix: Matrix
+    partition: Partition
+    sizes: Sizes
+    train: Batch
+    test: Batch | None
+    train_rows: np.ndarray
+    sample_names: list[str]
+    test_sample_names: list[str]
+    feature_names: list[str]
+    fingerprint: str
+    notes: list[str]
+
+    def __init__(
+        self,
+        source: Source,
+        split: Split,
+        *,
+        batch_size: int | None = None,
+        dtype: torch.dtype,
+        seed: int,
+        device: torch.device,
+    ) -> None:
+        super().__init__()
+        self.source = source
+        self.split = split
+        self.batch_size = batch_size
+        self.dtype = dtype
+        self.seed = seed
+        self.device = device
+        self._ready = False
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read, check, split and place the data; only the first call does anything.
+
+        Raises
+        ------
+        UserError
+            Data or options that cannot be used.
+        """
+        if self._ready:
+            return
+        if self.batch_size is not None and self.batch_size < 1:
+            raise UserError(
+                f"batch_size={self.batch_size} must be at least 1, or null for all rows."
+            )
+        matrix = self.source.read()
+        matrix.check()
+        partition = self.split(matrix, self.seed)
+        names = matrix.sample_names
+        self.matrix, self.partition = matrix, partition
+        self.train_rows = partition.train_rows
+        self.sample_names = [names[i] for i in partition.train_rows]
+        self.test_sample_names = [names[i] for i in partition.test_rows]
+        self.feature_names = matrix.feature_names
+        self.sizes = Sizes(len(self.sample_names), matrix.shape[1])
+        self.fingerprint, self.notes = matrix.fingerprint(), matrix.notes()
+        self.train, self.test = self._batches(matrix, partition)
+        self._ready = True
+
+    def train_dataloader(self) -> OneBatch | RowBatches:
+        """The one full batch, or shuffled slices of ``batch_size`` rows."""
+        if self.batch_size is None or self.batch_size >= self.sizes.n_samples:
+            return OneBatch(self.train)
+        return RowBatches(self.train, self.batch_size, self.seed)
+
+    def val_dataloader(self) -> list[OneBatch]:
+        """The held-out data as one batch; an empty list without any.
+
+        Lightning warns about an empty list: give the Trainer ``limit_val_batches=0`` when
+        ``test`` is None.
+        """
+        return [] if self.test is None else [OneBatch(self.test)]
+
+    def transfer_batch_to_device(
+        self, batch: Batch, device: torch.device, dataloader_idx: int
+    ) -> Batch:
+        """No copy for what is on the device already; ``extra`` stays a mapping."""
+        return to_device(batch, device)
+
+    def _batches(self, matrix: Matrix, partition: Partition) -> tuple[Batch, Batch | None]:
+        n_train = self.sizes.n_samples
+        train_index = torch.arange(n_train, device=self.device)
+        if partition.held_out is not None:
+            held = partition.held_out
+            seen = _without(matrix.mask, held)
+            train = self._batch(matrix, partition.train_rows, train_index, seen)
+            return train, self._batch(matrix, partition.train_rows, train_index, held)
+        train = self._batch(matrix, partition.train_rows, train_index, matrix.mask)
+        if partition.test_rows.size == 0:
+            return train, None
+        unknown = torch.full((partition.test_rows.size,), -1, device=self.device)
+        return train, self._batch(matrix, partition.test_rows, unknown, matrix.mask)
+
+    def _batch(self, matrix: Matrix, rows: np.ndarray, index: Tensor, mask: Any) -> Batch:
+        """Rows of the matrix with x = 0 outside ``mask``."""
+        everything = rows.size == matrix.shape[0]
+        values = matrix.values if everything else matrix.values[rows]
+        mask_tensor = None
+        if mask is not None:
+            mask = mask if everything else mask[rows]
+            values = _masked(values, mask)
+            mask_tensor = to_tensor(mask, self.dtype, self.device)
+        extra: Mapping[str, Tensor] = {}
+        if matrix.labels is not None:
+            extra = {"labels": torch.tensor(matrix.labels[rows], device=self.device)}
+        return Batch(to_tensor(values, self.dtype, self.device), index, mask_tensor, extra)
+
+
+def _without(mask: Any, held: Any) -> Any:
+    """Observed entries that are not held out."""
+    if mask is None:
+        return ~held
+    if is_sparse(mask):
+        return (mask.astype(np.int8) - held.astype(np.int8)).astype(bool)
+    return mask & ~held
+
+
+def _masked(values: Any, mask: Any) -> Any:
+    """Values where the mask is set; a sparse result stores exactly the entries of a sparse mask."""
+    if not is_sparse(values):
+        return np.where(mask, values, 0.0)
+    if not is_sparse(mask):
+        return sp.csr_matrix(values.multiply(mask))
+    mask = sp.csr_matrix(mask)
+    mask.eliminate_zeros()
+    mask.sort_indices()
+    rows, columns = mask.nonzero()
+    data = np.asarray(values[rows, columns], dtype=np.float64).ravel()
+    return sp.csr_matrix((data, mask.indices, mask.indptr), shape=mask.shape)

@@ -1,0 +1,194 @@
+"""What is held out: nothing, whole samples, single entries, or the published test set."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, final
+
+import numpy as np
+import scipy.sparse as sp
+
+from nmfnet.data.matrix import Matrix
+from nmfnet.data.raw import is_sparse
+from nmfnet.errors import UserError
+
+__all__ = ["EntrySplit", "NoSplit", "Partition", "PredefinedSplit", "RowSplit", "Split"]
+
+
+@dataclass(frozen=True)
+class Partition:
+    """Result of a split.
+
+    Attributes
+    ----------
+    train_rows, test_rows : ndarray of int64
+        Ascending row numbers of the matrix; disjoint, together all of them. ``test_rows`` is empty
+        when no samples are held out.
+    held_out : ndarray of bool or csr_matrix of bool, shape (n_samples, n_features), or None
+        True where a single entry is kept from the training.
+    """
+
+    train_rows: np.ndarray
+    test_rows: np.ndarray
+    held_out: Any = None
+
+
+class Split(ABC):
+    """A way to hold data out."""
+
+    @abstractmethod
+    def __call__(self, matrix: Matrix, seed: int) -> Partition:
+        """Partition a matrix; the same seed gives the same partition.
+
+        Raises
+        ------
+        UserError
+            Options out of range, or a matrix that cannot be split this way.
+        """
+
+
+@final
+@dataclass(frozen=True)
+class NoSplit(Split):
+    """Train on everything."""
+
+    def __call__(self, matrix: Matrix, seed: int) -> Partition:
+        """All rows are training rows."""
+        return _from_test_rows(matrix.shape[0], np.zeros(0, dtype=np.int64))
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class RowSplit(Split):
+    """Hold out whole samples.
+
+    Parameters
+    ----------
+    test_fraction : float in (0, 1)
+    stratify : bool
+        Keep the share of every class (largest remainders); needs labels. Samples without a class
+        form a class of their own, and a class with one sample is never held out.
+    """
+
+    test_fraction: float = 0.2
+    stratify: bool = False
+
+    def __call__(self, matrix: Matrix, seed: int) -> Partition:
+        """Draw ``round(test_fraction * n_samples)`` test rows, at least 1 and at most n - 1."""
+        _check_fraction("split.test_fraction", self.test_fraction)
+        n = matrix.shape[0]
+        if n < 2:
+            raise UserError(f"split=rows needs at least 2 samples; the data have {n}.")
+        count = min(max(round(self.test_fraction * n), 1), n - 1)
+        rng = np.random.default_rng(seed)
+        if not self.stratify:
+            return _from_test_rows(n, rng.permutation(n)[:count])
+        if matrix.labels is None:
+            raise UserError(
+                "split.stratify=true needs labels, and the data have none. Name the class column "
+                "(data.label_column=...), or set split.stratify=false."
+            )
+        test = _stratified(matrix.labels, count, rng)
+        if test.size == 0:
+            raise UserError(
+                "split.stratify=true: every class has a single sample, so none can be held out. "
+                "Set split.stratify=false."
+            )
+        return _from_test_rows(n, test)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class EntrySplit(Split):
+    """Hold out single entries (speckled), so that every sample and feature stays in training.
+
+    One observed entry of each row and one of each column, drawn at random, are never held out.
+
+    Parameters
+    ----------
+    fraction : float in (0, 1)
+        Share of the observed entries.
+    """
+
+    fraction: float = 0.1
+
+    def __call__(self, matrix: Matrix, seed: int) -> Partition:
+        """Draw ``round(fraction * observed)`` entries, or as many as may be held out."""
+        _check_fraction("split.fraction", self.fraction)
+        if matrix.is_sparse and not is_sparse(matrix.mask):
+            raise UserError(
+                "split=entries on sparse data needs a sparse mask that says which entries are "
+                "observed; here every zero counts as observed. Use split=rows, or give the data "
+                "as a dense table."
+            )
+        rng = np.random.default_rng(seed)
+        n, f = matrix.shape
+        rows, columns = _observed(matrix)
+        free = np.ones(rows.size, dtype=bool)
+        order = rng.permutation(rows.size)
+        for axis in (rows, columns):  # first in a random order = a random entry of each line
+            free[order[np.unique(axis[order], return_index=True)[1]]] = False
+        candidates = np.flatnonzero(free)
+        count = min(max(round(self.fraction * rows.size), 1), candidates.size)
+        if count == 0:
+            raise UserError(
+                f"split=entries: none of the {rows.size} observed entries can be held out without "
+                "emptying a sample or a feature."
+            )
+        chosen = rng.choice(candidates, size=count, replace=False)
+        held = sp.csr_matrix(
+            (np.ones(count, dtype=bool), (rows[chosen], columns[chosen])), shape=(n, f)
+        )
+        everything = np.arange(n, dtype=np.int64)
+        none = np.zeros(0, dtype=np.int64)
+        return Partition(everything, none, held if matrix.is_sparse else held.toarray())
+
+
+@final
+@dataclass(frozen=True)
+class PredefinedSplit(Split):
+    """The train and test part that the data set was published with."""
+
+    def __call__(self, matrix: Matrix, seed: int) -> Partition:
+        """The rows that the source names; the seed plays no part."""
+        if matrix.predefined_test is None:
+            raise UserError(
+                "split=predefined: this data set has no published test part. Use split=rows or "
+                "split=entries."
+            )
+        return _from_test_rows(matrix.shape[0], matrix.predefined_test)
+
+
+def _check_fraction(name: str, fraction: float) -> None:
+    if not 0 < fraction < 1:
+        raise UserError(f"{name}={fraction} must lie between 0 and 1, both excluded.")
+
+
+def _from_test_rows(n: int, test: np.ndarray) -> Partition:
+    test = np.sort(np.asarray(test, dtype=np.int64))
+    return Partition(np.setdiff1d(np.arange(n, dtype=np.int64), test), test)
+
+
+def _stratified(labels: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """``count`` rows, shared among the classes in proportion to their size."""
+    classes, sizes = np.unique(labels, return_counts=True)
+    exact = count * sizes / sizes.sum()
+    take = np.minimum(np.floor(exact).astype(int), sizes - 1)
+    for at in np.argsort(take - exact, kind="stable"):  # largest remainder first
+        if take.sum() < count and take[at] < sizes[at] - 1:
+            take[at] += 1
+    drawn = [
+        rng.permutation(np.flatnonzero(labels == name))[:number]
+        for name, number in zip(classes, take, strict=True)
+    ]
+    return np.concatenate(drawn)
+
+
+def _observed(matrix: Matrix) -> tuple[np.ndarray, np.ndarray]:
+    """Row and column numbers of the observed entries."""
+    if matrix.mask is None:
+        rows, columns = np.indices(matrix.shape)
+        return rows.ravel(), columns.ravel()
+    rows, columns = matrix.mask.nonzero()
+    return np.asarray(rows), np.asarray(columns)

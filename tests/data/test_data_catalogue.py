@@ -1,0 +1,232 @@
+"""Every data set of the catalogue against the published shapes and sums."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from nmfnet.data import EntrySplit, Matrix, PredefinedSplit, Table
+from nmfnet.data.channels import SBS96
+from nmfnet.data.registry import data_config, data_names, source
+from nmfnet.errors import UserError
+
+pytestmark = pytest.mark.catalogue
+
+
+def read(name: str, **options: Any) -> Matrix:
+    matrix = source(name, **options).read()
+    matrix.check()
+    return matrix
+
+
+# name, options, shape, sum, smallest, largest, number of classes
+FACTS: list[tuple[str, dict[str, Any], tuple[int, int], float, float, float, int]] = [
+    ("sbs21-breast", {}, (21, 96), 183916, 0, 18171, 0),
+    ("pcawg-sbs96", {}, (2780, 96), 48276930, 0, 727224, 37),
+    ("pcawg-sbs96", {"part": "dbs78"}, (2780, 78), 426648, 0, 10443, 37),
+    ("pcawg-sbs96", {"part": "id83"}, (2780, 83), 3968330, 0, 90414, 37),
+    ("pcawg-sbs96", {"part": "other96"}, (1865, 96), 27051875, 0, 502778, 27),
+    ("sbs-reference-2020", {}, (67, 96), 66.99471748, 0, 0.709, 0),
+    ("sbs-syn-scenario8", {}, (1000, 96), 9799261, 0, 984, 0),
+    ("sbs-syn-many-types", {}, (2700, 96), 51640851, 0, 171024, 9),
+    ("gel-sbs", {}, (523, 96), 6951256, 0, None, 0),
+    ("gel-sbs", {"part": "prostate"}, (311, 96), 1220663, 0, None, 0),
+    ("gel-sbs", {"part": "all"}, (1547, 96), 6951256 + 1220663 + 71666758, 0, None, 3),
+    ("orl-faces", {}, (400, 1024), 54429100, 2, 235, 40),
+    ("leukemia-brunet", {}, (38, 5000), 65006387, 20, 61225, 3),
+    ("20news-bow", {}, (18846, 5000), 1250680 + 803389, 0, 777, 20),
+    ("20news-neuralnmf", {}, (200, 37693), 928.7092635, 0, 0.865858, 10),
+    ("20news-neuralnmf", {"labels": "super"}, (200, 37693), 928.7092635, 0, 0.865858, 6),
+    ("movielens-latest-small", {}, (610, 9724), 353083, 0, 5, 0),
+]  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize("fact", FACTS, ids=lambda fact: f"{fact[0]}-{'-'.join(fact[1].values())}")
+def test_published_facts(fact: tuple[Any, ...]) -> None:
+    name, options, shape, total, low, high, classes = fact
+    matrix = read(name, **options)
+    assert matrix.shape == shape
+    assert matrix.values.sum() == pytest.approx(total, rel=1e-9)
+    assert matrix.values.min() == low
+    if high is not None:
+        assert matrix.values.max() == pytest.approx(high, rel=1e-6)
+    assert len(matrix.label_names or []) == classes
+    assert matrix.citation
+    assert all(file.startswith(name) or "reference" in file for file in matrix.sources)
+
+
+def test_every_data_set_with_an_origin_is_tested() -> None:
+    assert {fact[0] for fact in FACTS} == {n for n in data_names() if "origin" in data_config(n)}
+
+
+@pytest.mark.parametrize("name", ["sbs21-breast", "pcawg-sbs96", "sbs-syn-scenario8", "gel-sbs"])
+def test_reference_is_aligned_to_canonical_channels(name: str) -> None:
+    matrix = read(name)
+    reference = read("sbs-reference-2020")
+    assert matrix.feature_names == list(SBS96) == reference.feature_names
+    assert matrix.reference is not None
+    assert matrix.reference.names[:3] == ["SBS1", "SBS2", "SBS3"]
+    assert np.array_equal(matrix.reference.values, reference.values)
+    sbs1 = reference.values[0]
+    top = {SBS96[i] for i in np.argsort(sbs1)[-4:]}  # SBS1 is C>T at CpG
+    assert top == {"A[C>T]G", "C[C>T]G", "G[C>T]G", "T[C>T]G"}
+
+
+def test_two_copies_of_the_same_catalogue_agree_by_label() -> None:
+    """The MATLAB copy has another channel and sample order."""
+    from scipy.io import loadmat
+
+    breast = read("sbs21-breast")
+    folder = source("sbs21-breast").origin.folder()  # type: ignore[attr-defined]
+    path = folder / "21_breast_WGS_substitutions.mat"
+    if not path.is_file():
+        pytest.skip("the MATLAB copy is not on disk")
+    other = loadmat(path, squeeze_me=True)
+    channels = [
+        f"{tri[0]}[{sub}]{tri[2]}"
+        for sub, tri in zip(other["types"], other["subtypes"], strict=True)
+    ]
+    rows = [list(other["sampleNames"]).index(name) for name in breast.sample_names]
+    columns = [channels.index(name) for name in breast.feature_names]
+    assert columns != list(range(96))
+    assert np.array_equal(other["originalGenomes"].T[np.ix_(rows, columns)], breast.values)
+
+
+@pytest.mark.parametrize(("name", "k"), [("sbs-syn-scenario8", 3), ("sbs-syn-many-types", 21)])
+def test_truth_makes_the_data(name: str, k: int) -> None:
+    matrix = read(name)
+    assert matrix.truth is not None
+    assert matrix.truth.W.shape == (matrix.shape[0], k)
+    assert len(matrix.truth.names) == k
+    product = matrix.truth.W @ matrix.truth.H
+    assert np.abs(product - matrix.values).max() <= 0.5 + 1e-6
+    assert (np.round(product) == matrix.values).mean() > 0.9999
+
+
+def test_faces_are_turned_row_by_row() -> None:
+    """Rows of a face are smoother than the same pixels read column by column."""
+    from scipy.io import loadmat
+
+    matrix = read("orl-faces")
+    folder = source("orl-faces").origin.folder()  # type: ignore[attr-defined]
+    stored = loadmat(folder / "ORL.mat")["X"].astype(float)
+    for i in (0, 57, 399):
+        assert np.array_equal(matrix.values[i].reshape(32, 32), stored[i].reshape(32, 32).T)
+    mean = matrix.values.mean(0).reshape(32, 32)
+    assert (
+        np.abs(mean - mean[:, ::-1]).mean() < np.abs(mean - mean[::-1]).mean()
+    )  # left-right alike
+    assert matrix.labels is not None
+    assert np.bincount(matrix.labels).tolist() == [10] * 40
+
+
+def test_leukaemia_classes() -> None:
+    matrix = read("leukemia-brunet")
+    assert matrix.label_names == ["ALL_B-cell", "ALL_T-cell", "AML"]
+    assert matrix.labels is not None
+    assert np.bincount(matrix.labels).tolist() == [19, 8, 11]
+    assert matrix.sample_names[-1] == "AML_7"
+
+
+def test_newsgroups_are_sparse_with_published_parts() -> None:
+    matrix = read("20news-bow")
+    assert matrix.is_sparse
+    assert matrix.values.nnz == 866316 + 567193
+    partition = PredefinedSplit()(matrix, 0)
+    assert (partition.train_rows.size, partition.test_rows.size) == (11314, 7532)
+    assert matrix.labels is not None
+    counts = np.bincount(matrix.labels[partition.train_rows])
+    assert (counts.min(), counts.max(), counts[0]) == (377, 600, 480)
+    hockey = matrix.values[matrix.labels == 10].sum(0)
+    word = np.asarray(hockey).ravel()[matrix.feature_names.index("hockey")]
+    assert word > 0.8 * matrix.values[:, matrix.feature_names.index("hockey")].sum()
+
+
+def test_newsgroup_hierarchy() -> None:
+    sub, top = read("20news-neuralnmf"), read("20news-neuralnmf", labels="super")
+    assert sub.is_sparse
+    assert sub.values.nnz == 8473
+    assert sub.labels is not None
+    assert top.labels is not None
+    assert top.label_names == ["comp", "rec", "sci", "misc.forsale", "talk.politics", "religion"]
+    assert len(set(zip(sub.labels.tolist(), top.labels.tolist(), strict=True))) == 10
+    with pytest.raises(UserError, match=r"sub or super.*Did you mean 'super'"):
+        read("20news-neuralnmf", labels="sup")
+
+
+def test_ratings_are_masked_dense_and_sparse() -> None:
+    dense, sparse = read("movielens-latest-small"), read("movielens-latest-small", sparse=True)
+    assert dense.mask.sum() == sparse.mask.sum() == 100836
+    assert sparse.is_sparse
+    assert np.array_equal(sparse.values.toarray(), dense.values)
+    assert np.array_equal(sparse.mask.toarray(), dense.mask)
+    assert (dense.mask == (dense.values > 0)).all()
+    assert "Emma (1996) [838]" in dense.feature_names
+    partition = EntrySplit()(sparse, 0)
+    assert partition.held_out.sum() == 10084
+    small = read("movielens-latest-small", min_ratings=20)
+    assert small.shape[1] == 1297
+    assert small.mask.sum(0).min() == 20
+
+
+def test_parts_and_drops() -> None:
+    everything = read("gel-sbs", part="all")
+    assert everything.label_names == ["ovary", "prostate", "uterus"]
+    assert everything.labels is not None
+    assert np.bincount(everything.labels).tolist() == [523, 311, 713]
+    hypermutated = ["GEL-2793050-11", "GEL-2649402-11"]
+    ovary = read("gel-sbs")
+    kept = read("gel-sbs", drop=hypermutated)
+    assert kept.shape[0] == 521
+    largest = np.argsort(ovary.values.sum(1))[::-1][:2]
+    assert {ovary.sample_names[i] for i in largest} == set(hypermutated)
+    assert "Left out on request: GEL-2793050-11, GEL-2649402-11." in kept.notes()
+    with pytest.raises(UserError, match=r"data.drop: 1 of 1 names.*Did you mean 'GEL-2793050-11'"):
+        read("gel-sbs", drop=["GEL-2793050"])
+    with pytest.raises(UserError, match=r"data.part='ovarian'.*ovary, prostate, uterus"):
+        read("gel-sbs", part="ovarian")
+    with pytest.raises(UserError, match=r"part=all: dbs78 has other features than sbs96"):
+        read("pcawg-sbs96", part="all")
+    doublets = read("pcawg-sbs96", part="dbs78")
+    assert doublets.reference is None
+    assert "has other channels than this part" in doublets.notes()[0]
+    assert doublets.feature_names[0] == "AC>CA"
+    assert doublets.sample_names == read("pcawg-sbs96").sample_names
+
+
+def test_a_catalogue_set_is_the_reference_of_a_users_table(tmp_path: Any) -> None:
+    breast = read("sbs21-breast")
+    lines = ["sample," + ",".join(f"{c[0]}{c[2]}{c[6]}:{c[2:5]}" for c in breast.feature_names)]
+    rows = zip(breast.sample_names, breast.values, strict=True)
+    lines += [f"{name}," + ",".join(map(str, row)) for name, row in rows]
+    path = tmp_path / "mine.csv"
+    path.write_text("\n".join(lines))
+    table = Table(
+        path=str(path), orientation="samples_by_features", reference="sbs-reference-2020"
+    ).read()
+    assert table.fingerprint() == breast.fingerprint()
+    assert table.reference is not None
+    assert table.reference.values.shape == (67, 96)
+
+
+def test_other_public_tables_read_without_options() -> None:
+    """Formats met in the wild: gz with an empty corner, ``#OTU ID``, names that are numbers."""
+    from nmfnet.data.origin import cache_folder
+
+    facts = {
+        "her2st-h1/H1.tsv.gz": (613, 15029, 1092551.0),
+        "microbiome-ravel/otutable.txt": (1093, 394, None),
+        "microbiome-ravel/taxatable.txt": (305, 394, None),
+        "sbs21-breast-opportunity/21_breast_cancers.mutations.txt": (21, 96, 183916.0),
+    }
+    for file, (n, f, total) in facts.items():
+        path = cache_folder() / file
+        if not path.is_file():
+            continue
+        matrix = Table(path=str(path), orientation="samples_by_features").read()
+        matrix.check()
+        assert matrix.shape == (n, f)
+        assert total is None or matrix.values.sum() == total
+        assert not matrix.sample_names[0].startswith("sample_")

@@ -74,10 +74,10 @@ def run_metrics(
         "objective": float(model.objectives[best]),
         "n_restarts": model.n_restarts,
     }
-    result |= _fit("train", model, datamodule.train, _numpy(datamodule.train.x), factors.W)
+    result |= _fit("train", model, datamodule.train, to_numpy(datamodule.train.x), factors.W)
     if datamodule.test is not None:
         W = factors.W if factors.W_test is None else factors.W_test
-        result |= _fit("test", model, datamodule.test, _numpy(datamodule.test.x), W)
+        result |= _fit("test", model, datamodule.test, to_numpy(datamodule.test.x), W)
     if isinstance(matrix.values, np.ndarray) and matrix.values.size <= FLOOR_ENTRIES:
         if datamodule.train.mask is None and model.n_components <= min(model.sizes):
             floor = metrics.svd_floor(matrix.values[datamodule.train_rows], model.n_components)
@@ -93,7 +93,7 @@ def run_metrics(
 
 
 def _fit(part: str, model: Factorization, batch: Batch, x: Any, W: np.ndarray) -> dict[str, float]:
-    mask = None if batch.mask is None else _numpy(batch.mask)
+    mask = None if batch.mask is None else to_numpy(batch.mask)
     scores = metrics.fit_metrics(x, reconstruction(model, W), mask)
     with torch.no_grad(), model.restarts(int(model.best)):
         code = torch.from_numpy(W).to(batch.x.device)
@@ -133,7 +133,8 @@ def _known(matrix: Matrix, factors: Factors) -> dict[str, float]:
     return result
 
 
-def _numpy(x: torch.Tensor) -> Any:
+def to_numpy(x: torch.Tensor) -> Any:
+    """The same matrix as an ndarray, or scipy CSR if it is sparse."""
     if not x.is_sparse_csr:
         return x.cpu().numpy()
     import scipy.sparse as sp

@@ -26,7 +26,7 @@ from nmfnet.config import Plain, build, run_folder
 from nmfnet.data.module import MatrixDataModule
 from nmfnet.data.source import Source
 from nmfnet.errors import UserError
-from nmfnet.evaluate import Factors, factors_of, run_metrics
+from nmfnet.evaluate import Factors, factors_of, run_metrics, to_numpy
 from nmfnet.factorization import Factorization
 from nmfnet.finished import finished
 from nmfnet.loggers import Context, finish, log_result
@@ -234,7 +234,8 @@ def _figures(
             W=factors.W,
             H=factors.H,
             x=x,
-            x_hat=model.inverse_transform(factors.W),
+            x_hat=model.inverse_transform,
+            mask=None if datamodule.train.mask is None else to_numpy(datamodule.train.mask),
             history=history,
             kind=matrix.kind,
             image_shape=matrix.image_shape,

@@ -37,6 +37,11 @@ def main() -> None:
         stop(str(error).replace("++", ""))
     except YAMLError as error:
         stop(f"a configuration file is not valid yaml: {error}")
+    except BrokenPipeError:  # | head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+    except OSError as error:
+        stop_unusable(error)
     except KeyboardInterrupt:
         stop("interrupted", code=130)
 
@@ -47,19 +52,33 @@ def stop(message: str, code: int = 2) -> None:
     sys.exit(code)
 
 
+def stop_unusable(error: OSError) -> None:
+    """Stop for a file that cannot be read or written."""
+    if error.strerror is None:
+        raise error
+    stop(f"{error.filename or 'cannot write the output'}: {error.strerror}")
+
+
 @hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")
 def _hydra_main(cfg: DictConfig) -> float:
     context = HydraConfig.get()
-    try:
+    try:  # stopped here, before Hydra announces an error in its own words
         plain = to_plain(cfg, context.runtime.choices)
         if context.mode is not RunMode.MULTIRUN:
             return run_one(plain)
-        check_config(plain)
-    except UserError as error:  # stopped here, before Hydra announces it in its own words
-        stop(str(error))
-    from nmfnet.sweep import run_job
+        if context.job.num == 0:  # a mistake here is in every job
+            check_config(plain)
+        from nmfnet.sweep import run_job
 
-    return run_job(plain, context)
+        return run_job(plain, context)
+    except UserError as error:
+        stop(str(error))
+        raise
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        stop_unusable(error)
+        raise
 
 
 def run_one(cfg: Plain) -> float:

@@ -20,6 +20,7 @@ from nmfnet.factor import Factor
 from nmfnet.functional.optimality import kkt_residual
 from nmfnet.functional.refit import refit_W
 from nmfnet.functional.rows import dense, row_blocks, take_rows
+from nmfnet.functional.sparse import Transpose, transpose_of
 from nmfnet.inits import Init
 from nmfnet.losses import Loss
 from nmfnet.penalties import Penalty, check_names, penalty_terms
@@ -85,6 +86,7 @@ class Factorization(L.LightningModule, ABC):
         self.iteration = 0
         self.step_terms: list[Terms] = []
         self.recipe: dict[str, Any] = {}
+        self.transpose: Transpose | None = None  # of the training rows, when they are sparse
         self.metrics: dict[str, Any] = {}
         for name, value in (
             ("best", torch.zeros((), dtype=torch.long)),
@@ -197,6 +199,8 @@ class Factorization(L.LightningModule, ABC):
                 f"X has {int((values < 0).sum())} negative values and {kind} needs X >= 0: shift or "
                 "clip the data, or use model=convex_nmf loss=frobenius, which allows any sign"
             )
+        if batch.x.is_sparse_csr:
+            self.transpose = transpose_of(batch.x)
         drawn = [self.init(batch.x, self.n_components, g) for g in self.generators]
         with torch.no_grad():
             self.start(
@@ -228,6 +232,12 @@ class Factorization(L.LightningModule, ABC):
     @final
     def row_losses(self, batch: Batch, W: Float[Tensor, "*r n k"]) -> Float[Tensor, "*r n"]:
         """Loss of every row; in blocks of rows where the reconstruction would be large."""
+        if batch.x.is_sparse_csr and self.sparse:
+            x, H, masked = batch.x, self.components(), batch.mask is not None
+            if W.ndim == 2:
+                return self.loss.sparse_rows(x, W, H, masked)
+            pairs = zip(W, H, strict=True)
+            return torch.stack([self.loss.sparse_rows(x, w, h, masked) for w, h in pairs])
         parts = [
             self.loss(
                 dense(take_rows(batch.x, rows)),

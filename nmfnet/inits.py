@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import NamedTuple, final
+from typing import Any, NamedTuple, final
 
 import numpy as np
 import torch
@@ -158,14 +158,22 @@ class KMeans(Init):
     ) -> Proposal:
         from sklearn.cluster import KMeans as SklearnKMeans
 
-        rows = x.to_dense() if x.is_sparse_csr else x
+        rows = _scipy(x) if x.is_sparse_csr else x.cpu().numpy()
         seed = int(torch.randint(2**31 - 1, (1,), generator=generator))
-        found = SklearnKMeans(n_components, n_init=1, random_state=seed).fit(rows.cpu().numpy())
+        found = SklearnKMeans(n_components, n_init=1, random_state=seed).fit(rows)
         H = torch.from_numpy(found.cluster_centers_).to(x).clamp_min(0)
         member = torch.nn.functional.one_hot(
             torch.from_numpy(found.labels_).long(), n_components
         ).to(x)
         return Proposal(member + 0.2, H)
+
+
+def _scipy(x: Tensor) -> Any:
+    import scipy.sparse as sp
+
+    parts = (x.values(), x.col_indices(), x.crow_indices())
+    values, columns, rows = (part.cpu().numpy() for part in parts)
+    return sp.csr_matrix((values, columns, rows), shape=(x.shape[0], x.shape[1]))
 
 
 @final

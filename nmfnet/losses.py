@@ -11,6 +11,7 @@ from torch import nn
 
 from nmfnet.errors import UserError
 from nmfnet.functional.divergences import TINY, beta_divergence, beta_split, monotone_exponent
+from nmfnet.functional.sparse import row_sums, sparse_row_losses, with_values
 from nmfnet.types import Float, Tensor
 
 
@@ -39,6 +40,18 @@ class Loss(nn.Module, ABC):
     @abstractmethod
     def exponent(self, degree: int, penalty_degree: int) -> float:
         """Power of neg / pos that never increases the objective (see ``monotone_exponent``)."""
+
+    def sparse_rows(
+        self, x: Float[Tensor, "n f"], W: Float[Tensor, "n k"], H: Float[Tensor, "k f"], masked: bool
+    ) -> Float[Tensor, " n"]:
+        """The loss of ``x ~ W H`` by rows for a sparse x, of which only stored entries are visited.
+
+        Parameters
+        ----------
+        masked : bool
+            Whether only the stored entries are observed.
+        """
+        raise UserError(f"{type(self).__name__} needs a dense X: set data.dense=true, or loss=kl")
 
     @abstractmethod
     def check(
@@ -75,6 +88,13 @@ class BetaLoss(Loss, ABC):
 
     def split(self, x: Tensor, x_hat: Tensor) -> tuple[Tensor, Tensor]:
         return beta_split(x, x_hat, self.beta)
+
+    def sparse_rows(
+        self, x: Float[Tensor, "n f"], W: Float[Tensor, "n k"], H: Float[Tensor, "k f"], masked: bool
+    ) -> Float[Tensor, " n"]:
+        if self.beta not in (1, 2):
+            return super().sparse_rows(x, W, H, masked)
+        return sparse_row_losses(x, W, H, self.beta, masked)
 
     def exponent(self, degree: int, penalty_degree: int) -> float:
         return monotone_exponent(self.beta, degree, penalty_degree)
@@ -167,6 +187,13 @@ class Poisson(BetaLoss):
         y = x_hat.clamp(min=TINY)
         d = y - torch.xlogy(x, y) + torch.lgamma(x + 1)
         return (d if mask is None else d * mask).sum(-1)
+
+    def sparse_rows(
+        self, x: Float[Tensor, "n f"], W: Float[Tensor, "n k"], H: Float[Tensor, "k f"], masked: bool
+    ) -> Float[Tensor, " n"]:
+        v = x.values().double()
+        saturated = with_values(x, v - torch.xlogy(v, v) + torch.lgamma(v + 1))
+        return sparse_row_losses(x, W, H, self.beta, masked) + row_sums(saturated)
 
 
 def _refuse(

@@ -13,7 +13,7 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from nmfnet.config import Plain, run_folder
+from nmfnet.config import Plain, check_config, run_folder
 from nmfnet.errors import UserError
 
 
@@ -29,6 +29,7 @@ def run_job(cfg: Plain, context: Any) -> float:
     }
     value = math.nan
     try:
+        check_config(cfg)
         result = train(cfg)
         record |= {"status": "found" if result.found else "done", "metrics": result.metrics}
         value = float(result.metrics["objective"])
@@ -38,6 +39,7 @@ def run_job(cfg: Plain, context: Any) -> float:
         record |= {"status": "interrupted", "error": str(error)}
         _write(Path(context.sweep.dir), record)
         summarise(Path(context.sweep.dir))
+        print("nmfnet: interrupted; the same command goes on from here", file=sys.stderr)
         sys.exit(130)
     except Exception as error:  # a bug in one job must not cost the others
         record |= {

@@ -8,7 +8,9 @@ import torch
 
 from nmfnet.functional.divergences import TINY
 from nmfnet.functional.multiplicative import apply_update_, nmf_sums_W
-from nmfnet.functional.rows import dense, row_blocks, take_rows
+from nmfnet.functional.nnls import nnls_rows
+from nmfnet.functional.rows import row_blocks, take_rows
+from nmfnet.functional.sparse import sparse_sums
 from nmfnet.types import Float, Tensor
 
 PenaltySums = Callable[[Tensor], tuple[Tensor | float, Tensor | float]]
@@ -22,16 +24,17 @@ def refit_W(
     mask: Float[Tensor, "n f"] | None = None,
     penalty_sums: PenaltySums | None = None,
     max_iter: int = 2000,
-    tol: float = 1e-7,
+    tol: float = 1e-6,
 ) -> Float[Tensor, "*r n k"]:
     """``argmin_{W >= 0} D_beta(x | W H)`` (+ a penalty of W), a convex problem for beta in [1, 2].
 
-    Each row has its own W: the result for a row does not depend on which other rows are there.
+    Exact for the squared error without mask and penalty (non-negative least squares), else by
+    multiplicative updates. The rows do not depend on each other.
 
     Parameters
     ----------
-    x : Tensor, shape (n, f), dense or sparse CSR
-    H : Tensor, shape (*r, k, f), >= 0
+    x : Tensor, shape (n, f), dense or sparse CSR (with a mask of the same pattern)
+    H : Tensor, shape (*r, k, f), >= 0 (any sign for the squared error)
     beta : float
         Divergence.
     exponent : float
@@ -42,33 +45,43 @@ def refit_W(
     max_iter : int
         Most multiplicative updates of a block of rows.
     tol : float
-        A block is done when an update changes W by less than this, relative to its norm.
+        A block is done when no row's W changes by more than this, relative to its sum.
 
     Returns
     -------
     Tensor, shape (*r, n, k), >= 0
 
-    Source: the W half of Févotte & Idier 2011, eq. (4.1), from the best constant start.
+    Source: Kim & Park 2011 for the squared error; the W half of Févotte & Idier 2011, eq. (4.1),
+    from the best constant start, otherwise.
     """
+    if beta == 2 and mask is None and penalty_sums is None:
+        return nnls_rows(x, H)
+    if x.is_sparse_csr and H.ndim > 2:
+        many = [refit_W(x, h, beta, exponent, mask, penalty_sums, max_iter, tol) for h in H]
+        return torch.stack(many)
     blocks = []
-    for rows in row_blocks(x, H.shape[:-2].numel()):
-        part, seen = dense(take_rows(x, rows)), None if mask is None else mask[rows]
+    for rows in [slice(None)] if x.is_sparse_csr else row_blocks(x, H.shape[:-2].numel()):
+        part, seen = take_rows(x, rows), None if mask is None else take_rows(mask, rows)
         W = _start(part, H)
         for _ in range(max_iter):
             before = W.clone()
-            neg, pos = nmf_sums_W(part, W, H, beta, seen)
+            if part.is_sparse_csr:
+                neg, pos = sparse_sums("W", part, None, W, H, beta, seen is not None)
+            else:
+                neg, pos = nmf_sums_W(part, W, H, beta, seen)
             if penalty_sums is not None:
                 more_neg, more_pos = penalty_sums(W)
                 neg, pos = neg + more_neg, pos + more_pos
             apply_update_(W, neg, pos, exponent)
-            if bool((W - before).norm() <= tol * W.norm()):
+            change = (W - before).abs_().sum(-1) / W.sum(-1)
+            if bool(change.amax() <= tol):
                 break
         blocks.append(W)
     return torch.cat(blocks, -2)
 
 
 def _start(x: Float[Tensor, "n f"], H: Float[Tensor, "*r k f"]) -> Float[Tensor, "*r n k"]:
-    """Equal weights with which W H has the mean of each row."""
+    """Equal weights with which W H has the sum of each row."""
     mass = H.sum((-2, -1)).clamp_min(TINY)[..., None, None]
-    W = x.abs().sum(-1, keepdim=True) / mass
-    return W.clamp_min(TINY).expand(*H.shape[:-2], x.shape[0], H.shape[-2]).clone()
+    totals = (x @ torch.ones_like(H[..., :1, :]).mT).clamp_min(TINY)
+    return (totals / mass).expand(*H.shape[:-2], x.shape[0], H.shape[-2]).clone()

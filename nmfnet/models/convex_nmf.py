@@ -121,8 +121,8 @@ class ConvexNMF(Factorization):
         else:
             W = self.W.raw if self.by_sample else self.H.raw.mT
             of = "A" if name in ("A", "G") else "W"
-            if beta == 2 and mask is None and self.negative_data:
-                neg, pos = signed_convex_sums(x, W, A, of)
+            if beta == 2 and self.negative_data:
+                neg, pos = signed_convex_sums(x, W, A, of, mask)
             elif of == "A":
                 neg, pos = convex_sums_A(x, W, A, beta, mask)
             else:

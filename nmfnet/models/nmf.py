@@ -6,6 +6,7 @@ from typing import final
 
 from nmfnet.factorization import Factorization, Parts
 from nmfnet.functional.multiplicative import Sums, nmf_sums_H, nmf_sums_W
+from nmfnet.functional.sparse import sparse_sums
 from nmfnet.types import Batch, Float, Tensor
 
 
@@ -48,5 +49,8 @@ class NMF(Factorization):
         return self.H()
 
     def sums(self, name: str, batch: Batch, beta: float) -> Sums | None:
+        if batch.x.is_sparse_csr:
+            masked = batch.mask is not None
+            return sparse_sums(name, batch.x, self.transpose, self.W.raw, self.H.raw, beta, masked)
         rule = {"W": nmf_sums_W, "H": nmf_sums_H}[name]
         return rule(batch.x, self.W.raw, self.H.raw, beta, batch.mask)

@@ -75,7 +75,8 @@ def print_sweep(records: list[dict[str, Any]], sweep: Path) -> None:
     console.print(table)
     for record in records:
         if "error" in record:
-            console.print(f"job {record['job']} {record['status']}: {record['error']}", style="red")
+            error = record["error"].removeprefix(f"{record['status']} ")
+            console.print(f"job {record['job']} {record['status']}: {error}", style="red")
     console.print(f"table in {sweep / 'sweep.csv'}")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, final
 
 import torch
@@ -66,7 +66,7 @@ class Adam(Solver):
     relative : bool
         Multiply ``lr`` by the root mean square of each factor at the start, so that one learning
         rate serves factors of any scale (counts in the thousands, shares below one).
-    betas : tuple of two floats in [0, 1)
+    betas : two floats in [0, 1)
         Decay of the running means of the gradient and of its square.
     eps : float
         Added to the denominator.
@@ -83,7 +83,7 @@ class Adam(Solver):
         *,
         lr: float = 0.01,
         relative: bool = True,
-        betas: tuple[float, float] = (0.9, 0.999),
+        betas: Sequence[float] = (0.9, 0.999),
         eps: float = 1e-8,
         halve: bool = True,
         n_inner: int = 100,

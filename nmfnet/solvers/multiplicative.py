@@ -132,6 +132,7 @@ def chunks(model: Factorization, batch: Batch, live: list[int]) -> list[int | sl
     """
     entries = batch.x.shape[0] * batch.x.shape[1] * batch.x.element_size()
     size = len(live) if batch.x.is_cuda else max(1, CHUNK_BYTES // max(1, entries))
+    size = 1 if batch.x.is_sparse_csr else size  # sparse products have no restart axis
     if size == 1 or len(live) == 1:
         return list(live)
     if len(live) == model.n_restarts:

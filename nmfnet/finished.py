@@ -1,0 +1,76 @@
+"""Finding a run that was finished before, without the seconds that importing torch takes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from nmfnet.config import Plain, run_folder, run_id
+from nmfnet.errors import UserError
+
+
+@dataclass
+class Finished:
+    """A run that is already there: its folder and the numbers of its ``metrics.json``."""
+
+    folder: Path
+    metrics: dict[str, Any]
+    notes: list[str] = field(default_factory=list)
+    found: bool = True
+
+
+def finished(cfg: Plain) -> Finished | None:
+    """The finished run of this configuration on the same data files, if there is one.
+
+    Raises
+    ------
+    UserError
+        If ``run_dir`` holds something else.
+    """
+    folder = run_folder(cfg)
+    if cfg["force"] or not (folder / "metrics.json").is_file():
+        return None
+    try:
+        stored = yaml.safe_load((folder / "config.yaml").read_text())
+        numbers = json.loads((folder / "metrics.json").read_text())
+        same = run_id(stored) == run_id(cfg)
+    except (OSError, ValueError, AttributeError, yaml.YAMLError) as error:
+        raise UserError(
+            f"{folder} holds metrics.json but is not a whole run ({error}): choose another "
+            "run_dir, or set force=true to replace it"
+        ) from error
+    if not same:
+        raise UserError(
+            f"run_dir={folder} holds a finished run of another configuration: choose another "
+            "run_dir, or set force=true to replace it"
+        )
+    return None if changed_files(cfg, folder) else Finished(folder, numbers)
+
+
+def changed_files(cfg: Plain, folder: Path) -> list[str]:
+    """Files named in the configuration whose content is not what the run in ``folder`` read."""
+    try:
+        origin = json.loads((folder / "provenance.json").read_text())
+        known = set(origin["data_files"].values())
+    except (OSError, ValueError, KeyError, AttributeError):
+        return []
+    return [name for name in _files(cfg["data"]) if _sha256(Path(name).expanduser()) not in known]
+
+
+def _files(node: dict[str, Any]) -> Iterator[str]:
+    """Files of the user; those of the catalogue are checked when they are read."""
+    if node.get("origin") is None:
+        for value in node.values():
+            if isinstance(value, str) and Path(value).expanduser().is_file():
+                yield value
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,156 @@
+"""Non-negative least squares for many right-hand sides at once, in Gram space, differentiable.
+
+``S = argmin_{S >= 0} ||X - S H||`` needs the data only through ``G = H Hᵀ (k, k)`` and
+``C = X Hᵀ (n, k)``, so X may be sparse and nothing of its size is formed.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from nmfnet.types import Float, Tensor
+
+BLOCK_ENTRIES = 4_000_000
+"""Most entries of the stack of k x k systems solved together (32 MB)."""
+
+
+def nnls(
+    G: Float[Tensor, "*r k k"], C: Float[Tensor, "*r n k"], support: Tensor | None = None
+) -> Float[Tensor, "*r n k"]:
+    """``argmin_{s >= 0} s G sᵀ / 2 - c sᵀ`` for every row c of C, differentiable in G and C.
+
+    Parameters
+    ----------
+    G : Tensor, shape (*r, k, k)
+        Symmetric positive semi-definite; singular is allowed (a ridge of 1e-12 of its mean
+        diagonal then makes the answer unique).
+    C : Tensor, shape (*r, n, k)
+    support : Tensor of bool, shape (*r, n, k), optional
+        Where the answer is expected to be positive; the right guess makes one solve enough.
+
+    Returns
+    -------
+    Tensor, shape (*r, n, k), >= 0
+
+    Notes
+    -----
+    The derivative is that of the solution on its support, ``dC = V`` and ``dG = -Vᵀ S`` with V the
+    solution for the incoming gradient; it exists where no zero is borderline. Any number of
+    derivatives can be taken.
+
+    Source: Kim & Park 2011, "Fast nonnegative matrix factorization: an active-set-like method",
+    algorithm 2 (block principal pivoting over all columns).
+    """
+    with torch.no_grad():
+        found = find_support(G.detach().double(), C.detach().double(), support)
+    return _SupportSolve.apply(G, C, found).clamp_min(0)
+
+
+def nnls_rows(
+    x: Float[Tensor, "n f"], H: Float[Tensor, "*r k f"], support: Tensor | None = None
+) -> Float[Tensor, "*r n k"]:
+    """``argmin_{S >= 0} ||X - S H||_F``, the W of given components; x dense or sparse CSR."""
+    if x.is_sparse_csr and H.ndim > 2:
+        return torch.stack([nnls_rows(x, one) for one in H])
+    return nnls(H @ H.mT, x @ H.mT, support)
+
+
+class _SupportSolve(torch.autograd.Function):
+    """Solution of the normal equations on a fixed support; its backward is one more of itself."""
+
+    @staticmethod
+    def forward(ctx: Any, G: Tensor, C: Tensor, support: Tensor) -> Tensor:
+        S = solve_on(G.double(), C.double(), support).to(C.dtype)
+        ctx.save_for_backward(G, S, support)
+        return S
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor, None]:
+        G, S, support = ctx.saved_tensors
+        V = _SupportSolve.apply(G, grads[0], support)
+        dG = None
+        if ctx.needs_input_grad[0]:
+            half = V.mT @ S
+            dG = -(half + half.mT) / 2
+        return dG, V, None
+
+
+def find_support(
+    G: Float[Tensor, "*r k k"], C: Float[Tensor, "*r n k"], support: Tensor | None = None
+) -> Tensor:
+    """Support of the solution by block principal pivoting, all rows at once.
+
+    Every round exchanges all infeasible variables of a row; a row whose count of infeasible
+    variables has not fallen for three rounds exchanges only its last one, which terminates.
+    """
+    k = C.shape[-1]
+    P = (C > 0 if support is None else support.clone()).reshape(-1, k)
+    flat_C = C.reshape(-1, k)
+    system = _owners(G, C)
+    flat_G = G.reshape(-1, k, k)
+    scale = flat_C.abs().amax(-1, keepdim=True).clamp_min(1e-300)
+    size = flat_G.diagonal(dim1=-2, dim2=-1).amax(-1).clamp_min(1e-300)
+    todo = torch.arange(P.shape[0], device=P.device)
+    grace = torch.full_like(todo, 3)
+    fewest = torch.full_like(todo, k + 1)
+    for _ in range(60 + 20 * k):
+        owner, c = system[todo], flat_C[todo]
+        S = solve_on(flat_G, c, P[todo], owner)
+        Y = _times(S, flat_G, owner) - c
+        here = P[todo]
+        bad = (here & (S < -1e-12 * scale[todo] / size[owner, None])) | (
+            ~here & (Y < -1e-12 * scale[todo])
+        )
+        count = bad.sum(-1)
+        infeasible = count > 0
+        if not bool(infeasible.any()):
+            break
+        todo, bad, count = todo[infeasible], bad[infeasible], count[infeasible]
+        fell = count < fewest[todo]
+        grace[todo] = torch.where(fell, 3, grace[todo] - 1)
+        fewest[todo] = torch.where(fell, count, fewest[todo])
+        last = k - 1 - bad.flip(-1).int().argmax(-1)
+        single = torch.nn.functional.one_hot(last, k).bool()
+        P[todo] ^= torch.where((fell | (grace[todo] >= 0))[:, None], bad, single)
+    return P.reshape(C.shape)
+
+
+def solve_on(G: Tensor, C: Tensor, support: Tensor, owner: Tensor | None = None) -> Tensor:
+    """Rows s with ``(G s)_P = c_P`` and 0 off their support P; the system of row i is owner[i]."""
+    k = C.shape[-1]
+    flat_C, P = C.reshape(-1, k), support.reshape(-1, k)
+    owner = _owners(G, C) if owner is None else owner
+    flat_G = G.reshape(-1, k, k)
+    rows = max(1, BLOCK_ENTRIES // (k * k))
+    blocks = [
+        _solve_block(flat_G, flat_C[i : i + rows], P[i : i + rows], owner[i : i + rows])
+        for i in range(0, flat_C.shape[0], rows)
+    ]
+    return (torch.cat(blocks) if blocks else flat_C).reshape(C.shape)
+
+
+def _solve_block(G: Tensor, C: Tensor, P: Tensor, owner: Tensor) -> Tensor:
+    on = P.to(G.dtype)
+    systems = G[owner] * on[:, :, None] * on[:, None, :]
+    systems.diagonal(dim1=-2, dim2=-1).add_(1 - on)
+    factor, failed = torch.linalg.cholesky_ex(systems)
+    if bool(failed.any()):
+        ridge = 1e-12 * G[owner].diagonal(dim1=-2, dim2=-1).mean(-1).clamp_min(1e-300)
+        systems.diagonal(dim1=-2, dim2=-1).add_(torch.where(failed > 0, ridge, 0)[:, None])
+        factor = torch.linalg.cholesky(systems)
+    return torch.cholesky_solve((C * on)[..., None], factor)[..., 0] * on
+
+
+def _owners(G: Tensor, C: Tensor) -> Tensor:
+    """For every row of C, flattened, which of the flattened systems is its own."""
+    systems, k = G.shape[:-2].numel(), C.shape[-1]
+    rows = C.numel() // (k * max(1, systems))
+    return torch.arange(systems, device=C.device).repeat_interleave(rows)
+
+
+def _times(S: Tensor, G: Tensor, owner: Tensor) -> Tensor:
+    if G.shape[0] == 1:
+        return S @ G[0]
+    return (S[:, None, :] @ G[owner])[:, 0]

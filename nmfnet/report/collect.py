@@ -1,0 +1,327 @@
+"""Run folders and the records of sweeps, read into one list and one table."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from nmfnet.config import NOT_THE_EXPERIMENT, Plain
+from nmfnet.errors import UserError
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+__all__ = ["Run", "collect", "read_run", "runs", "settings", "varied"]
+
+Status = Literal["done", "running", "interrupted", "failed", "damaged", "newer"]
+
+FRESH = 120.0
+"""A run without results whose history grew in the last so many seconds is taken to be running."""
+
+GROUPS = ("model", "data", "loss", "solver", "init", "split", "penalty", "constraint")
+"""Choices that every table names, varied or not."""
+
+_HIDDEN = (*NOT_THE_EXPERIMENT, "trainer", "callbacks", "figures", "device")
+_SKIPPED = ("wandb", "mlruns", "figures", "node_modules")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run, or one job of a sweep that left no run.
+
+    Attributes
+    ----------
+    folder : Path
+        The run folder (of a failed job: where it would have been).
+    status : str
+        ``done``; ``running`` or ``interrupted`` (no results yet); ``failed`` (a job of a sweep);
+        ``damaged`` (files that cannot be read); ``newer`` (written by a later nmfnet).
+    config, metrics, origin : dict
+        ``config.yaml``, ``metrics.json`` and ``provenance.json``; empty where there is none.
+    overrides : tuple of str
+        What the sweep's job was given on the command line; empty for a single run.
+    problem, traceback : str
+        What went wrong; empty when nothing did.
+    """
+
+    folder: Path
+    status: Status
+    config: Plain = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    origin: dict[str, Any] = field(default_factory=dict)
+    overrides: tuple[str, ...] = ()
+    problem: str = ""
+    traceback: str = ""
+
+    @property
+    def name(self) -> str:
+        """The last two parts of the folder: MODEL/RUN_ID."""
+        return "/".join(self.folder.parts[-2:])
+
+    @property
+    def choices(self) -> dict[str, str]:
+        """Choice made in every group of the configuration."""
+        return {key: _word(value) for key, value in (self.config.get("choices") or {}).items()}
+
+
+def runs(path: str | Path = "runs") -> DataFrame:
+    """Every run below a folder, one row each; also those that failed or never ended.
+
+    Parameters
+    ----------
+    path : str or Path
+        A folder of runs, a single run's folder, or the folder of a sweep.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``folder``, ``status``, the choice in every group, ``n_components``, ``seed``, every other
+        setting that is not the same in all runs, the numbers of ``metrics.json``, ``warnings`` and
+        ``problem``. Runs that cannot be read are rows with status ``damaged`` or ``newer``.
+
+    Raises
+    ------
+    UserError
+        If there is no such folder, or no run in it.
+
+    Examples
+    --------
+    >>> table = nmfnet.runs("runs")
+    >>> table.groupby("model")["train/relative_error"].agg(["mean", "std", "count"])
+    """
+    import pandas as pd
+
+    from nmfnet.report.measures import measures_of, warnings_of
+
+    found = collect(path)
+    numbers = [measure.key for measure in measures_of(run.metrics for run in found)]
+    told = varied(found)
+    rows = []
+    for run in found:
+        flat = settings(run)
+        row: dict[str, Any] = {"folder": str(run.folder), "status": run.status}
+        row |= {group: flat.get(group) for group in GROUPS}
+        row |= {"n_components": flat.get("model.n_components"), "seed": flat.get("seed")}
+        row |= {key: flat.get(key) for key in told if key not in (*row, "model.n_components")}
+        row |= {key: run.metrics.get(key) for key in numbers}
+        row |= {"warnings": "; ".join(warnings_of(run.metrics)), "problem": run.problem}
+        rows.append(row)
+    table = pd.DataFrame(rows)
+    for key in numbers:
+        if key != "converged":
+            table[key] = pd.to_numeric(table[key], errors="coerce")
+    return table
+
+
+def collect(path: str | Path) -> list[Run]:
+    """Every run below a folder and every failed job of the sweeps there, by folder name.
+
+    A job counts as failed only while its run has no results: a later success clears it.
+
+    Raises
+    ------
+    UserError
+        If there is no such folder, or no run in it.
+    """
+    root = Path(path)
+    if not root.is_dir():
+        what = "is a file" if root.exists() else "does not exist"
+        raise UserError(f"{root} {what}: give a folder that holds runs, such as runs/")
+    folders, records = [], []
+    for kind, folder in _walk(root):
+        if kind == "run":
+            folders.append(folder)
+        else:
+            records += list(_records(folder))
+    if (root / "jobs").is_dir():  # the folder of a sweep: its runs are elsewhere
+        folders += [record["folder"] for record in records]
+    whole = {_key(folder): read_run(folder) for folder in folders if folder.is_dir()}
+    found = list(_with_jobs(whole, records))
+    if not found:
+        raise UserError(
+            f"no runs in {root}: a run is a folder with metrics.json, as nmfnet-train writes it"
+        )
+    return sorted(found, key=lambda run: str(run.folder))
+
+
+def _walk(root: Path) -> Iterator[tuple[str, Path]]:
+    """Folders that hold a run, and folders that hold the records of a sweep."""
+    for place, inside, files in os.walk(root):
+        here = Path(place)
+        inside[:] = sorted(name for name in inside if name[0] != "." and name not in _SKIPPED)
+        if "metrics.json" in files or ("history.csv" in files and _ours(here / "history.csv")):
+            inside.clear()
+            yield "run", here
+        elif here.name == "jobs" and any(name.endswith(".json") for name in files):
+            yield "jobs", here
+
+
+def _ours(history: Path) -> bool:
+    try:
+        with history.open() as file:
+            return file.readline().startswith(("iteration,", "\n")) or history.stat().st_size == 0
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+# ---------------------------------------------------------------------- one run
+def read_run(folder: Path) -> Run:
+    """A run as far as its files can be read; what cannot be is said in ``problem``."""
+    status: Status = "done"
+    problems: list[str] = []
+    config = _read(folder / "config.yaml", problems)
+    metrics = _read(folder / "metrics.json", problems)
+    origin = _read(folder / "provenance.json", problems)
+    if metrics is None and not (folder / "metrics.json").exists():
+        problems = []
+        status = "running" if _fresh(folder / "history.csv") else "interrupted"
+        if status == "interrupted":
+            problems = ["ended before it wrote its results: the same command runs it again"]
+    elif problems or not config or not metrics:
+        problems = problems or [f"{folder}: config.yaml is missing or metrics.json is empty"]
+        status = "damaged"
+    elif _newer(origin or {}):
+        theirs = (origin or {})["versions"]["nmfnet"]
+        problems, status = [f"{folder} was written by nmfnet {theirs}: upgrade nmfnet"], "newer"
+    return Run(folder, status, config or {}, metrics or {}, origin or {}, problem="; ".join(problems))
+
+
+def _read(file: Path, problems: list[str]) -> dict[str, Any] | None:
+    """A yaml or json file that holds a mapping; None, and a line in ``problems``, otherwise."""
+    import yaml
+
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    try:
+        text = file.read_text()
+        content = json.loads(text) if file.suffix == ".json" else yaml.load(text, loader)
+        if not isinstance(content, dict):
+            raise ValueError("it holds no table of keys and values")
+        return content
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        line = str(error).splitlines()[0]
+        problems.append(f"{file} cannot be read ({line}): repeat the run with force=true")
+        return None
+
+
+def _fresh(history: Path) -> bool:
+    try:
+        return time.time() - history.stat().st_mtime < FRESH
+    except OSError:
+        return False
+
+
+def _newer(origin: Mapping[str, Any]) -> bool:
+    from nmfnet import __version__
+
+    theirs = (origin.get("versions") or {}).get("nmfnet")
+    return isinstance(theirs, str) and _minor(theirs) > _minor(__version__)
+
+
+def _minor(version: str) -> tuple[int, ...]:
+    numbers = [part for part in version.split(".")[:2] if part.isdigit()]
+    return tuple(int(part) for part in numbers)
+
+
+# ---------------------------------------------------------------------- jobs of sweeps
+def _records(jobs: Path) -> Iterator[dict[str, Any]]:
+    """Records of a sweep with the run folder each belongs to; unreadable ones as damaged."""
+    for file in sorted(jobs.glob("*.json")):
+        try:
+            record = json.loads(file.read_text())
+            folder = _moved(Path(record["run_dir"]), jobs)
+            yield {**record, "folder": folder, "overrides": list(record["overrides"])}
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            problem = f"{file} cannot be read ({error})"
+            yield {"folder": file, "overrides": [], "status": "damaged", "error": problem}
+
+
+def _moved(folder: Path, jobs: Path) -> Path:
+    """A run folder as recorded, or where it is now that the runs were moved or seen from afar."""
+    if folder.is_dir():
+        return folder
+    tail = Path(*folder.parts[-2:])
+    return next((up / tail for up in jobs.parents if (up / tail).is_dir()), folder)
+
+
+def _with_jobs(whole: dict[str, Run], records: list[dict[str, Any]]) -> Iterator[Run]:
+    """The runs with the overrides of their jobs, then the jobs that left no finished run."""
+    lost: dict[str, Run] = {}
+    for record in records:
+        key, words = _key(record["folder"]), tuple(w.lstrip("+") for w in record["overrides"])
+        if key in whole and whole[key].status != "interrupted":
+            whole[key] = replace(whole[key], overrides=words)
+        elif record.get("status") not in ("done", "found"):
+            status: Status = "damaged" if record.get("status") == "damaged" else "failed"
+            config = whole.pop(key).config if key in whole else {}
+            error = record.get("error") or f"status: {record.get('status', 'unknown')}"
+            trace = record.get("traceback") or ""
+            lost[key] = Run(record["folder"], status, config, {}, {}, words, error, trace)
+    yield from whole.values()
+    yield from lost.values()
+
+
+def _key(folder: Path) -> str:
+    return str(folder.resolve())
+
+
+# ---------------------------------------------------------------------- settings
+def settings(run: Run) -> dict[str, Any]:
+    """What was asked for, flat: the choice of every group, then ``group.key`` and root keys.
+
+    Without what does not change the result (folders, trackers, threads). A job that left no
+    configuration has the settings of its command line.
+    """
+    if not run.config:
+        words = (word.split("=", 1) for word in run.overrides if "=" in word)
+        return {key: _read_word(value) for key, value in words if key not in _HIDDEN}
+    flat: dict[str, Any] = {k: v for k, v in run.choices.items() if k in GROUPS}
+    for key, value in run.config.items():
+        if key not in _HIDDEN:
+            flat |= dict(_flat(value, key))
+    return flat
+
+
+def varied(every: list[Run]) -> list[str]:
+    """Settings that are not the same in all runs, in the order of the configuration.
+
+    An option of a group (``solver.lr``) counts only where it differs between runs with the same
+    choice in that group: what a choice brings along is told by the choice.
+    """
+    flats = [settings(run) for run in every if run.config]
+    seen: dict[str, dict[Any, set[str]]] = {}
+    for flat in flats:
+        for key, value in flat.items():
+            group = key.split(".")[0]
+            choice = flat.get(group) if group in GROUPS and group != key else None
+            seen.setdefault(key, {}).setdefault(choice, set()).add(repr(value))
+    return [key for key, values in seen.items() if any(len(v) > 1 for v in values.values())]
+
+
+def _flat(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            if key not in ("_target_", "origin"):
+                yield from _flat(inner, f"{path}.{key}")
+    else:
+        yield path, _word(value) if isinstance(value, list) else value
+
+
+def _word(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _read_word(word: str) -> Any:
+    """A value of the command line as yaml would read it, so that it equals one from a file."""
+    for kind in (int, float):
+        try:
+            return kind(word)
+        except ValueError:
+            continue
+    return {"true": True, "false": False, "null": None}.get(word, word)

@@ -1,0 +1,264 @@
+"""What the page shows, as plain data: runs, groups, comparisons, curves, pictures, warnings."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import shlex
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nmfnet.report.collect import GROUPS, Run, settings, varied
+from nmfnet.report.measures import Measure, measure, measures_of, warnings_of
+from nmfnet.report.pictures import Album
+from nmfnet.report.terms import Comparison, Group, compare_methods, groups_of, refusals
+
+__all__ = ["command_of", "payload"]
+
+POINTS = 60
+"""Points of a convergence curve in the page."""
+
+COMPARED = 16
+"""Numbers in which methods are compared."""
+
+ALL_PICTURES = 60
+"""Up to this many runs, every run's pictures come before any rationing."""
+
+
+def payload(every: list[Run], root: Path) -> dict[str, Any]:
+    """Everything in the page.
+
+    Parameters
+    ----------
+    every : list of Run
+        As :func:`nmfnet.report.collect.collect` gives them.
+    root : Path
+        The folder they were found in; folders in the page are relative to it.
+    """
+    groups = groups_of(every)
+    done = [run for group in groups for run in group.runs]
+    numbers = measures_of(run.metrics for run in done)
+    told, album = _columns(done), Album()
+    figures = _figures(groups, album)
+    flats = [settings(run) for run in done]
+    common = {key: value for key, value in flats[0].items() if key not in told} if flats else {}
+    common = {k: v for k, v in common.items() if all(flat.get(k) == v for flat in flats)}
+    origins: dict[str, int] = {}
+    rows = []
+    for index, group in enumerate(groups):
+        for run, method in zip(group.runs, group.methods, strict=True):
+            row = _row(run, root, common, origins) | {"group": index, "method": method}
+            rows.append(row | {"figures": figures.get(id(run), {})})
+    return {
+        "folder": str(root),
+        "settings": told,
+        "common": common,
+        "measures": [[m.key, m.words, m.better] for m in numbers],
+        "groups": [_group(group, numbers) for group in groups],
+        "refused": refusals(groups),
+        "runs": rows,
+        "origins": [json.loads(text) for text in origins],
+        "images": album.images,
+        "left_out": album.left_out,
+        "lost": [_lost(run, root) for run in every if run.status != "done"],
+        "notes": _notes(done),
+    }
+
+
+def _columns(done: list[Run]) -> list[str]:
+    """Settings with a column of their own: model and size always, then all that vary."""
+    always = ["model", "model.n_components"]
+    told = [key for key in varied(done) if key not in always]
+    told.sort(key=lambda key: ((*GROUPS, "seed").index(key) if key in (*GROUPS, "seed") else 99))
+    return always + told
+
+
+def _row(run: Run, root: Path, common: dict[str, Any], origins: dict[str, int]) -> dict[str, Any]:
+    origin = {k: v for k, v in run.origin.items() if k not in ("finished", "command", "seed")}
+    text = json.dumps(origin, sort_keys=True, default=str)
+    own = {key: value for key, value in settings(run).items() if key not in common}
+    return {
+        "id": run.name,
+        "folder": _relative(run.folder, root),
+        "settings": {key: _plain(value) for key, value in own.items()},
+        "metrics": {k: _plain(v) for k, v in run.metrics.items() if isinstance(v, int | float)},
+        "warnings": warnings_of(run.metrics),
+        "history": _history(run.folder / "history.csv"),
+        "command": command_of(run),
+        "finished": str(run.origin.get("finished", "")).replace("T", " ").replace("+00:00", " UTC"),
+        "origin": origins.setdefault(text, len(origins)),
+    }
+
+
+def command_of(run: Run) -> str:
+    """The command that repeats a run; of a run from a sweep, that job alone where it is known."""
+    words = list(run.overrides)
+    if not words:
+        given = run.origin.get("command") or []
+        if not given:
+            return ""
+        script = Path(given[0]).name
+        if script not in ("nmfnet-train", "train.py"):
+            return f"made by {' '.join(map(str, given))}"
+        words = [str(word) for word in given[1:]]
+    words = [re.sub(r"^\++(?=[\w.]+=)", "", word) for word in words]
+    return shlex.join(["nmfnet-train", *words])
+
+
+def _history(file: Path) -> list[list[float | None]]:
+    """Iterations, seconds and objective, at most ``POINTS`` of each, denser at the start."""
+    try:
+        with file.open() as stream:
+            names = stream.readline().strip().split(",")
+            columns = [names.index(name) for name in ("iteration", "seconds", "objective")]
+            table = np.loadtxt(stream, delimiter=",", usecols=columns, ndmin=2)
+    except (OSError, ValueError):
+        return []
+    if len(table) == 0:
+        return []
+    steps = np.geomspace(1, len(table), POINTS) if len(table) > POINTS else np.arange(len(table)) + 1
+    rows = table[np.unique(steps.astype(int)) - 1]
+    digits = (9, 5, 7)
+    return [
+        [_rounded(x, n) for x in column] for column, n in zip(rows.T.tolist(), digits, strict=True)
+    ]
+
+
+# ---------------------------------------------------------------------- pictures
+def _figures(groups: list[Group], album: Album) -> dict[int, dict[str, int]]:
+    """Pictures of each run, the most telling first, until there is no more room."""
+    found: dict[int, dict[str, int]] = {}
+    best, per_size = _best(groups, sized=False), _best(groups, sized=True)
+    rest = [run for group in groups for run in group.runs]
+    if len(rest) <= ALL_PICTURES:
+        best = rest
+    for runs, names in ((per_size, ["components"]), (best, None), (rest, ["components"])):
+        for run in runs:
+            found.setdefault(id(run), {}).update(album.take(run.folder, names))
+    for run in rest:
+        found[id(run)] = album.take(run.folder)
+    return found
+
+
+def _best(groups: list[Group], *, sized: bool) -> list[Run]:
+    """The best run of every method (and number of components) of every group."""
+    best: dict[tuple[Any, ...], tuple[float, int, Run]] = {}
+    for position, group in enumerate(groups):
+        key, sign = group.main, -measure(group.main).better
+        for i, (run, method) in enumerate(zip(group.runs, group.methods, strict=True)):
+            size = run.config.get("model", {}).get("n_components") if sized else None
+            value = run.metrics.get(key, math.nan)
+            mark = (sign * value if math.isfinite(value) else math.inf, i, run)
+            place = (position, method, size)
+            best[place] = min(best.get(place, mark), mark, key=lambda m: m[:2])
+    return [run for *_, run in best.values()]
+
+
+# ---------------------------------------------------------------------- groups
+def _group(group: Group, numbers: list[Measure]) -> dict[str, Any]:
+    keys = [m.key for m in numbers if m.better and m.key != "converged"]
+    keys.sort(key=lambda key: key != group.main)
+    compared = compare_methods(group, keys[:COMPARED])
+    methods = list(group.by_method())
+    return {
+        "name": group.name,
+        "terms": {k: _plain(v) for k, v in group.terms.items() if v is not None},
+        "main": group.main,
+        "methods": methods,
+        "compared": [_comparison(one) for one in compared],
+        "short": _short(group, compared, methods),
+    }
+
+
+def _comparison(one: Comparison) -> list[Any]:
+    numbers = (one.mean, one.low, one.high, one.relative)
+    counts = (one.n_pairs, one.n_seeds, one.n_unfinished)
+    names = (one.key, one.method, one.reference)
+    return [*names, *counts, *(_plain(number) for number in numbers), one.verdict]
+
+
+def _short(group: Group, compared: list[Comparison], methods: list[str]) -> list[str]:
+    """The group's result in a few sentences."""
+    main = measure(group.main)
+    scored = [run for run in group.runs if math.isfinite(run.metrics.get(group.main, math.nan))]
+    if not scored:
+        return []
+    best = min(scored, key=lambda run: -main.better * run.metrics[group.main])
+    size = best.config.get("model", {}).get("n_components")
+    method = group.methods[next(i for i, run in enumerate(group.runs) if run is best)]
+    value = best.metrics[group.main]
+    found = [f"Best {main.words}: {method} with {size} components, {value:.5g}."]
+    reference = methods[0]
+    against = [c for c in compared if c.key == group.main and reference in (c.method, c.reference)]
+    for verdict in ("better", "noise", "worse", "one seed"):
+        words = []
+        for one in against:
+            flipped = one.reference != reference
+            own = one.verdict
+            if flipped and own in ("better", "worse"):
+                own = "worse" if own == "better" else "better"
+            if own == verdict:
+                sign = -1 if flipped else 1
+                other = one.reference if flipped else one.method
+                words.append(f"{other} ({sign * one.relative:+.1%})")
+        if words:
+            say = {"noise": "no different (noise)", "one seed": "not told apart (one seed)"}
+            found.append(f"Against {reference}: {say.get(verdict, verdict)}: {', '.join(words)}.")
+    late = sum(run.metrics.get("converged") is False for run in group.runs)
+    if late:
+        found.append(
+            f"{late} of {len(group.runs)} runs had not converged: their numbers are upper bounds of "
+            "what the model can reach, and a comparison with them may turn round."
+        )
+    return found
+
+
+# ---------------------------------------------------------------------- what went wrong
+def _lost(run: Run, root: Path) -> dict[str, Any]:
+    return {
+        "id": run.name,
+        "folder": _relative(run.folder, root),
+        "status": run.status,
+        "problem": run.problem,
+        "traceback": run.traceback,
+        "command": command_of(run),
+        "settings": {key: _plain(value) for key, value in settings(run).items()},
+    }
+
+
+def _notes(done: Iterable[Run]) -> list[str]:
+    """Notes on the data, each once, with the data set's name."""
+    return list(
+        dict.fromkeys(
+            f"{run.choices.get('data', 'data')}: {note}"
+            for run in done
+            for note in run.origin.get("notes") or []
+        )
+    )
+
+
+def _relative(folder: Path, root: Path) -> str:
+    try:
+        return str(folder.resolve().relative_to(root.resolve()))
+    except ValueError:
+        return str(folder)
+
+
+def _plain(value: Any) -> Any:
+    """A value for JSON; numbers with six digits, null for what is not finite."""
+    if isinstance(value, float):
+        return _rounded(value, 6)
+    if isinstance(value, bool | int | str) or value is None:
+        return value
+    return {k: _plain(v) for k, v in value.items()} if isinstance(value, Mapping) else str(value)
+
+
+def _rounded(value: float, digits: int) -> float | int | None:
+    if not math.isfinite(value):
+        return None
+    short = float(f"{value:.{digits}g}")
+    return int(short) if short.is_integer() and abs(short) < 1e15 else short

@@ -26,12 +26,23 @@ FOLLOWED = re.compile(
 )
 """Options of Hydra that are followed by a word of their own."""
 
+OF_THE_ROOT = (
+    "hydra/job_logging=none",
+    "hydra/hydra_logging=none",
+    "hydra.output_subdir=null",
+    "hydra.run.dir=.",
+    "hydra.sweep.dir=${runs}/sweeps/${now:%Y-%m-%d_%H-%M-%S-%f}",
+    "hydra.sweep.subdir=.",
+    "++hydra.callbacks.sweep._target_=nmfnet.sweep.Summary",
+)
+"""How train.yaml sets up Hydra."""
+
 
 def main() -> None:
     """Console entry point: exit code 0 done, 1 failed jobs, 2 bad input, 130 Ctrl-C."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach us instead of Hydra's own printer
     try:
-        sys.argv[1:] = open_keys(sys.argv[1:])
+        sys.argv[1:] = with_own_root(open_keys(sys.argv[1:]))
         _hydra_main()
     except (UserError, HydraException, OmegaConfBaseException) as error:
         stop(str(error).replace("++", ""))
@@ -56,7 +67,7 @@ def stop_unusable(error: OSError) -> None:
     """Stop for a file that cannot be read or written."""
     if error.strerror is None:
         raise error
-    stop(f"{error.filename or 'cannot write the output'}: {error.strerror}")
+    stop(f"cannot use {error.filename or 'the output'}: {error.strerror}")
 
 
 @hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")
@@ -66,10 +77,9 @@ def _hydra_main(cfg: DictConfig) -> float:
         plain = to_plain(cfg, context.runtime.choices)
         if context.mode is not RunMode.MULTIRUN:
             return run_one(plain)
-        if context.job.num == 0:  # a mistake here is in every job
-            check_config(plain)
-        from nmfnet.sweep import run_job
+        from nmfnet.sweep import check_first, run_job
 
+        check_first(plain, context)
         return run_job(plain, context)
     except UserError as error:
         stop(str(error))
@@ -95,10 +105,12 @@ def run_one(cfg: Plain) -> float:
         print_result(before)
         return float(before.metrics["objective"])
     check_config(cfg)
-    from nmfnet.train import Interrupted, train
+    from nmfnet.train import Interrupted, NotFirst, train
 
     try:
         result = train(cfg)
+    except NotFirst:
+        sys.exit(0)
     except Interrupted as error:
         stop(str(error), code=130)
         raise
@@ -111,6 +123,7 @@ def to_plain(cfg: DictConfig, choices: Any) -> Plain:
     plain = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(plain, dict)
     made = {k: v for k, v in dict(choices).items() if not k.startswith("hydra/") and v is not None}
+    made = {**(plain.get("choices") or {}), **made}  # those of a config.yaml that is run again
     return {str(key): value for key, value in plain.items()} | {"choices": made}
 
 
@@ -147,6 +160,13 @@ def open_keys(arguments: Sequence[str]) -> list[str]:
     if problems:
         raise UserError("\n".join(problems))
     return opened
+
+
+def with_own_root(arguments: list[str]) -> list[str]:
+    """Add what train.yaml tells Hydra when another root is run: ``--config-name config``."""
+    if not any(re.match("--config-name|-cn", argument) for argument in arguments):
+        return arguments
+    return [*arguments, *OF_THE_ROOT]
 
 
 def own_folders(arguments: Sequence[str]) -> list[Path]:

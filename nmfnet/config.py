@@ -127,8 +127,8 @@ def _group_problems(cfg: Plain) -> Iterator[str]:
     for key in trainer if isinstance(trainer, Mapping) else ():
         if key in SET_ELSEWHERE:
             yield f"trainer.{key}: use the key {SET_ELSEWHERE[key]}, which sets it"
-        elif key == "devices" and trainer[key] not in (1, "1", "auto", [0]):
-            yield f"trainer.devices={shown(trainer[key])}: a run uses one device; leave it at 1"
+        elif key == "devices" and trainer[key] != 1 and not _has_target(trainer.get("strategy")):
+            yield f"trainer.devices={shown(trainer[key])}: several devices need trainer=ddp"
 
 
 def _has_target(node: Any) -> bool:
@@ -160,9 +160,14 @@ def _target_problems(node: Any, path: str) -> Iterator[str]:
 def _signature_problems(node: Mapping[str, Any], path: str) -> Iterator[str]:
     target = locate(node["_target_"])
     constructor = target.__init__ if inspect.isclass(target) else target
+    try:
+        parameters = inspect.signature(target).parameters
+    except (TypeError, ValueError):
+        yield f"{path}._target_: {node['_target_']} cannot be called with options"
+        return
     known = {
         name: parameter
-        for name, parameter in inspect.signature(target).parameters.items()
+        for name, parameter in parameters.items()
         if parameter.kind == parameter.KEYWORD_ONLY or parameter.default is not parameter.empty
     }
     try:

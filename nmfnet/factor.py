@@ -27,6 +27,8 @@ class Factor(nn.Module):
         How often the factor occurs in the reconstruction (2 in ``X Hᵀ H``).
     max_exponent : float in (0, 1]
         Cap on the exponent of multiplicative updates.
+    per_sample : bool
+        Whether row i belongs to training sample i: such a factor is spread over processes with X.
     """
 
     def __init__(
@@ -37,11 +39,13 @@ class Factor(nn.Module):
         constraint: Constraint,
         degree: int = 1,
         max_exponent: float = 1.0,
+        per_sample: bool = False,
     ) -> None:
         super().__init__()
         self.constraint = constraint
         self.degree = degree
         self.max_exponent = max_exponent
+        self.per_sample = per_sample
         self.raw = nn.Parameter(torch.empty(n_restarts, rows, columns))
         with torch.no_grad():
             self.assign_(torch.ones(n_restarts, rows, columns))

@@ -15,6 +15,7 @@ from torch import nn
 from nmfnet.arrays import as_tensor
 from nmfnet.budget import Budget
 from nmfnet.constraints import Constraint
+from nmfnet.distributed import World
 from nmfnet.errors import UserError
 from nmfnet.factor import Factor
 from nmfnet.functional.optimality import kkt_residual
@@ -23,7 +24,7 @@ from nmfnet.functional.rows import dense, row_blocks, take_rows
 from nmfnet.functional.sparse import Transpose, transpose_of
 from nmfnet.inits import Init
 from nmfnet.losses import Loss
-from nmfnet.penalties import Penalty, check_names, penalty_terms
+from nmfnet.penalties import Penalty, check_names
 from nmfnet.types import Batch, Float, Sizes, Tensor, Terms
 
 if TYPE_CHECKING:
@@ -67,6 +68,9 @@ class Factorization(L.LightningModule, ABC):
     signed: bool = False
     """Whether X may have negative entries (the loss must allow them too)."""
 
+    shardable: bool = True
+    """Whether rows may be spread over processes: X_hat of a row needs no other row."""
+
     sparse: bool = False
     """Whether a sparse X is used as it is; False = it is refused."""
 
@@ -86,6 +90,7 @@ class Factorization(L.LightningModule, ABC):
         self.iteration = 0
         self.step_terms: list[Terms] = []
         self.recipe: dict[str, Any] = {}
+        self.world = World()
         self.transpose: Transpose | None = None  # of the training rows, when they are sparse
         self.metrics: dict[str, Any] = {}
         for name, value in (
@@ -145,10 +150,17 @@ class Factorization(L.LightningModule, ABC):
         constraint: Constraint | None = None,
         degree: int = 1,
         max_exponent: float = 1.0,
+        per_sample: bool = False,
     ) -> Factor:
         """Declare a factor of the model (assign the result to an attribute); see ``Factor``."""
         made = Factor(
-            self.n_restarts, rows, columns, constraint or self.constraint, degree, max_exponent
+            self.n_restarts,
+            rows,
+            columns,
+            constraint or self.constraint,
+            degree=degree,
+            max_exponent=max_exponent,
+            per_sample=per_sample,
         )
         self.factors[name] = made
         return made
@@ -193,12 +205,7 @@ class Factorization(L.LightningModule, ABC):
         kind = type(self).__name__
         if batch.x.is_sparse_csr and not self.sparse:
             raise UserError(f"{kind} needs a dense X, and this one is sparse: set data.dense=true")
-        values = batch.x.values() if batch.x.is_sparse_csr else batch.x
-        if not self.signed and bool((values < 0).any()):
-            raise UserError(
-                f"X has {int((values < 0).sum())} negative values and {kind} needs X >= 0: shift or "
-                "clip the data, or use model=convex_nmf loss=frobenius, which allows any sign"
-            )
+        self._check_sign(batch.x)
         if batch.x.is_sparse_csr:
             self.transpose = transpose_of(batch.x)
         drawn = [self.init(batch.x, self.n_components, g) for g in self.generators]
@@ -211,6 +218,14 @@ class Factorization(L.LightningModule, ABC):
                 batch,
             )
 
+    def _check_sign(self, x: Tensor) -> None:
+        negative = int(((x.values() if x.is_sparse_csr else x) < 0).sum())
+        if negative and not self.signed:
+            raise UserError(
+                f"X has {negative} negative values and {type(self).__name__} needs X >= 0: shift "
+                "or clip the data, or use model=convex_nmf loss=frobenius, which allows any sign"
+            )
+
     @property
     def penalty_list(self) -> tuple[Penalty, ...]:
         """The penalties, as a tuple."""
@@ -220,14 +235,27 @@ class Factorization(L.LightningModule, ABC):
     def objective(self, batch: Batch) -> Terms:
         """Terms of the objective, each of shape (*r,), summed over the rows of the batch.
 
-        Penalties count in proportion to the rows, so that an epoch of minibatches adds up.
+        Penalties count in proportion to the rows, so that an epoch of minibatches adds up; with
+        rows spread over processes, all processes get the total.
         """
         terms = {"data": self.row_losses(batch, self.encode(batch)).sum(-1, dtype=torch.float64)}
-        share = batch.x.shape[0] / self.sizes.n_samples
-        values = {name: factor() for name, factor in self.factors.items()}
-        for name, term in penalty_terms(self.penalty_list, values).items():
-            terms[name] = share * term.double()
-        return terms
+        rows, own = batch.x.shape[0], self.sizes.n_samples
+        for penalty in self.penalty_list:
+            factor = self.factors[penalty.on]
+            share = rows / (own if factor.per_sample else max(own, self.world.n_total))
+            term = share * penalty(factor()).double()
+            terms[penalty.name] = terms.get(penalty.name, 0) + term
+        if torch.is_grad_enabled():
+            return terms  # each process differentiates its own part, and the gradients are summed
+        return {name: self.world.total(term) for name, term in terms.items()}
+
+    @final
+    def sum_gradients(self) -> None:
+        """Add up the gradients of shared factors over processes."""
+        own = {id(factor.raw) for factor in self.factors.values() if factor.per_sample}
+        for parameter in self.parameters():
+            if parameter.grad is not None and id(parameter) not in own:
+                parameter.grad = self.world.total(parameter.grad)
 
     @final
     def row_losses(self, batch: Batch, W: Float[Tensor, "*r n k"]) -> Float[Tensor, "*r n"]:
@@ -319,6 +347,8 @@ class Factorization(L.LightningModule, ABC):
                 batch.mask,
             )
         neg, pos = sums
+        if not factor.per_sample:
+            neg, pos = self.world.total(neg), self.world.total(pos)
         for penalty in self.penalty_list:
             if penalty.on == name:
                 more_neg, more_pos = penalty.split(factor.raw.detach())
@@ -413,8 +443,10 @@ class Factorization(L.LightningModule, ABC):
         values = (x.values() if x.is_sparse_csr else x).cpu().numpy()
         if not np.isfinite(values).all():
             raise UserError("X has NaN or infinite entries: give a mask for missing ones")
+        self._check_sign(x)
         names = [str(i) for i in range(max(x.shape))]
-        self.loss.check(values, names, names, "X")
+        observed = None if seen is None else seen.cpu().numpy()
+        self.loss.check(values, names, names, "X", observed)
         index = torch.full((x.shape[0],), -1, device=self.device)
         return Batch(x, index, seen)
 

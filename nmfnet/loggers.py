@@ -7,11 +7,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from lightning.pytorch.loggers import Logger  # at run time: the config check reads annotations
+
 from nmfnet.config import Plain
 from nmfnet.errors import UserError
 
 if TYPE_CHECKING:
-    from lightning.pytorch.loggers import Logger
     from matplotlib.figure import Figure
 
 
@@ -33,22 +34,35 @@ def wandb(
 ) -> Logger:
     """Weights & Biases; offline unless there is a login, with all runs in one ``runs/wandb``.
 
-    Look at offline runs with ``wandb beta leet runs`` or upload them with ``wandb sync``.
+    Look at offline runs with ``wandb leet runs`` or upload them with ``wandb sync``.
+
+    Raises
+    ------
+    UserError
+        If wandb refuses, for instance ``mode=online`` without a login.
     """
+    os.environ.setdefault("WANDB_SILENT", "true")  # read when wandb is imported
+    import wandb as package
     from lightning.pytorch.loggers import WandbLogger
 
-    os.environ.setdefault("WANDB_SILENT", "true")
-    offline = mode == "offline" or (mode == "auto" and not _logged_in())
+    if mode == "auto":
+        mode = "online" if _logged_in() else "offline"
     context.runs.mkdir(parents=True, exist_ok=True)
     logger = WandbLogger(
         project=project,
         name=context.name,
         save_dir=str(context.runs),
-        offline=offline,
+        mode=mode,
         group=group,
         config=context.config,
+        settings=package.Settings(console="off"),
     )
-    run = logger.experiment
+    try:
+        run = logger.experiment
+    except package.Error as error:
+        raise UserError(
+            f"logger.wandb.mode={mode}: {error} Or set logger.wandb.mode=offline."
+        ) from error
     run.define_metric("iteration")
     run.define_metric("seconds")
     run.define_metric("*", step_metric="iteration")
@@ -56,9 +70,19 @@ def wandb(
 
 
 def _logged_in() -> bool:
-    import wandb
+    """Whether wandb would find credentials, without asking wandb, which then fixes its settings."""
+    import netrc
+    from urllib.parse import urlparse
 
-    return bool(os.environ.get("WANDB_API_KEY") or wandb.api.api_key)
+    if os.environ.get("WANDB_MODE", "online") != "online":
+        return False
+    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
+        return True
+    server = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
+    try:
+        return netrc.netrc(os.environ.get("NETRC")).authenticators(server) is not None
+    except (OSError, netrc.NetrcParseError):
+        return False
 
 
 def tensorboard(context: Context) -> Logger:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import final
+from typing import Any, final
 
 import numpy as np
 import torch
@@ -55,15 +55,23 @@ class Loss(nn.Module, ABC):
 
     @abstractmethod
     def check(
-        self, x: np.ndarray, sample_names: list[str], feature_names: list[str], where: str
+        self,
+        x: Any,
+        sample_names: list[str],
+        feature_names: list[str],
+        where: str,
+        mask: Any = None,
     ) -> None:
         """Refuse data outside the domain of the loss.
 
         Parameters
         ----------
-        x : ndarray, shape (n, f), or the stored values of a sparse matrix, shape (nnz,)
+        x : ndarray or scipy sparse matrix, shape (n, f), or stored values of one, shape (nnz,)
+        sample_names, feature_names : list of str
         where : str
             What the matrix is called in the message.
+        mask : ndarray or scipy sparse matrix, shape (n, f), optional
+            Only the entries where it is not 0 are looked at.
 
         Raises
         ------
@@ -100,28 +108,22 @@ class BetaLoss(Loss, ABC):
         return monotone_exponent(self.beta, degree, penalty_degree)
 
     def check(
-        self, x: np.ndarray, sample_names: list[str], feature_names: list[str], where: str
+        self,
+        x: Any,
+        sample_names: list[str],
+        feature_names: list[str],
+        where: str,
+        mask: Any = None,
     ) -> None:
-        if self.beta < 2:
-            _refuse(
-                x < 0,
-                x,
-                f"negative values, and loss={self.name} needs X >= 0",
-                "use loss=frobenius, or shift or clip the data",
-                sample_names,
-                feature_names,
-                where,
-            )
+        names = (sample_names, feature_names, where)
+        if self.beta != 2:
+            what = f"negative values, and loss={self.name} needs X >= 0"
+            remedy = "use loss=frobenius, or shift or clip the data"
+            _refuse(_seen(_full(x < 0), mask), x, what, remedy, *names)
         if self.beta <= 0:
-            _refuse(
-                x == 0,
-                x,
-                f"zeros, and loss={self.name} needs X > 0",
-                "use loss=kl, or add a small constant to the data",
-                sample_names,
-                feature_names,
-                where,
-            )
+            what = f"zeros, and loss={self.name} needs X > 0"
+            remedy = "use loss=kl, or add a small constant to the data"
+            _refuse(_seen(~_full(x != 0), mask), x, what, remedy, *names)
 
 
 @final
@@ -196,9 +198,17 @@ class Poisson(BetaLoss):
         return sparse_row_losses(x, W, H, self.beta, masked) + row_sums(saturated)
 
 
+def _full(flags: Any) -> np.ndarray:
+    return flags.toarray() if hasattr(flags, "toarray") else flags
+
+
+def _seen(bad: np.ndarray, mask: Any) -> np.ndarray:
+    return bad if mask is None else bad & (_full(mask) != 0)
+
+
 def _refuse(
     bad: np.ndarray,
-    x: np.ndarray,
+    x: Any,
     what: str,
     remedy: str,
     sample_names: list[str],

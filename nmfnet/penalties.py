@@ -78,8 +78,9 @@ class L2(Penalty):
 class Orthogonal(Penalty):
     """``weight / 2 * Σ_{i≠j} (V Vᵀ)_ij``: pulls the components (rows) apart; >= 0 for V >= 0.
 
-    For non-negative V it vanishes exactly when no two components share a feature. Rows are
-    compared when ``on`` is H (components by features), columns when it is W (samples by components).
+    For non-negative V it vanishes exactly when no two components overlap. The rows are compared of
+    factors with a row per component (H, A), the columns of W, G and the encoder's E.
+
     Source: the overlap penalty of Cichocki & Phan 2009, section 5.
     """
 
@@ -87,7 +88,7 @@ class Orthogonal(Penalty):
     degree = 2
 
     def _across(self, value: Tensor) -> Tensor:
-        return value.mT if self.on == "W" else value
+        return value.mT if self.on[0] in "WGE" else value
 
     def forward(self, value: Float[Tensor, "*r a b"]) -> Float[Tensor, "*r"]:
         v = self._across(value)
@@ -97,7 +98,7 @@ class Orthogonal(Penalty):
     def split(self, value: Tensor) -> tuple[Tensor | float, Tensor | float]:
         v = self._across(value)
         others = self.weight * (v.sum(-2, keepdim=True) - v).clamp_min(0)
-        return 0.0, others.mT if self.on == "W" else others
+        return 0.0, self._across(others)
 
 
 def check_names(penalties: tuple[Penalty, ...], factors: list[str]) -> None:
@@ -113,12 +114,3 @@ def check_names(penalties: tuple[Penalty, ...], factors: list[str]) -> None:
                 f"penalty={penalty.name} is on factor {penalty.on!r}, but this model's factors are "
                 f"{', '.join(factors)}: set penalty.on to one of them"
             )
-
-
-def penalty_terms(penalties: tuple[Penalty, ...], values: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Each penalty by name, shape (*r,)."""
-    terms: dict[str, Tensor] = {}
-    for penalty in penalties:
-        value = penalty(values[penalty.on])
-        terms[penalty.name] = terms[penalty.name] + value if penalty.name in terms else value
-    return terms

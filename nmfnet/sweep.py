@@ -7,6 +7,7 @@ import json
 import math
 import sys
 import traceback
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,29 @@ from omegaconf import DictConfig
 
 from nmfnet.config import Plain, check_config, run_folder
 from nmfnet.errors import UserError
+
+
+def check_first(cfg: Plain, context: Any) -> None:
+    """Refuse a whole sweep for a mistake in its first job, which is most likely in every job.
+
+    Raises
+    ------
+    UserError
+        After removing what Hydra has written for the sweep.
+    """
+    if context.job.num != 0:
+        return
+    try:
+        if cfg.get("run_dir"):
+            raise UserError("run_dir is the folder of a single run: give a sweep runs=DIR")
+        check_config(cfg)
+    except UserError:
+        sweep = Path(context.sweep.dir)
+        (sweep / "multirun.yaml").unlink(missing_ok=True)
+        with suppress(OSError):  # not empty, or not ours
+            for folder in (sweep, *sweep.parents[:2]):
+                folder.rmdir()
+        raise
 
 
 def run_job(cfg: Plain, context: Any) -> float:

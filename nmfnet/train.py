@@ -23,14 +23,17 @@ from nmfnet.callbacks.history import History
 from nmfnet.callbacks.progress import ProgressBar
 from nmfnet.checkpoint import assemble, load
 from nmfnet.config import Plain, build, run_folder
+from nmfnet.data.batches import OneBatch
 from nmfnet.data.module import MatrixDataModule
 from nmfnet.data.source import Source
+from nmfnet.distributed import World
 from nmfnet.errors import UserError
 from nmfnet.evaluate import Factors, factors_of, run_metrics, to_numpy
 from nmfnet.factorization import Factorization
 from nmfnet.finished import finished
 from nmfnet.loggers import Context, finish, log_result
 from nmfnet.provenance import provenance
+from nmfnet.sharding import block, check_shardable, join, shard
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger
@@ -66,6 +69,10 @@ class Result:
     factors: Factors | None
     notes: list[str]
     found: bool = False
+
+
+class NotFirst(Exception):
+    """This process has done its part of a run that the first process goes on with."""
 
 
 class Interrupted(Exception):
@@ -105,23 +112,29 @@ def train(cfg: Plain, source: Source | None = None, *, write: bool = True) -> Re
     )
     datamodule.setup()
     model = assemble(cfg, datamodule.sizes).to(device)
-    names = (datamodule.sample_names, datamodule.feature_names)
-    model.loss.check(datamodule.matrix.values[datamodule.train_rows], *names, "X")
+    matrix = datamodule.matrix
+    model.loss.check(matrix.values, matrix.sample_names, matrix.feature_names, "X", matrix.mask)
     model.solver.check(model, cfg["batch_size"])
     with _threads(cfg["threads"], datamodule, model), _quiet():
+        world = World.of(cfg, datamodule.sizes.n_samples)
+        if world.size > 1:
+            check_shardable(model, cfg["batch_size"], world)
         model.initialise(datamodule.train)
-        if folder is not None:
-            _make(folder)
-        return _fit(cfg, datamodule, model, folder)
+        return _fit(cfg, datamodule, model, folder, world)
 
 
 def _fit(
-    cfg: Plain, datamodule: MatrixDataModule, model: Factorization, folder: Path | None
+    cfg: Plain,
+    datamodule: MatrixDataModule,
+    model: Factorization,
+    folder: Path | None,
+    world: World,
 ) -> Result:
     convergence = Convergence(datamodule.train)
     callbacks: list[L.Callback] = [convergence]
-    callbacks.append(History(folder and folder / "history.csv", convergence))
-    if _progress_wanted(cfg["progress"]):
+    first = world.rank == 0
+    callbacks.append(History(folder / "history.csv" if folder and first else None, convergence))
+    if first and _progress_wanted(cfg["progress"]):
         callbacks.append(ProgressBar(cfg["choices"].get("model", "model"), convergence))
     callbacks += [build(node) for node in cfg["callbacks"].values()]
     name = f"{cfg['choices'].get('model', 'model')}-{folder.name if folder else 'memory'}"
@@ -129,8 +142,10 @@ def _fit(
     loggers: list[Logger] = []
     whole = False
     try:
-        for node in cfg["logger"].values() if folder else ():
+        for node in cfg["logger"].values() if folder and first else ():
             loggers.append(build(node, context))
+        if folder is not None and first:
+            _make(folder)
         trainer = build(
             {
                 **cfg["trainer"],
@@ -141,7 +156,10 @@ def _fit(
             }
         )
         with _stoppable(trainer, model, datamodule, folder):
-            trainer.fit(model, datamodule=datamodule)
+            if world.size > 1:
+                _fit_in_parts(cfg, datamodule, model, trainer, convergence, world)
+            else:
+                trainer.fit(model, datamodule=datamodule)
             _settle(model, datamodule)
             factors = factors_of(model, datamodule)
             numbers = run_metrics(model, datamodule, factors, convergence.seconds)
@@ -156,6 +174,27 @@ def _fit(
     finally:
         finish(loggers, "success" if whole else "failed")
     return Result(folder, numbers, model, factors, datamodule.notes)
+
+
+def _fit_in_parts(
+    cfg: Plain,
+    datamodule: MatrixDataModule,
+    model: Factorization,
+    trainer: L.Trainer,
+    convergence: Convergence,
+    world: World,
+) -> None:
+    """Train on this process's rows only; the first process goes on with the whole, the others end."""
+    part, rows = shard(model, cfg, world), block(datamodule, world)
+    datamodule.release()
+    convergence.batch = rows
+    trainer.fit(part, train_dataloaders=OneBatch(rows))
+    join(model, part)
+    torch.distributed.destroy_process_group()
+    if world.rank > 0:
+        raise NotFirst
+    datamodule.setup()
+    trainer.strategy.connect(model)  # what is saved from here on is the whole
 
 
 @contextmanager

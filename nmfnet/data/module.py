@@ -118,6 +118,11 @@ class MatrixDataModule(L.LightningDataModule):
         self.train, self.test = self._batches(matrix, partition)
         self._ready = True
 
+    def release(self) -> None:
+        """Let go of the matrix and its tensors; ``setup`` reads them again."""
+        del self.matrix, self.train, self.test
+        self._ready = False
+
     def train_dataloader(self) -> OneBatch | RowBatches:
         """The one full batch, or shuffled slices of ``batch_size`` rows."""
         if self.batch_size is None or self.batch_size >= self.sizes.n_samples:

@@ -65,7 +65,7 @@ class ConvexNMF(Factorization):
         super().__init__(parts, n_components=n_components)
         n, f = parts.sizes
         self.by_sample, self.tied, self.signed = convex_axis == "samples", tied, not tied
-        self.inductive = not self.by_sample
+        self.inductive = self.shardable = not self.by_sample
         degree, power = 2 if tied else 1, 0.5 if square_root and self.loss.beta == 2 else 1.0
         if self.by_sample:
             self.A = self.factor("A", n_components, n, degree=degree, max_exponent=power)
@@ -97,7 +97,7 @@ class ConvexNMF(Factorization):
 
     def start(self, proposal: dict[str, Tensor], batch: Batch) -> None:
         self.x, self.negative_data = batch.x, bool((batch.x < 0).any())
-        weights = proposal["W"] / proposal["W"].sum(-2, keepdim=True)
+        weights = proposal["W"] / proposal["W"].sum(-2, keepdim=True).clamp_min(1e-12)
         values = {"A": weights.mT, "W": proposal["W"], "H": proposal["H"], "G": proposal["H"].mT}
         for name, factor in self.factors.items():
             factor.assign_(values[name])

@@ -15,7 +15,16 @@ import numpy as np
 from nmfnet.report.collect import GROUPS, Run, settings, varied
 from nmfnet.report.measures import Measure, measure, measures_of, warnings_of
 from nmfnet.report.pictures import Album
-from nmfnet.report.terms import Comparison, Group, compare_methods, groups_of, refusals
+from nmfnet.report.terms import (
+    MOST_METHODS,
+    Comparison,
+    Group,
+    compare_methods,
+    compared_methods,
+    groups_of,
+    refusals,
+    size_of,
+)
 
 __all__ = ["command_of", "payload"]
 
@@ -23,7 +32,10 @@ POINTS = 60
 """Points of a convergence curve in the page."""
 
 COMPARED = 16
-"""Numbers in which methods are compared."""
+"""Numbers in which methods are compared over all sizes."""
+
+COMPARED_BY_SIZE = 6
+"""Numbers in which methods are compared for each number of components."""
 
 ALL_PICTURES = 60
 """Up to this many runs, every run's pictures come before any rationing."""
@@ -150,7 +162,7 @@ def _best(groups: list[Group], *, sized: bool) -> list[Run]:
     for position, group in enumerate(groups):
         key, sign = group.main, -measure(group.main).better
         for i, (run, method) in enumerate(zip(group.runs, group.methods, strict=True)):
-            size = run.config.get("model", {}).get("n_components") if sized else None
+            size = size_of(run) if sized else None
             value = run.metrics.get(key, math.nan)
             mark = (sign * value if math.isfinite(value) else math.inf, i, run)
             place = (position, method, size)
@@ -162,14 +174,21 @@ def _best(groups: list[Group], *, sized: bool) -> list[Run]:
 def _group(group: Group, numbers: list[Measure]) -> dict[str, Any]:
     keys = [m.key for m in numbers if m.better and m.key != "converged"]
     keys.sort(key=lambda key: key != group.main)
+    sizes = sorted({size for run in group.runs if (size := size_of(run)) is not None})
     compared = compare_methods(group, keys[:COMPARED])
+    per_size = [
+        [size, *_comparison(one)]
+        for size in (sizes if len(sizes) > 1 else ())
+        for one in compare_methods(group, keys[:COMPARED_BY_SIZE], size)
+    ]
     methods = list(group.by_method())
     return {
         "name": group.name,
         "terms": {k: _plain(v) for k, v in group.terms.items() if v is not None},
         "main": group.main,
         "methods": methods,
-        "compared": [_comparison(one) for one in compared],
+        "compared": [[None, *_comparison(one)] for one in compared] + per_size,
+        "only": [] if len(methods) <= MOST_METHODS else list(compared_methods(group)),
         "short": _short(group, compared, methods),
     }
 
@@ -188,7 +207,7 @@ def _short(group: Group, compared: list[Comparison], methods: list[str]) -> list
     if not scored:
         return []
     best = min(scored, key=lambda run: -main.better * run.metrics[group.main])
-    size = best.config.get("model", {}).get("n_components")
+    size = size_of(best)
     method = group.methods[next(i for i, run in enumerate(group.runs) if run is best)]
     value = best.metrics[group.main]
     found = [f"Best {main.words}: {method} with {size} components, {value:.5g}."]

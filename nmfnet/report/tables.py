@@ -76,7 +76,8 @@ def print_sweep(records: list[dict[str, Any]], sweep: Path) -> None:
     for record in records:
         if "error" in record:
             error = record["error"].removeprefix(f"{record['status']} ")
-            console.print(f"job {record['job']} {record['status']}: {error}", style="red")
+            where = f" (traceback in {sweep}/jobs)" if "traceback" in record else ""
+            console.print(f"job {record['job']} {record['status']}: {error}{where}", style="red")
     console.print(f"table in {sweep / 'sweep.csv'}")
 
 
@@ -94,8 +95,9 @@ def varied(records: list[dict[str, Any]]) -> list[str]:
 
 def wide_console() -> Console:
     """Standard output; lines are not broken when it goes to a file or a pipe."""
-    console = Console(highlight=False, soft_wrap=True)
-    return console if console.is_terminal else Console(highlight=False, width=240)
+    plain: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False}
+    console = Console(**plain, soft_wrap=True)
+    return console if console.is_terminal else Console(**plain, width=240)
 
 
 def readable(value: Any) -> str:

@@ -23,10 +23,12 @@ __all__ = [
     "Comparison",
     "Group",
     "compare_methods",
+    "compared_methods",
     "differences",
     "groups_of",
     "paired_interval",
     "refusals",
+    "size_of",
     "terms",
 ]
 
@@ -202,6 +204,7 @@ def paired_interval(
         The seed that both runs of a pair share. Pairs with one seed share their held-out rows, so
         the number of components is no independent repetition.
     level : float, default 0.95
+        Share of such intervals that cover the truth, if differences are normal.
 
     Returns
     -------
@@ -227,15 +230,25 @@ def paired_interval(
     return mean, mean - half, mean + half
 
 
-def compare_methods(group: Group, keys: Iterable[str]) -> list[Comparison]:
+def compare_methods(
+    group: Group, keys: Sequence[str], size: int | None = None
+) -> list[Comparison]:
     """Every method against every other of the group, in each number that both have.
 
-    With more than ``MOST_METHODS`` methods, the best of each model by the group's main number.
+    Parameters
+    ----------
+    group : Group
+        With more than ``MOST_METHODS`` methods, the best of each model is compared.
+    keys : sequence of str
+        Numbers of ``metrics.json``.
+    size : int, optional
+        Only pairs with this many components; by default all.
     """
-    tables = {name: _cells(runs) for name, runs in _compared(group).items()}
+    tables = {name: _cells(runs) for name, runs in compared_methods(group).items()}
     found = []
     for reference, method in combinations(tables, 2):
         shared = [cell for cell in tables[method] if cell in tables[reference]]
+        shared = [cell for cell in shared if size is None or cell[0] == size]
         for key in keys if shared else ():
             one = _compare(key, method, reference, tables, shared)
             found += [one] if one is not None else []
@@ -263,7 +276,7 @@ def _compare(
     return Comparison(key, method, reference, *counts, mean, low, high, relative)
 
 
-def _compared(group: Group) -> dict[str, list[Run]]:
+def compared_methods(group: Group) -> dict[str, list[Run]]:
     """The methods that are compared pair by pair."""
     every = group.by_method()
     if len(every) <= MOST_METHODS:
@@ -277,11 +290,17 @@ def _compared(group: Group) -> dict[str, list[Run]]:
     return {name: runs for name, runs in every.items() if name in keep}
 
 
+def size_of(run: Run) -> int | None:
+    """Number of components asked for."""
+    size = (run.config.get("model") or {}).get("n_components")
+    return size if isinstance(size, int) else None
+
+
 def _cells(runs: Iterable[Run]) -> dict[tuple[Any, Any], list[Run]]:
     """Runs by what a pair must share within a group: number of components and seed."""
     table: dict[tuple[Any, Any], list[Run]] = {}
     for run in runs:
-        cell = (run.config.get("model", {}).get("n_components"), run.config.get("seed"))
+        cell = (size_of(run), run.config.get("seed"))
         table.setdefault(cell, []).append(run)
     return table
 

@@ -9,6 +9,7 @@ import torch
 from torch.optim import Optimizer
 
 from nmfnet.errors import UserError
+from nmfnet.functional.divergences import TINY
 from nmfnet.solvers.base import Solver, total
 from nmfnet.types import Batch, Tensor, Terms
 
@@ -20,13 +21,16 @@ if TYPE_CHECKING:
 class RestartAdam(Optimizer):
     """Adam whose learning rate has one multiplier per restart (the first axis of every parameter).
 
+    Each group has a ``scale``, a tensor of shape (r,): its parameters are moved as if they were
+    measured in that unit.
+
     Source: Kingma & Ba 2015, algorithm 1.
     """
 
     def __init__(
-        self, groups: list[dict[str, Any]], betas: tuple[float, float], eps: float
+        self, groups: list[dict[str, Any]], lr: float, betas: tuple[float, float], eps: float
     ) -> None:
-        super().__init__(groups, {"betas": betas, "eps": eps})
+        super().__init__(groups, {"lr": lr, "betas": betas, "eps": eps})
         first: Tensor = self.param_groups[0]["params"][0]
         self.multiplier = torch.ones(first.shape[0], dtype=first.dtype, device=first.device)
 
@@ -34,7 +38,7 @@ class RestartAdam(Optimizer):
     def step(self, closure: object = None) -> None:  # type: ignore[override]
         """One update of every parameter that has a gradient."""
         for group in self.param_groups:
-            (b1, b2), eps = group["betas"], group["eps"]
+            (b1, b2), scale = group["betas"], group["scale"]
             for p in group["params"]:
                 if p.grad is None:
                     continue
@@ -45,10 +49,11 @@ class RestartAdam(Optimizer):
                 state["step"] += 1
                 state["mean"].lerp_(p.grad, 1 - b1)
                 state["square"].mul_(b2).addcmul_(p.grad, p.grad, value=1 - b2)
-                spread = (state["square"] / (1 - b2 ** state["step"])).sqrt_().add_(eps)
+                shape = (-1, *([1] * (p.ndim - 1)))
+                spread = (state["square"] / (1 - b2 ** state["step"])).sqrt_()
+                spread.add_((group["eps"] / scale).view(shape))
                 rate = group["lr"] / (1 - b1 ** state["step"])
-                each = self.multiplier.view(-1, *([1] * (p.ndim - 1)))
-                p.sub_(state["mean"] / spread * (rate * each))
+                p.sub_(state["mean"] / spread * (rate * scale * self.multiplier).view(shape))
 
 
 @final
@@ -64,12 +69,12 @@ class Adam(Solver):
     lr : float, > 0
         Learning rate.
     relative : bool
-        Multiply ``lr`` by the root mean square of each factor at the start, so that one learning
-        rate serves factors of any scale (counts in the thousands, shares below one).
+        Multiply ``lr`` by the root mean square of each factor at the start (of each restart), so
+        that one learning rate serves factors of any scale (counts in the thousands, shares).
     betas : two floats in [0, 1)
         Decay of the running means of the gradient and of its square.
     eps : float
-        Added to the denominator.
+        Added to the denominator, in units of the starting objective per unit of the factor.
     halve : bool
         Halve the learning rate of a restart that stopped improving; False keeps it constant.
     n_inner : int
@@ -95,6 +100,7 @@ class Adam(Solver):
         self.betas = (float(betas[0]), float(betas[1]))
         self.best: list[Tensor] = []
         self.lowest = torch.empty(0)
+        self.unit: Tensor | None = None  # objective per row at the start, shape (r,)
         self.minibatch = False
 
     def check(self, model: Factorization, batch_size: int | None) -> None:
@@ -106,14 +112,16 @@ class Adam(Solver):
     def optimizer(self, model: Factorization) -> RestartAdam:
         factors = [factor.raw for factor in model.factors.values()]
         known = {id(raw) for raw in factors}
-        groups = [{"params": [raw], "lr": self.lr * self._scale(raw)} for raw in factors]
+        groups: list[dict[str, Any]] = [
+            {"params": [raw], "scale": self._scale(raw)} for raw in factors
+        ]
         if others := [p for p in model.parameters() if id(p) not in known]:
-            groups.append({"params": others, "lr": self.lr})
-        return RestartAdam(groups, self.betas, self.eps)
+            groups.append({"params": others, "scale": torch.ones_like(groups[0]["scale"])})
+        return RestartAdam(groups, self.lr, self.betas, self.eps)
 
-    def _scale(self, raw: Tensor) -> float:
-        rms = float(raw.detach().square().mean().sqrt()) if self.relative else 1.0
-        return rms if rms > 0 else 1.0
+    def _scale(self, raw: Tensor) -> Tensor:
+        rms = raw.detach().square().mean((-2, -1)).sqrt()
+        return torch.where(rms > 0, rms, 1) if self.relative else torch.ones_like(rms)
 
     def step(self, model: Factorization, batch: Batch, n_iter: int, live: list[int]) -> Terms:
         wrapped = model.optimizers()
@@ -122,11 +130,15 @@ class Adam(Solver):
         assert isinstance(adam, RestartAdam)
         for i in frozen(model, live):
             adam.multiplier[i] = 0
-        entries = batch.x.shape[0] * batch.x.shape[1]
+        rows = batch.x.shape[0]
+        if self.unit is None:
+            with torch.no_grad():
+                self.unit = (total(model.objective(batch)) / rows).clamp_min(TINY)
         for i in range(n_iter):
             adam.zero_grad(set_to_none=True)
-            mean = total(model.objective(batch)).sum() / entries
-            mean.backward()  # type: ignore[no-untyped-call]
+            relative = (total(model.objective(batch)) / (rows * self.unit)).sum()
+            relative.backward()  # type: ignore[no-untyped-call]
+            model.sum_gradients()
             wrapped.step() if i == n_iter - 1 else adam.step()  # Lightning counts the last one
             for factor in model.factors.values():
                 factor.project_()

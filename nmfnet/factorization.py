@@ -21,7 +21,7 @@ from nmfnet.factor import Factor
 from nmfnet.functional.optimality import kkt_residual
 from nmfnet.functional.refit import refit_W
 from nmfnet.functional.rows import dense, row_blocks, take_rows
-from nmfnet.functional.sparse import Transpose, transpose_of
+from nmfnet.functional.sparse import Transpose, transpose_of, transposed
 from nmfnet.inits import Init
 from nmfnet.losses import Loss
 from nmfnet.penalties import Penalty, check_names
@@ -64,6 +64,9 @@ class Factorization(L.LightningModule, ABC):
 
     inductive: bool = True
     """Whether ``encode`` is a function of the row alone; False = a table with a row per sample."""
+
+    bilinear: bool = False
+    """Whether the model is X ~ W H with free tables W and H, and nothing else."""
 
     signed: bool = False
     """Whether X may have negative entries (the loss must allow them too)."""
@@ -133,6 +136,25 @@ class Factorization(L.LightningModule, ABC):
     def sums(self, name: str, batch: Batch, beta: float) -> Sums | None:
         """Closed form of the two multiplicative sums for one factor; None = by autograd."""
         return None
+
+    def normal_equations(self, name: str, batch: Batch) -> tuple[Tensor, Tensor]:
+        """``G (*r, k, k)`` and ``C (*r, rows, k)`` of the rows of W or Hᵀ under the squared error.
+
+        Only for models that are ``bilinear``: X ~ W H, both factors free.
+        """
+        x, W, H = batch.x, self.factors["W"].raw.detach(), self.factors["H"].raw.detach()
+        if name == "W":
+            G, C = H @ H.mT, x @ H.mT
+        else:
+            G = self.world.total(W.mT @ W)
+            C = self.world.total(
+                transposed(x, self.transpose) @ W if self.transpose else x.mT @ W
+            )
+        for penalty in self.penalty_list:
+            if penalty.on == name:
+                quadratic, linear = penalty.normal(G)
+                G, C = G + quadratic, C - linear
+        return G, C
 
     def components(self) -> Float[Tensor, "*r k f"]:
         """H; for a non-linear decoder what each unit of W adds to ``decode(0)``."""
@@ -208,6 +230,7 @@ class Factorization(L.LightningModule, ABC):
         self._check_sign(batch.x)
         if batch.x.is_sparse_csr:
             self.transpose = transpose_of(batch.x)
+        self.solver.check_batch(batch)
         drawn = [self.init(batch.x, self.n_components, g) for g in self.generators]
         with torch.no_grad():
             self.start(

@@ -41,10 +41,11 @@ def wandb(
     UserError
         If wandb refuses, for instance ``mode=online`` without a login.
     """
-    os.environ.setdefault("WANDB_SILENT", "true")  # read when wandb is imported
     import wandb as package
     from lightning.pytorch.loggers import WandbLogger
 
+    os.environ.setdefault("WANDB_SILENT", "true")
+    package.setup()  # reads that; a warning about Lightning's use of wandb would come before
     if mode == "auto":
         mode = "online" if _logged_in() else "offline"
     context.runs.mkdir(parents=True, exist_ok=True)

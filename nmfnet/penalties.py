@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import final
 
+import torch
 from torch import nn
 
 from nmfnet.errors import UserError
@@ -29,6 +30,7 @@ class Penalty(nn.Module, ABC):
 
     name: str
     degree: int
+    convex: bool = True
 
     def __init__(self, *, on: str = "H", weight: float = 0.1) -> None:
         super().__init__()
@@ -40,6 +42,17 @@ class Penalty(nn.Module, ABC):
     @abstractmethod
     def forward(self, value: Float[Tensor, "*r a b"]) -> Float[Tensor, "*r"]:
         """The penalty of each restart."""
+
+    @abstractmethod
+    def normal(self, G: Float[Tensor, "*r k k"]) -> tuple[Float[Tensor, "*r k k"], float]:
+        """What the penalty adds to the normal equations of the rows θ of W or Hᵀ.
+
+        Returns
+        -------
+        quadratic : Tensor, shape like G
+            Penalty = θ quadratic θᵀ / 2 + linear Σ θ for θ >= 0.
+        linear : float
+        """
 
     @abstractmethod
     def split(self, value: Tensor) -> tuple[Tensor | float, Tensor | float]:
@@ -56,6 +69,9 @@ class L1(Penalty):
     def forward(self, value: Float[Tensor, "*r a b"]) -> Float[Tensor, "*r"]:
         return self.weight * value.abs().sum((-2, -1))
 
+    def normal(self, G: Float[Tensor, "*r k k"]) -> tuple[Float[Tensor, "*r k k"], float]:
+        return torch.zeros_like(G), self.weight
+
     def split(self, value: Tensor) -> tuple[Tensor | float, Tensor | float]:
         return 0.0, self.weight
 
@@ -69,6 +85,10 @@ class L2(Penalty):
 
     def forward(self, value: Float[Tensor, "*r a b"]) -> Float[Tensor, "*r"]:
         return 0.5 * self.weight * value.square().sum((-2, -1))
+
+    def normal(self, G: Float[Tensor, "*r k k"]) -> tuple[Float[Tensor, "*r k k"], float]:
+        eye = torch.eye(G.shape[-1], dtype=G.dtype, device=G.device)
+        return (self.weight * eye).expand_as(G), 0.0
 
     def split(self, value: Tensor) -> tuple[Tensor | float, Tensor | float]:
         return 0.0, self.weight * value
@@ -86,6 +106,7 @@ class Orthogonal(Penalty):
 
     name = "orthogonal"
     degree = 2
+    convex = False
 
     def _across(self, value: Tensor) -> Tensor:
         return value.mT if self.on[0] in "WGE" else value
@@ -94,6 +115,10 @@ class Orthogonal(Penalty):
         v = self._across(value)
         total = v.sum(-2).square().sum(-1)
         return 0.5 * self.weight * (total - v.square().sum((-2, -1)))
+
+    def normal(self, G: Float[Tensor, "*r k k"]) -> tuple[Float[Tensor, "*r k k"], float]:
+        eye = torch.eye(G.shape[-1], dtype=G.dtype, device=G.device)
+        return (self.weight * (1 - eye)).expand_as(G), 0.0
 
     def split(self, value: Tensor) -> tuple[Tensor | float, Tensor | float]:
         v = self._across(value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import warnings
 from collections.abc import Iterator
@@ -203,7 +204,12 @@ def _stoppable(
 ) -> Iterator[None]:
     """Keep the model when Ctrl-C comes; a full disk is the user's to mend."""
     try:
-        yield
+        try:
+            yield
+        finally:
+            if trainer.interrupted:  # Lightning then leaves this out: the bar would stay
+                for callback in trainer.callbacks:  # type: ignore[attr-defined]
+                    callback.teardown(trainer, model, "fit")
     except (KeyboardInterrupt, SystemExit) as stop:  # Lightning turns the first into the second
         where = ""
         if folder is not None:
@@ -255,8 +261,16 @@ def _write(
     for name, figure in figures.items():
         save(figure, folder / "figures" / f"{name}.png")
     partial = folder / "metrics.json.part"
-    partial.write_text(json.dumps(numbers, indent=2) + "\n")
+    partial.write_text(json.dumps(without_nan(numbers), indent=2, allow_nan=False) + "\n")
     partial.replace(folder / "metrics.json")
+
+
+def without_nan(numbers: dict[str, Any]) -> dict[str, Any]:
+    """Numbers that json has: null for what is infinite or undefined."""
+    return {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in numbers.items()
+    }
 
 
 def _figures(

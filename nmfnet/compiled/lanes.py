@@ -15,34 +15,36 @@ JIT: dict[str, Any] = {
 }
 
 
-@njit(**JIT)
-def add_products(c, a, first, t, w, terms):  # type: ignore[no-untyped-def]
-    """``c[:w] += sum_q a[first + q] t[q, :w]`` for q < terms: eight rows per pass over c."""
+@njit(inline="always", **JIT)
+def add_products(c, a, i, t, row, w, terms):  # type: ignore[no-untyped-def]
+    """``c[:w] += sum_q a[i + q] t[row + q, :w]`` for q < terms: eight rows per pass over c."""
     q = 0
     while q + 8 <= terms:
-        i = first + q
-        a0, a1, a2, a3 = a[i], a[i + 1], a[i + 2], a[i + 3]
-        a4, a5, a6, a7 = a[i + 4], a[i + 5], a[i + 6], a[i + 7]
-        t0, t1, t2, t3 = t[q, :w], t[q + 1, :w], t[q + 2, :w], t[q + 3, :w]
-        t4, t5, t6, t7 = t[q + 4, :w], t[q + 5, :w], t[q + 6, :w], t[q + 7, :w]
+        a0, a1, a2, a3 = a[i + q], a[i + q + 1], a[i + q + 2], a[i + q + 3]
+        a4, a5, a6, a7 = a[i + q + 4], a[i + q + 5], a[i + q + 6], a[i + q + 7]
+        t0, t1, t2, t3 = t[row + q], t[row + q + 1], t[row + q + 2], t[row + q + 3]
+        t4, t5, t6, t7 = t[row + q + 4], t[row + q + 5], t[row + q + 6], t[row + q + 7]
         for j in range(w):
             c[j] += (
                 a0 * t0[j] + a1 * t1[j] + a2 * t2[j] + a3 * t3[j]
                 + a4 * t4[j] + a5 * t5[j] + a6 * t6[j] + a7 * t7[j]
             )  # fmt: skip
         q += 8
-    while q + 4 <= terms:
-        i = first + q
-        a0, a1, a2, a3 = a[i], a[i + 1], a[i + 2], a[i + 3]
-        t0, t1, t2, t3 = t[q, :w], t[q + 1, :w], t[q + 2, :w], t[q + 3, :w]
+    if q + 4 <= terms:
+        a0, a1, a2, a3 = a[i + q], a[i + q + 1], a[i + q + 2], a[i + q + 3]
+        t0, t1, t2, t3 = t[row + q], t[row + q + 1], t[row + q + 2], t[row + q + 3]
         for j in range(w):
             c[j] += a0 * t0[j] + a1 * t1[j] + a2 * t2[j] + a3 * t3[j]
         q += 4
-    while q < terms:
-        a0, t0 = a[first + q], t[q, :w]
+    if q + 2 <= terms:
+        a0, a1, t0, t1 = a[i + q], a[i + q + 1], t[row + q], t[row + q + 1]
+        for j in range(w):
+            c[j] += a0 * t0[j] + a1 * t1[j]
+        q += 2
+    if q < terms:
+        a0, t0 = a[i + q], t[row + q]
         for j in range(w):
             c[j] += a0 * t0[j]
-        q += 1
 
 
 @njit(**JIT)
@@ -53,13 +55,32 @@ def matmul(left, right, out):  # type: ignore[no-untyped-def]
     lanes = 4096 // out.itemsize
     for s in range(0, m, lanes):
         e = min(m, s + lanes)
-        out[:, s:e] = 0
-        for q in range(0, p, 8):
-            rows = min(8, p - q)
-            part = right[q : q + rows, s:e]
-            for j in range(k):
-                add_strided(out[j, s:e], left[j], q, right, s, e, rows)
-        del part
+        for i in range(k):
+            c = out[i, s:e]
+            for j in range(e - s):
+                c[j] = 0
+        row = 0
+        while row + 8 <= p:
+            t0, t1, t2 = right[row, s:e], right[row + 1, s:e], right[row + 2, s:e]
+            t3, t4, t5 = right[row + 3, s:e], right[row + 4, s:e], right[row + 5, s:e]
+            t6, t7 = right[row + 6, s:e], right[row + 7, s:e]
+            for i in range(k):
+                c, a = out[i, s:e], left[i]
+                a0, a1, a2, a3 = a[row], a[row + 1], a[row + 2], a[row + 3]
+                a4, a5, a6, a7 = a[row + 4], a[row + 5], a[row + 6], a[row + 7]
+                for j in range(e - s):
+                    c[j] += (
+                        a0 * t0[j] + a1 * t1[j] + a2 * t2[j] + a3 * t3[j]
+                        + a4 * t4[j] + a5 * t5[j] + a6 * t6[j] + a7 * t7[j]
+                    )  # fmt: skip
+            row += 8
+        while row < p:
+            t0 = right[row, s:e]
+            for i in range(k):
+                a0, c = left[i, row], out[i, s:e]
+                for j in range(e - s):
+                    c[j] += a0 * t0[j]
+            row += 1
 
 
 @njit(**JIT)
@@ -74,3 +95,58 @@ def gram(v, out):  # type: ignore[no-untyped-def]
                 total += a[q] * b[q]
             out[i, j] = total
             out[j, i] = total
+
+
+@njit(**JIT)
+def inner(a, b):  # type: ignore[no-untyped-def]
+    """``sum(a * b)``, rows summed in float64."""
+    total = 0.0
+    for i in range(a.shape[0]):
+        p, q = a[i], b[i]
+        part = a.dtype.type(0)
+        for j in range(p.shape[0]):
+            part += p[j] * q[j]
+        total += part
+    return total
+
+
+@njit(**JIT)
+def sweep(v, a, b, first, last, n_sweeps):  # type: ignore[no-untyped-def]
+    """Coordinate descent on ``min_{v >= 0} 1/2 <v, b v> - <a, v>``, columns first:last of v.
+
+    Every column is a problem of its own; a coordinate whose curvature b_jj is 0 stays.
+    """
+    k = v.shape[0]
+    lanes = max(64, min(2048, 32768 // k) // v.itemsize // 16 * 16)
+    part, c = np.empty((k, lanes), v.dtype), np.empty(lanes, v.dtype)
+    zero = v.dtype.type(0)
+    for s in range(first, last, lanes):
+        w = min(last - s, lanes)
+        for i in range(k):
+            p, q = part[i], v[i, s : s + w]
+            for j in range(w):
+                p[j] = q[j]
+        for _ in range(n_sweeps):
+            for i in range(k):
+                if not b[i, i] > 0:
+                    continue
+                for j in range(w):
+                    c[j] = 0
+                add_products(c, b[i], 0, part, 0, w, k)
+                r, p, q = 1 / b[i, i], part[i], a[i, s : s + w]
+                for j in range(w):
+                    p[j] = max(p[j] + (q[j] - c[j]) * r, zero)
+        for i in range(k):
+            p, q = part[i], v[i, s : s + w]
+            for j in range(w):
+                q[j] = p[j]
+
+
+@njit(**JIT)
+def extrapolate(y, new, old, step, least):  # type: ignore[no-untyped-def]
+    """``y = max(new + step (new - old), least new)``, and old becomes new."""
+    for i in range(new.shape[0]):
+        p, q, r = new[i], old[i], y[i]
+        for j in range(p.shape[0]):
+            r[j] = max(p[j] + step * (p[j] - q[j]), least * p[j])
+            q[j] = p[j]

@@ -8,8 +8,8 @@ import torch
 
 from nmfnet.functional.divergences import TINY
 from nmfnet.functional.multiplicative import apply_update_, nmf_sums_W
-from nmfnet.functional.nnls import nnls_rows
-from nmfnet.functional.rows import row_blocks, take_rows
+from nmfnet.functional.nnls import nnls, nnls_rows
+from nmfnet.functional.rows import dense, row_blocks, take_rows
 from nmfnet.functional.sparse import sparse_sums
 from nmfnet.types import Float, Tensor
 
@@ -28,7 +28,7 @@ def refit_W(
 ) -> Float[Tensor, "*r n k"]:
     """``argmin_{W >= 0} D_beta(x | W H)`` (+ a penalty of W), a convex problem for beta in [1, 2].
 
-    Exact for the squared error without mask and penalty (non-negative least squares), else by
+    Exact for the squared error without penalty (non-negative least squares), else by
     multiplicative updates. The rows do not depend on each other.
 
     Parameters
@@ -45,7 +45,7 @@ def refit_W(
     max_iter : int
         Most multiplicative updates of a block of rows.
     tol : float
-        A block is done when no row's W changes by more than this, relative to its sum.
+        A row is done when its W changes by no more than this, relative to its sum.
 
     Returns
     -------
@@ -54,8 +54,8 @@ def refit_W(
     Source: Kim & Park 2011 for the squared error; the W half of Févotte & Idier 2011, eq. (4.1),
     from the best constant start, otherwise.
     """
-    if beta == 2 and mask is None and penalty_sums is None:
-        return nnls_rows(x, H)
+    if beta == 2 and penalty_sums is None:
+        return nnls_rows(x, H) if mask is None else _masked_nnls(x, H, mask)
     if x.is_sparse_csr and H.ndim > 2:
         many = [refit_W(x, h, beta, exponent, mask, penalty_sums, max_iter, tol) for h in H]
         return torch.stack(many)
@@ -63,6 +63,7 @@ def refit_W(
     for rows in [slice(None)] if x.is_sparse_csr else row_blocks(x, H.shape[:-2].numel()):
         part, seen = take_rows(x, rows), None if mask is None else take_rows(mask, rows)
         W = _start(part, H)
+        done = torch.zeros(W.shape[:-1], dtype=torch.bool, device=W.device)
         for _ in range(max_iter):
             before = W.clone()
             if part.is_sparse_csr:
@@ -73,10 +74,26 @@ def refit_W(
                 more_neg, more_pos = penalty_sums(W)
                 neg, pos = neg + more_neg, pos + more_pos
             apply_update_(W, neg, pos, exponent)
-            change = (W - before).abs_().sum(-1) / W.sum(-1)
-            if bool(change.amax() <= tol):
+            W[done] = before[done]  # so that no row depends on how long others take
+            done |= (W - before).abs_().sum(-1) <= tol * W.sum(-1)
+            if bool(done.all()):
                 break
         blocks.append(W)
+    return torch.cat(blocks, -2)
+
+
+def _masked_nnls(
+    x: Float[Tensor, "n f"], H: Float[Tensor, "*r k f"], mask: Float[Tensor, "n f"]
+) -> Float[Tensor, "*r n k"]:
+    """Least squares on the observed entries: every row has normal equations of its own."""
+    k, f = H.shape[-2:]
+    squares = (H[..., :, None, :] * H[..., None, :, :]).flatten(-3, -2)  # (*r, k k, f)
+    copies = H.shape[:-2].numel() * max(1, k * k // f)
+    blocks = []
+    for rows in row_blocks(x, copies):
+        part, seen = dense(take_rows(x, rows)), dense(take_rows(mask, rows))
+        G = (seen @ squares.mT).unflatten(-1, (k, k))  # (*r, m, k, k)
+        blocks.append(nnls(G, (part @ H.mT)[..., None, :])[..., 0, :])
     return torch.cat(blocks, -2)
 
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import torch
 
-from nmfnet.functional.divergences import TINY
+from nmfnet.functional.divergences import LEAST, TINY
 from nmfnet.functional.multiplicative import Sums
 from nmfnet.types import Float, Tensor
 
@@ -99,14 +99,18 @@ def sparse_sums(
             return neg, with_values(x, pos_values) @ H.mT
         return neg, H.sum(-1)[None] if beta == 1 else W @ (H @ H.mT)
     assert transpose is not None
-    neg = _transposed(x, transpose, neg_values) @ W
+    neg = transposed(x, transpose, neg_values) @ W
     if pos_values is not None:
-        return neg.mT, (_transposed(x, transpose, pos_values) @ W).mT
+        return neg.mT, (transposed(x, transpose, pos_values) @ W).mT
     return neg.mT, W.sum(0)[:, None] if beta == 1 else (W.mT @ W) @ H
 
 
-def _transposed(x: Tensor, transpose: Transpose, values: Tensor) -> Tensor:
+def transposed(
+    x: Float[Tensor, "n f"], transpose: Transpose, values: Tensor | None = None
+) -> Float[Tensor, "f n"]:
+    """Xᵀ as CSR, with its own or other values."""
     rows, columns, order = transpose
+    values = x.values() if values is None else values
     return torch.sparse_csr_tensor(
         rows, columns, values[order], size=(x.shape[1], x.shape[0]), check_invariants=False
     )
@@ -133,7 +137,7 @@ def sparse_row_losses(
     if beta == 2:
         return 0.5 * _by_row(x, (values - found).square())
     found = found.clamp_min(TINY)
-    stored = torch.xlogy(values, values / found) - values
+    stored = values * (values / found).clamp_min(LEAST).log() - values
     if masked:
         return _by_row(x, stored + found)
     return _by_row(x, stored) + W.double() @ H.double().sum(-1)

@@ -32,6 +32,7 @@ class NMF(Factorization):
     """
 
     inductive = False
+    bilinear = True
     sparse = True
 
     def __init__(self, parts: Parts, *, n_components: int = 5) -> None:

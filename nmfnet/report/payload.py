@@ -212,26 +212,23 @@ def _short(group: Group, compared: list[Comparison], methods: list[str]) -> list
     value = best.metrics[group.main]
     found = [f"Best {main.words}: {method} with {size} components, {value:.5g}."]
     reference = methods[0]
-    against = [c for c in compared if c.key == group.main and reference in (c.method, c.reference)]
-    for verdict in ("better", "noise", "worse", "one seed"):
-        words = []
-        for one in against:
-            flipped = one.reference != reference
-            own = one.verdict
-            if flipped and own in ("better", "worse"):
-                own = "worse" if own == "better" else "better"
-            if own == verdict:
-                sign = -1 if flipped else 1
-                other = one.reference if flipped else one.method
-                words.append(f"{other} ({sign * one.relative:+.1%})")
-        if words:
-            say = {"noise": "no different (noise)", "one seed": "not told apart (one seed)"}
-            found.append(f"Against {reference}: {say.get(verdict, verdict)}: {', '.join(words)}.")
+    against = [one for one in compared if one.key == group.main and one.reference == reference]
+    say = {
+        "better": f"Better than {reference}",
+        "noise": f"No different from {reference} (noise)",
+        "worse": f"Worse than {reference}",
+        "one seed": f"Not told apart from {reference} (one seed: use seed=0,1,2)",
+    }
+    for verdict, start in say.items():
+        words = [
+            f"{one.method} ({one.relative:+.1%})" for one in against if one.verdict == verdict
+        ]
+        found += [f"{start}: {', '.join(words)}."] if words else []
     late = sum(run.metrics.get("converged") is False for run in group.runs)
     if late:
         found.append(
-            f"{late} of {len(group.runs)} runs had not converged: their numbers are upper bounds of "
-            "what the model can reach, and a comparison with them may turn round."
+            f"{late} of {len(group.runs)} runs had not converged: more iterations would improve them, and "
+            "a comparison with them may turn round (raise max_iter)."
         )
     return found
 

@@ -102,6 +102,8 @@ def wide_console() -> Console:
 
 def readable(value: Any) -> str:
     """A number as people write it."""
+    if value is None:
+        return "undefined"
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:.5g}" if isinstance(value, float) else str(value)

@@ -38,6 +38,13 @@ RULE = ("n_restarts", "max_iter", "tol", "window", "patience", "kkt_tol", "time_
 RESOLUTION = 1e-4
 """Differences below this share of the value are noise: no stopping rule resolves them."""
 
+_HELD_OUT = {
+    "none": "nothing held out",
+    "rows": "rows held out",
+    "entries": "entries held out",
+    "predefined": "published test rows held out",
+}
+
 MOST_METHODS = 12
 """Methods that are compared pair by pair; of more, the best of each model."""
 
@@ -134,7 +141,7 @@ def _name(group: Group, telling: Sequence[str]) -> str:
     known = group.terms
     split = str(known["split"])
     words = [str(known["data"]), str(known["loss"])]
-    words.append({"none": "nothing held out", "None": "nothing held out"}.get(split, f"split {split}"))
+    words.append(_HELD_OUT.get(split, f"split {split}"))
     for key in telling:
         if key in known and key not in ("data", "loss", "split", "data_sha256"):
             words.append(f"{key}={_shown(known[key])}")

@@ -44,6 +44,14 @@ class Solver(nn.Module, ABC):
             Says which solvers can.
         """
 
+    def check_batch(self, batch: Batch) -> None:
+        """Refuse training data that this solver cannot handle.
+
+        Raises
+        ------
+        UserError
+        """
+
     def optimizer(self, model: Factorization) -> Optimizer:
         """The optimiser that Lightning checkpoints and counts steps with."""
         return NoOp(model)
@@ -82,3 +90,29 @@ def count_step(model: Factorization) -> None:
 def total(terms: Terms) -> torch.Tensor:
     """Sum of the terms, float64, shape (r,)."""
     return torch.stack([term.double() for term in terms.values()]).sum(0)
+
+
+CHUNK_BYTES = 1_000_000
+"""On a CPU, restarts run together as long as their reconstructions fit in this (the cache)."""
+
+
+def chunks(model: Factorization, batch: Batch, live: list[int]) -> list[int | slice | list[int]]:
+    """Restarts to run together: one by one as plain matrices, several, or all of them.
+
+    On a CPU a chunk's reconstructions stay near CHUNK_BYTES; on a GPU all run at once.
+    """
+    entries = batch.x.shape[0] * batch.x.shape[1] * batch.x.element_size()
+    size = len(live) if batch.x.is_cuda else max(1, CHUNK_BYTES // max(1, entries))
+    size = 1 if batch.x.is_sparse_csr else size  # sparse products have no restart axis
+    if size == 1 or len(live) == 1:
+        return list(live)
+    if len(live) == model.n_restarts:
+        return [slice(i, i + size) for i in range(0, len(live), size)]
+    return [live[i : i + size] for i in range(0, len(live), size)]
+
+
+def collect(chunked: list[Terms]) -> Terms:
+    """Terms of all chunks in one, shape (len(live),)."""
+    return {
+        name: torch.cat([terms[name].reshape(-1) for terms in chunked]) for name in chunked[0]
+    }

@@ -8,15 +8,11 @@ import torch
 
 from nmfnet.errors import UserError
 from nmfnet.functional.multiplicative import apply_update_
-from nmfnet.solvers.base import Solver, count_step, total
+from nmfnet.solvers.base import Solver, chunks, collect, count_step, total
 from nmfnet.types import Batch, Terms
 
 if TYPE_CHECKING:
     from nmfnet.factorization import Factorization
-
-CHUNK_BYTES = 1_000_000
-"""On a CPU, restarts run together as long as their reconstructions fit in this (the cache)."""
-
 
 @final
 class Multiplicative(Solver):
@@ -74,10 +70,7 @@ class Multiplicative(Solver):
         for index in chunks(model, batch, live):
             with torch.no_grad(), model.restarts(index):
                 collected.append(self._advance(model, batch, n_iter))
-        return {
-            name: torch.cat([terms[name].reshape(-1) for terms in collected])
-            for name in collected[0]
-        }
+        return collect(collected)
 
     def _advance(self, model: Factorization, batch: Batch, n_iter: int) -> Terms:
         """``n_iter`` iterations of the restarts that the model now holds."""
@@ -123,18 +116,3 @@ def exponent_of(model: Factorization, name: str) -> float:
     degree = max((p.degree for p in model.penalty_list if p.on == name), default=0)
     factor = model.factors[name]
     return min(factor.max_exponent, model.loss.exponent(factor.degree, degree))
-
-
-def chunks(model: Factorization, batch: Batch, live: list[int]) -> list[int | slice | list[int]]:
-    """Restarts to run together: one by one as plain matrices, several, or all of them.
-
-    On a CPU a chunk's reconstructions stay near CHUNK_BYTES; on a GPU all run at once.
-    """
-    entries = batch.x.shape[0] * batch.x.shape[1] * batch.x.element_size()
-    size = len(live) if batch.x.is_cuda else max(1, CHUNK_BYTES // max(1, entries))
-    size = 1 if batch.x.is_sparse_csr else size  # sparse products have no restart axis
-    if size == 1 or len(live) == 1:
-        return list(live)
-    if len(live) == model.n_restarts:
-        return [slice(i, i + size) for i in range(0, len(live), size)]
-    return [live[i : i + size] for i in range(0, len(live), size)]

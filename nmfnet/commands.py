@@ -1,0 +1,192 @@
+"""``nmfnet``: data sets to train on and runs that were trained (by ``nmfnet-train``)."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nmfnet.errors import UserError
+
+if TYPE_CHECKING:
+    from nmfnet.report.collect import Run
+
+NUMBERS = {
+    "train/loss": "loss",
+    "train/relative_error": "rel. error",
+    "test/relative_error": "held-out",
+    "n_iter": "iterations",
+    "seconds": "seconds",
+    "converged": "converged",
+}
+"""Columns of ``nmfnet ls``."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Console entry point: exit code 0 done, 2 bad input, 130 Ctrl-C."""
+    parser = make_parser()
+    given = parser.parse_args(arguments)
+    try:
+        given.run(given)
+        sys.stdout.flush()
+    except UserError as error:
+        stop(str(error))
+    except BrokenPipeError:  # | head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+    except OSError as error:
+        if error.strerror is None:
+            raise
+        stop(f"cannot use {error.filename or 'the output'}: {error.strerror}")
+    except KeyboardInterrupt:
+        stop("interrupted", code=130)
+
+
+def stop(message: str, code: int = 2) -> None:
+    """One message on standard error, then the exit code."""
+    print(f"nmfnet: {message}", file=sys.stderr)
+    sys.exit(code)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Commands, their options and help."""
+    from nmfnet import __version__
+
+    parser = argparse.ArgumentParser(
+        prog="nmfnet",
+        description="Data sets to train on, and runs that were trained (by nmfnet-train).",
+    )
+    parser.add_argument("--version", action="version", version=f"nmfnet {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    data = commands.add_parser("data", help="data sets: list, describe, download")
+    actions = data.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    add(actions, "list", "every data set, and whether it is on this machine", list_data)
+    info = add(actions, "info", "size, licence, citation and options of one", data_info)
+    info.add_argument("name", metavar="NAME", help="as in data=NAME")
+    get = add(actions, "get", "download its files, with checksums", data_get)
+    get.add_argument("name", metavar="NAME", help="as in data=NAME")
+
+    ls = add(commands, "ls", "a table of the runs in a folder", list_runs)
+    ls.add_argument(
+        "runs", metavar="RUNS", nargs="?", default="runs", help="folder of runs (default: runs)"
+    )
+    show = add(commands, "show", "settings, results and origin of one run", show_run)
+    show.add_argument("run_folder", metavar="RUN", help="folder of the run, as runs/MODEL/RUN_ID")
+    return parser
+
+
+def add(
+    commands: Any, name: str, words: str, run: Callable[[argparse.Namespace], None]
+) -> argparse.ArgumentParser:
+    """Add one command that calls ``run``."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name, help=words, description=words[0].upper() + words[1:] + "."
+    )
+    parser.set_defaults(run=run)
+    return parser
+
+
+# ---------------------------------------------------------------------- data
+def list_data(given: argparse.Namespace) -> None:
+    """``nmfnet data list``."""
+    from nmfnet.data.commands import list_data
+
+    list_data()
+
+
+def data_info(given: argparse.Namespace) -> None:
+    """``nmfnet data info NAME``."""
+    from nmfnet.data.commands import info
+
+    info(given.name)
+
+
+def data_get(given: argparse.Namespace) -> None:
+    """``nmfnet data get NAME``."""
+    from nmfnet.data.commands import get
+
+    get(given.name)
+
+
+# ---------------------------------------------------------------------- runs
+def list_runs(given: argparse.Namespace) -> None:
+    """``nmfnet ls``: one line per run, what differs between them, and the main numbers."""
+    from rich.table import Table
+
+    from nmfnet.config import shown
+    from nmfnet.report.collect import collect, settings, varied
+    from nmfnet.report.tables import readable, wide_console
+
+    found = collect(given.runs)
+    told = list(dict.fromkeys(["model", *varied(found)]))
+    numbers = [key for key in NUMBERS if any(key in run.metrics for run in found)]
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for heading in ("run", *told, "status", *(NUMBERS[key] for key in numbers)):
+        table.add_column(heading, no_wrap=True)
+    for run in found:
+        flat = settings(run)
+        cells = [run_name(run, Path(given.runs)), *(shown(flat.get(key, "")) for key in told)]
+        cells += [run.status, *(readable(run.metrics.get(key, "")) for key in numbers)]
+        table.add_row(*cells)
+    console = wide_console()
+    console.print(table)
+    for run in found:
+        if run.problem and run.status != "interrupted":
+            console.print(f"{run_name(run, Path(given.runs))}: {run.problem}", style="red")
+
+
+def run_name(run: Run, root: Path) -> str:
+    """The folder of a run as seen from the folder that was asked for."""
+    return str(run.folder.relative_to(root)) if run.folder.is_relative_to(root) else str(run.folder)
+
+
+def show_run(given: argparse.Namespace) -> None:
+    """``nmfnet show``: the whole of one run, as text."""
+    from nmfnet.config import shown
+    from nmfnet.report.collect import read_run, settings
+    from nmfnet.report.tables import readable, wide_console
+
+    folder = Path(given.run_folder)
+    if not folder.is_dir():
+        what = "is a file" if folder.exists() else "does not exist"
+        raise UserError(f"{folder} {what}: give the folder of a run, as runs/MODEL/RUN_ID")
+    run = read_run(folder)
+    if run.status != "done" or not run.metrics:
+        here = any((folder / name).exists() for name in ("history.csv", "model.ckpt"))
+        why = run.problem or "it has not written metrics.json yet"
+        raise UserError(
+            f"{folder} is not a finished run: {why}"
+            if here
+            else f"{folder} is not a run folder: "
+            "it holds no metrics.json; nmfnet ls FOLDER lists the runs below a folder"
+        )
+    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    sections = {
+        "settings": {key: shown(value) for key, value in settings(run).items()},
+        "results": {key: readable(value) for key, value in run.metrics.items()},
+        "origin": origin_lines(run.origin),
+        "files": {str(f.relative_to(folder)): f"{f.stat().st_size:,} bytes" for f in files},
+    }
+    console = wide_console()
+    for title, rows in sections.items():
+        console.print(title, style="bold")
+        width = max((len(key) for key in rows), default=0)
+        for key, text in rows.items():
+            console.print(f"  {key:<{width}}  {text}")
+
+
+def origin_lines(origin: dict[str, Any]) -> dict[str, str]:
+    """Provenance, one line per fact."""
+    lines = {key: str(value) for key, value in origin.items() if isinstance(value, str | int)}
+    for key in ("versions", "data_files"):
+        lines |= {f"{key}/{name}": str(value) for name, value in (origin.get(key) or {}).items()}
+    git = origin.get("git") or {}
+    if git:
+        changed = " and uncommitted changes" if git.get("changed") else ""
+        lines["git"] = f"{git.get('commit')}{changed}"
+    lines |= {f"note {i}": note for i, note in enumerate(origin.get("notes") or [], 1)}
+    return lines

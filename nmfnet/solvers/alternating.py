@@ -1,0 +1,185 @@
+"""Solvers that take one factor at a time and solve its least-squares problem in Gram space.
+
+For the squared error the rows of a factor (W, or Hᵀ) each solve
+``min_{θ >= 0} θ G θᵀ / 2 - c θᵀ`` with G (k, k) common to all rows: for W ``G = H Hᵀ`` and
+``c = x Hᵀ``. X enters through that one product per factor and iteration, so it may be sparse, and no
+reconstruction is formed.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, final
+
+import torch
+
+from nmfnet.errors import UserError
+from nmfnet.functional.nnls import nnls
+from nmfnet.solvers.base import Solver, chunks, collect, count_step
+from nmfnet.types import Batch, Float, Tensor, Terms
+
+if TYPE_CHECKING:
+    from nmfnet.factorization import Factorization
+
+
+class Alternating(Solver, ABC):
+    """Improves the factors in turn, each from its normal equations."""
+
+    curved_penalties: bool = True
+    """Whether G may be indefinite (the orthogonal penalty makes it so)."""
+
+    def check(self, model: Factorization, batch_size: int | None) -> None:
+        kind = type(model).__name__
+        if batch_size is not None:
+            raise UserError(
+                f"solver={self.name} works on all rows at once, but batch_size={batch_size}: set "
+                "batch_size=null, or use solver=online or solver=adam"
+            )
+        if model.loss.beta != 2:
+            raise UserError(
+                f"solver={self.name} is for loss=frobenius; for loss={type(model.loss).__name__} "
+                "use solver=mu or solver=adam"
+            )
+        if not model.bilinear:
+            raise UserError(
+                f"solver={self.name} needs X ~ W H with both factors free, which {kind} is not: use "
+                "solver=mu or solver=adam"
+            )
+        if bad := [n for n, f in model.factors.items() if not f.constraint.identity]:
+            raise UserError(
+                f"solver={self.name} moves factor values directly and {', '.join(bad)} is under "
+                "another constraint: use constraint=project, or solver=adam"
+            )
+        if not self.curved_penalties:
+            for penalty in model.penalty_list:
+                if not penalty.convex:
+                    raise UserError(
+                        f"solver={self.name} needs convex penalties and {penalty.name} is not: use "
+                        "solver=hals, solver=mu or solver=adam"
+                    )
+
+    def check_batch(self, batch: Batch) -> None:
+        """Refuse a mask: with one, every row has a Gram matrix of its own."""
+        if batch.mask is not None:
+            raise UserError(
+                f"solver={self.name} cannot leave entries out (every row would need normal equations "
+                "of its own): use solver=mu or solver=adam for missing or held-out entries"
+            )
+
+    def step(self, model: Factorization, batch: Batch, n_iter: int, live: list[int]) -> Terms:
+        count_step(model)
+        collected: list[Terms] = []
+        for index in chunks(model, batch, live):
+            with torch.no_grad(), model.restarts(index):
+                self.iterate(model, batch, n_iter)
+                collected.append(model.objective(batch))
+        return collect(collected)
+
+    def iterate(self, model: Factorization, batch: Batch, n_iter: int) -> None:
+        """``n_iter`` passes over the factors of the restarts that the model now holds."""
+        for _ in range(n_iter):
+            for name, factor in model.factors.items():
+                G, C = model.normal_equations(name, batch)
+                rows = factor.raw.data if factor.per_sample else factor.raw.data.mT
+                rows.copy_(self.improve(rows, G, C))
+
+    @abstractmethod
+    def improve(
+        self, rows: Float[Tensor, "*r n k"], G: Float[Tensor, "*r k k"], C: Float[Tensor, "*r n k"]
+    ) -> Float[Tensor, "*r n k"]:
+        """New rows of a factor, from the old ones and the normal equations."""
+
+
+@final
+class ANLS(Alternating):
+    """Alternating non-negative least squares: every factor to its optimum, by block pivoting.
+
+    The objective never increases. Source: Kim & Park 2011.
+    """
+
+    name = "anls"
+    curved_penalties = False
+
+    def __init__(self, *, n_inner: int = 10) -> None:
+        super().__init__(n_inner=n_inner)
+
+    def improve(
+        self, rows: Float[Tensor, "*r n k"], G: Float[Tensor, "*r k k"], C: Float[Tensor, "*r n k"]
+    ) -> Float[Tensor, "*r n k"]:
+        return nnls(G, C, rows > 0)
+
+
+@final
+class ALS(Alternating):
+    """Alternating least squares: unconstrained solution, then negative entries set to 0.
+
+    Fast and rough. Cutting off negative entries is not a minimisation, so the objective can rise and the
+    run need not end at a stationary point; ``anls`` solves the same problems exactly. Useful as a start.
+
+    Parameters
+    ----------
+    project : bool
+        False leaves the signs free: a low-rank approximation, the optimum of which is the SVD's.
+    ridge : float, >= 0
+        Added to the diagonal of G, in units of its mean diagonal.
+
+    Source: Berry et al. 2007, section 3.3 (with the warning).
+    """
+
+    name = "als"
+    curved_penalties = False
+
+    def __init__(self, *, project: bool = True, ridge: float = 1e-10, n_inner: int = 10) -> None:
+        super().__init__(n_inner=n_inner)
+        self.project, self.ridge = project, ridge
+
+    def improve(
+        self, rows: Float[Tensor, "*r n k"], G: Float[Tensor, "*r k k"], C: Float[Tensor, "*r n k"]
+    ) -> Float[Tensor, "*r n k"]:
+        G, C = G.double(), C.double()
+        eye = torch.eye(G.shape[-1], dtype=G.dtype, device=G.device)
+        mean = G.diagonal(dim1=-2, dim2=-1).mean(-1)[..., None, None].clamp_min(1e-300)
+        found = torch.linalg.lstsq(G + self.ridge * mean * eye, C.mT).solution.mT.to(rows.dtype)
+        return found.clamp_min(0) if self.project else found
+
+
+@final
+class ProjectedGradient(Alternating):
+    """Projected gradient on each factor in turn, accelerated.
+
+    Parameters
+    ----------
+    accelerate : bool
+        Nesterov's extrapolation within a factor's problem, restarted when it points uphill.
+    n_sub : int
+        Gradient steps per factor and iteration, each of length 1 / ||G||_2.
+
+    Source: Lin 2007 (projected gradients for NMF); Guan et al. 2012 (NeNMF, accelerated);
+    O'Donoghue & Candès 2015 (restart).
+    """
+
+    name = "pgd"
+
+    def __init__(self, *, accelerate: bool = True, n_sub: int = 10, n_inner: int = 10) -> None:
+        super().__init__(n_inner=n_inner)
+        if n_sub < 1:
+            raise UserError(f"solver.n_sub={n_sub}: it must be >= 1")
+        self.accelerate, self.n_sub = accelerate, n_sub
+
+    def improve(
+        self, rows: Float[Tensor, "*r n k"], G: Float[Tensor, "*r k k"], C: Float[Tensor, "*r n k"]
+    ) -> Float[Tensor, "*r n k"]:
+        step = 1 / torch.linalg.matrix_norm(G, 2).clamp_min(1e-30)[..., None, None]
+        theta, ahead, momentum = rows, rows, torch.ones_like(step)
+        for _ in range(self.n_sub):
+            gradient = ahead @ G - C
+            new = (ahead - step * gradient).clamp_min(0)
+            if not self.accelerate:
+                theta = ahead = new
+                continue
+            following = (1 + (1 + 4 * momentum**2).sqrt()) / 2
+            uphill = (gradient * (new - theta)).sum((-2, -1), keepdim=True) > 0
+            weight = torch.where(uphill, 0, (momentum - 1) / following)
+            ahead = new + weight * (new - theta)
+            momentum, theta = torch.where(uphill, 1, following), new
+        return theta

@@ -51,6 +51,7 @@ def assemble(cfg: Plain, sizes: Sizes, restarts: range | None = None) -> Factori
         ),
     )
     model: Factorization = build(cfg["model"], parts)
+    model.solver.attach(model)
     model.recipe = {"format": FORMAT, "config": cfg}
     return model.to(dtype=getattr(torch, cfg["dtype"]))
 

@@ -34,6 +34,9 @@ class Solver(nn.Module, ABC):
             raise UserError(f"solver.n_inner={n_inner}: it must be >= 1")
         self.n_inner = n_inner
 
+    def attach(self, model: Factorization) -> None:
+        """Make room for state that belongs in checkpoints, before any is loaded."""
+
     @abstractmethod
     def check(self, model: Factorization, batch_size: int | None) -> None:
         """Refuse a model, loss or batch size that this solver cannot handle.

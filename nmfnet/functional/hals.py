@@ -1,0 +1,246 @@
+"""``min 1/2 ||X - W H||² + l1, l2 penalties``: accelerated HALS with extrapolation.
+
+Between two products with X every column of W and H is improved several times in Gram space, and
+each factor starts its update from a point beyond the last one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import torch
+
+from nmfnet.functional.extrapolation import Pair, Rows, State, guarded
+from nmfnet.functional.matrix import Matrix
+from nmfnet.functional.rows import row_blocks
+from nmfnet.types import Float, Tensor
+
+Both = tuple[float, float]
+
+
+def hals(
+    state: State,
+    data: Matrix,
+    n_iter: int,
+    *,
+    l1: Both = (0.0, 0.0),
+    l2: Both = (0.0, 0.0),
+    extrapolation: bool = True,
+    rows: Rows | None = None,
+    compiled: bool | None = None,
+) -> Float[Tensor, " live"]:
+    """Advance restarts by ``n_iter`` iterations, in place.
+
+    Parameters
+    ----------
+    state : State
+        From :func:`nmfnet.functional.extrapolation.begin`; ``state.W`` and ``state.H`` are the result.
+    data : Matrix
+        Dense or sparse CSR X, without mask.
+    n_iter : int
+    l1, l2 : pair of float
+        Penalties of W and H: ``l1 Σ v + l2 / 2 Σ v²``.
+    extrapolation : bool
+        False = accelerated HALS as it stands.
+    rows : list of int, optional
+        Restarts to advance; default all.
+    compiled : bool, optional
+        False = plain torch (the oracle, and the only way on a GPU); default where possible.
+
+    Returns
+    -------
+    Tensor of float64, shape (len(rows),)
+        The objective reached, never above that of the previous call.
+
+    Source: Gillis & Glineur 2012, "Accelerated multiplicative updates and hierarchical ALS", section 4
+    (inner sweeps); Ang & Gillis 2019, "Accelerating nonnegative matrix factorization algorithms using
+    extrapolation", algorithm 3.
+    Differs from the source: the step is Nesterov's (t - 1) / t', restarted when the objective rises.
+    """
+    compiled = data.compiled if compiled is None else compiled
+    sweeps = inner_sweeps(data, state.w.shape[1])
+
+    def run(live: Rows, extrapolate: bool) -> None:
+        options = (l1, l2, sweeps, n_iter, extrapolate and extrapolation)
+        if compiled and data.xt is not None and not data.x.is_sparse_csr:
+            _run_small(state, data, live, *options)
+        else:
+            _run(state, data, live, *options, compiled=compiled)
+
+    def objective(w: Tensor, h: Tensor) -> Tensor:
+        return frobenius_objective(data, w, h, l1, l2)
+
+    return guarded(state, rows, run, _reached, objective)
+
+
+def _reached(state: State) -> Pair:
+    """The extrapolated W and the H that was computed for it."""
+    return state.w_now, state.h_before
+
+
+def inner_sweeps(data: Matrix, k: int) -> tuple[int, int]:
+    """Sweeps of W and of H that cost about as much as the product with X before them, 1 to 8.
+
+    Source: Gillis & Glineur 2012, section 4.1 (their alpha = 1/2).
+    """
+    n, f = data.x.shape
+    entries = data.x.values().numel() if data.x.is_sparse_csr else n * f
+    return tuple(max(1, min(8, 1 + entries // (2 * size * k))) for size in (n, f))  # type: ignore
+
+
+def frobenius_objective(
+    data: Matrix, w: Float[Tensor, "r k n"], h: Float[Tensor, "r k f"], l1: Both, l2: Both
+) -> Float[Tensor, " r"]:
+    """``1/2 ||X - W H||²`` with its penalties, in float64: from residuals, or by Gram if sparse."""
+    x = data.x
+    if x.is_sparse_csr:
+        w64, h64 = w.double(), h.double()
+        fit = data.half_square - (times_xt(data, h).double() * w64).sum((-2, -1))
+        fit = fit + 0.5 * ((w64 @ w64.mT) * (h64 @ h64.mT)).sum((-2, -1))
+    else:
+        fit = torch.zeros(w.shape[0], dtype=torch.float64, device=x.device)
+        for block in row_blocks(x):
+            for i in range(w.shape[0]):
+                rest = torch.addmm(x[block], w[i, :, block].mT, h[i], alpha=-1)
+                fit[i] += 0.5 * rest.double().square_().sum()
+    for v, a, b in ((w, l1[0], l2[0]), (h, l1[1], l2[1])):
+        if a or b:
+            v64 = v.double()
+            fit = fit + a * v64.sum((-2, -1)) + 0.5 * b * v64.square().sum((-2, -1))
+    return fit
+
+
+def times_x(data: Matrix, w: Float[Tensor, "r k n"]) -> Float[Tensor, "r k f"]:
+    """``w X``, all restarts in one product."""
+    return _times(data.x, data.xt, w)
+
+
+def times_xt(data: Matrix, h: Float[Tensor, "r k f"]) -> Float[Tensor, "r k n"]:
+    """``h Xᵀ``, all restarts in one product."""
+    return _times(data.x.mT if data.xt is None else data.xt, data.x, h)
+
+
+def _times(right: Tensor, its_transpose: Tensor | None, v: Tensor) -> Tensor:
+    r, k, m = v.shape
+    flat = v.reshape(r * k, m)
+    if right.is_sparse_csr:
+        assert its_transpose is not None
+        out = (its_transpose @ flat.mT.contiguous()).mT.contiguous()
+    else:
+        out = flat @ right
+    return out.reshape(r, k, right.shape[1])
+
+
+def _run_small(
+    state: State,
+    data: Matrix,
+    live: Rows,
+    l1: Both,
+    l2: Both,
+    sweeps: tuple[int, int],
+    n_iter: int,
+    extrapolate: bool,
+) -> None:
+    """Restarts in threads, each without leaving compiled code."""
+    from nmfnet.compiled.hals import hals_run
+
+    assert data.xt is not None
+    x, xt = data.x.numpy(), data.xt.numpy()
+    kind = x.dtype.type
+    penalties = [(kind(a), kind(b)) for a, b in (l1, l2)]
+    fields = [field.numpy() for field in state[2:]]
+
+    def one(i: int) -> None:
+        parts = [field[i] for field in fields]
+        hals_run(x, xt, *parts, data.half_square, *penalties, sweeps, n_iter, extrapolate)
+
+    in_threads(one, live)
+
+
+def in_threads(task: Callable[[int], None], items: Rows) -> None:
+    """Call a function that releases the interpreter lock for every item, on torch's threads."""
+    threads = min(torch.get_num_threads(), len(items))
+    if threads == 1:
+        for item in items:
+            task(item)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        for _ in pool.map(task, items):
+            pass
+
+
+def _run(
+    state: State,
+    data: Matrix,
+    live: Rows,
+    l1: Both,
+    l2: Both,
+    sweeps: tuple[int, int],
+    n_iter: int,
+    extrapolate: bool,
+    *,
+    compiled: bool,
+) -> None:
+    """All restarts at once, with torch's matrix products: large or sparse X, and the oracle."""
+    sweep = _sweep_compiled if compiled else _sweep
+    w_now, w_before, h_now, h_before, memory = (field[live] for field in state[2:])
+    t, previous = memory[:, 0], memory[:, 1]
+    for _ in range(n_iter):
+        t_next = (1 + (1 + 4 * t * t).sqrt()) / 2 if extrapolate else torch.ones_like(t)
+        step = ((t - 1) / t_next).to(w_now.dtype)[:, None, None]
+        w = sweep(w_now, times_xt(data, h_now) - l1[0], _curvature(h_now, l2[0]), sweeps[0])
+        w_now, w_before = (w + step * (w - w_before)).clamp_(min=0), w
+        linear, square = times_x(data, w_now) - l1[1], _curvature(w_now, 0.0)
+        curvature = _add_diagonal(square, l2[1])
+        h = sweep(h_now, linear, curvature, sweeps[1])
+        value = data.half_square - (linear * h).sum(-1).double().sum(-1)
+        value += 0.5 * (curvature.double() * (h @ h.mT)).sum((-2, -1))
+        if l1[0] or l2[0]:
+            value += l1[0] * w_now.sum((-2, -1)) + 0.5 * l2[0] * square.diagonal(0, -2, -1).sum(-1)
+        worse = (value > previous)[:, None, None]
+        h_next = (h + step * (h - h_before)).clamp_(min=0)
+        w_now, h_now = torch.where(worse, w, w_now), torch.where(worse, h, h_next)
+        h_before, previous = h, value
+        t = torch.where(worse[:, 0, 0], 1.0, t_next)
+    memory = torch.stack([t, previous, memory[:, 2]], 1)
+    for field, new in zip(state[2:], (w_now, w_before, h_now, h_before, memory), strict=True):
+        field[live] = new
+
+
+def _curvature(v: Tensor, l2: float) -> Tensor:
+    return _add_diagonal(v @ v.mT, l2)
+
+
+def _add_diagonal(square: Tensor, l2: float) -> Tensor:
+    if not l2:
+        return square
+    return square + l2 * torch.eye(square.shape[-1], dtype=square.dtype, device=square.device)
+
+
+def _sweep(v: Tensor, a: Tensor, b: Tensor, n_sweeps: int) -> Tensor:
+    """Coordinate descent on ``min_{v >= 0} 1/2 <v, b v> - <a, v>``; returns the new v."""
+    v = v.clone()
+    diagonal = b.diagonal(dim1=-2, dim2=-1)
+    inverse = torch.where(diagonal > 0, 1 / diagonal, 0)
+    for _ in range(n_sweeps):
+        for j in range(v.shape[-2]):
+            slope = a[:, j] - (b[:, j : j + 1] @ v)[:, 0]  # (r, m)
+            v[:, j] = (v[:, j] + slope * inverse[:, j : j + 1]).clamp_(min=0)
+    return v
+
+
+def _sweep_compiled(v: Tensor, a: Tensor, b: Tensor, n_sweeps: int) -> Tensor:
+    from nmfnet.compiled.lanes import sweep
+
+    v = v.clone()
+    out, linear, curvature = v.numpy(), a.numpy(), b.numpy()
+    lanes = max(512, -(-v.shape[2] // (4 * torch.get_num_threads())))
+    parts = [(i, s) for i in range(v.shape[0]) for s in range(0, v.shape[2], lanes)]
+
+    def one(index: int) -> None:
+        i, s = parts[index]
+        sweep(out[i], linear[i], curvature[i], s, min(s + lanes, v.shape[2]), n_sweeps)
+
+    in_threads(one, list(range(len(parts))))
+    return v

@@ -1,0 +1,76 @@
+"""The data matrix as the fast solvers want it: its transpose beside it, its size known."""
+
+from __future__ import annotations
+
+import warnings
+from typing import NamedTuple
+
+import torch
+
+from nmfnet.functional.rows import row_blocks
+from nmfnet.types import Float, Tensor
+
+SMALL = 2_000_000
+"""Entries up to which a second, transposed copy of a dense X is kept."""
+
+
+class Matrix(NamedTuple):
+    """X, and what is worth computing once.
+
+    Attributes
+    ----------
+    x : Tensor, shape (n, f), dense or sparse CSR
+    xt : Tensor, shape (f, n), optional
+        Its transpose, contiguous or CSR.
+    mask, mask_t : Tensor, optional
+        Weights of the entries of a dense X (0 = missing).
+    half_square : float
+        ``sum(mask * x ** 2) / 2``.
+    """
+
+    x: Tensor
+    xt: Tensor | None
+    mask: Tensor | None
+    mask_t: Tensor | None
+    half_square: float
+
+    @property
+    def compiled(self) -> bool:
+        """Whether the compiled kernels can read it."""
+        return not self.x.is_cuda and self.x.dtype in (torch.float32, torch.float64)
+
+
+def matrix(
+    x: Float[Tensor, "n f"],
+    mask: Float[Tensor, "n f"] | None = None,
+    *,
+    transposed: bool | None = None,
+) -> Matrix:
+    """Prepare X once for many iterations.
+
+    Parameters
+    ----------
+    x : Tensor, shape (n, f), dense or sparse CSR
+    mask : Tensor, shape (n, f), optional
+        For a dense X: 1 = observed, 0 = missing; other values >= 0 are weights.
+    transposed : bool, optional
+        Keep the transpose of a dense X; default where it is small or masked. (Of a sparse one it
+        is always kept: ``X.mT @ W`` on CSR is many times slower.)
+    """
+    if x.is_sparse_csr:
+        half = 0.5 * float(x.values().double().square().sum())
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # "CSR support is in beta"
+            xt = x.t().to_sparse_csr()
+        return Matrix(x, xt, None, None, half)
+    x = x.contiguous()
+    if transposed is None:
+        transposed = mask is not None or (x.numel() <= SMALL and not x.is_cuda)
+    mask = None if mask is None else mask.to(x.dtype).contiguous()
+    half = 0.0
+    for rows in row_blocks(x):
+        square = x[rows].double().square()
+        half += 0.5 * float((square if mask is None else square * mask[rows]).sum())
+    xt = x.mT.contiguous() if transposed else None
+    mask_t = None if mask is None else mask.mT.contiguous()
+    return Matrix(x, xt, mask, mask_t, half)

@@ -1,0 +1,154 @@
+"""``solver=online``: minibatches, with what was seen before kept as decayed sums."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, final
+
+import torch
+
+from nmfnet.errors import UserError
+from nmfnet.functional.divergences import TINY
+from nmfnet.functional.multiplicative import Sums, apply_update_, nmf_sums_H, nmf_sums_W
+from nmfnet.functional.sparse import sparse_sums, transpose_of, transposed
+from nmfnet.solvers.base import Solver, count_step
+from nmfnet.types import Batch, Tensor, Terms
+
+if TYPE_CHECKING:
+    from nmfnet.factorization import Factorization
+
+
+@final
+class Online(Solver):
+    """NMF from minibatches: W of the batch, then H from sums over all batches so far.
+
+    The squared error needs ``A = Σ Wᵀ W`` and ``B = Σ Wᵀ X``, KL needs ``Σ H ∘ Wᵀ(X / W H)`` and
+    ``Σ Wᵀ 1``. Before a batch of b of the n rows is added, the sums decay by
+    ``(1 - b / n) ** forgetting``, so they remember about ``n / forgetting`` rows; one batch of all
+    rows remembers nothing, and is then the same as ``solver=mu solver.extrapolation=false``.
+
+    Parameters
+    ----------
+    rule : {"mu", "hals"}
+        Update of H from the sums under the squared error: one multiplicative step, or one cycle of
+        coordinate descent over the components. KL has one rule.
+    n_sub : int, >= 1
+        Updates of the batch's W, from where it was when its rows were last seen.
+    forgetting : float, >= 0
+        0 = remember everything for ever.
+
+    Source: Mairal et al. 2010 (sums for the squared error); Lefèvre, Bach & Févotte 2011 (KL).
+    """
+
+    name = "online"
+
+    def __init__(
+        self,
+        *,
+        rule: Literal["mu", "hals"] = "mu",
+        n_sub: int = 1,
+        forgetting: float = 1.0,
+    ) -> None:
+        super().__init__(n_inner=1)
+        if n_sub < 1 or forgetting < 0:
+            raise UserError(f"solver.n_sub={n_sub} must be >= 1 and forgetting={forgetting} >= 0")
+        self.rule, self.n_sub, self.forgetting = rule, n_sub, forgetting
+        self.register_buffer("A", torch.empty(0))
+        self.register_buffer("B", torch.empty(0))
+        self.A: Tensor
+        self.B: Tensor
+
+    def attach(self, model: Factorization) -> None:
+        if model.bilinear:
+            r, k, f = model.factors["H"].raw.shape
+            self.A = torch.zeros(r, k, k if model.loss.beta == 2 else 1)
+            self.B = torch.zeros(r, k, f)
+
+    def check(self, model: Factorization, batch_size: int | None) -> None:
+        if not model.bilinear or model.loss.beta not in (1, 2):
+            raise UserError(
+                "solver=online is for model=nmf with loss=frobenius, kl or poisson: use solver=adam"
+            )
+        if bad := [n for n, f in model.factors.items() if not f.constraint.identity]:
+            raise UserError(f"solver=online needs constraint=project, and {bad[0]} is under another")
+        if self.rule == "hals" and model.loss.beta == 1:
+            raise UserError("solver.rule=hals is for loss=frobenius: use solver.rule=mu")
+        if model.world.size > 1:
+            raise UserError("solver=online runs in one process: use solver=mu with trainer=ddp")
+
+    def check_batch(self, batch: Batch) -> None:
+        if batch.mask is not None:
+            raise UserError(
+                "solver=online keeps sums over all entries and cannot leave some out: use solver=mu "
+                "or solver=adam for missing or held-out entries"
+            )
+
+    @torch.no_grad()
+    def step(self, model: Factorization, batch: Batch, n_iter: int, live: list[int]) -> Terms:
+        count_step(model)
+        beta = model.loss.beta
+        assert beta is not None
+        keep = max(0.0, 1 - batch.x.shape[0] / model.sizes.n_samples) ** self.forgetting
+        W, H = model.factors["W"].raw.data, model.factors["H"].raw.data
+        collected: list[Terms] = []
+        for restart in live:
+            for _ in range(n_iter):
+                own = W[restart, batch.index]
+                for _ in range(self.n_sub):
+                    neg, pos = self._sums("W", batch, own, H[restart], beta)
+                    apply_update_(own, *with_penalties(model, "W", own, neg, pos), 1.0)
+                W[restart, batch.index] = own
+                self._remember(batch, own, H[restart], restart, keep, beta)
+                self._improve(model, H[restart], restart, beta)
+            with model.restarts(restart):
+                collected.append(model.objective(batch))
+        return {name: torch.stack([terms[name] for terms in collected]) for name in collected[0]}
+
+    @staticmethod
+    def _sums(name: str, batch: Batch, W: Tensor, H: Tensor, beta: float) -> Sums:
+        if batch.x.is_sparse_csr:
+            turned = transpose_of(batch.x) if name == "H" else None
+            return sparse_sums(name, batch.x, turned, W, H, beta, masked=False)
+        return (nmf_sums_W if name == "W" else nmf_sums_H)(batch.x, W, H, beta)
+
+    def _remember(
+        self, batch: Batch, W: Tensor, H: Tensor, restart: int, keep: float, beta: float
+    ) -> None:
+        """Add a batch to the decayed sums."""
+        A, B = self.A[restart].mul_(keep), self.B[restart].mul_(keep)
+        if beta == 1:
+            neg, pos = self._sums("H", batch, W, H, beta)
+            A.add_(pos)
+            B.add_(H * neg)
+            return
+        A.add_(W.mT @ W)
+        x = batch.x
+        B.add_((transposed(x, transpose_of(x)) @ W).mT if x.is_sparse_csr else W.mT @ x)
+
+    def _improve(self, model: Factorization, H: Tensor, restart: int, beta: float) -> None:
+        """New H from the sums, in place."""
+        A, B = self.A[restart], self.B[restart]
+        if beta == 1:  # B holds H times the numerator: the update does not need the old H again
+            neg, pos = with_penalties(model, "H", H, B / H, A)
+            apply_update_(H, neg, pos, 1.0)
+        elif self.rule == "mu":
+            neg, pos = with_penalties(model, "H", H, B.clone(), A @ H)
+            apply_update_(H, neg, pos, 1.0)
+        else:
+            for penalty in model.penalty_list:
+                if penalty.on == "H":
+                    quadratic, linear = penalty.normal(A)
+                    A, B = A + quadratic, B - linear
+            for j in range(H.shape[0]):
+                step = (B[j] - A[j] @ H) / A[j, j].clamp_min(TINY)
+                H[j].add_(step).clamp_min_(TINY)
+
+
+def with_penalties(
+    model: Factorization, name: str, value: Tensor, neg: Tensor, pos: Tensor
+) -> Sums:
+    """The two sums of a factor with those of its penalties."""
+    for penalty in model.penalty_list:
+        if penalty.on == name:
+            more_neg, more_pos = penalty.split(value)
+            neg, pos = neg + more_neg, pos + more_pos
+    return neg, pos

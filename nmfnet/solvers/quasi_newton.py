@@ -1,0 +1,110 @@
+"""``solver=lbfgs``: SciPy's L-BFGS-B on all parameters of a restart."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, final
+
+import numpy as np
+import torch
+
+from nmfnet.constraints import Project
+from nmfnet.errors import UserError
+from nmfnet.solvers.base import Solver, count_step, total
+from nmfnet.types import Batch, Tensor, Terms
+
+if TYPE_CHECKING:
+    from nmfnet.factorization import Factorization
+
+
+@final
+class LBFGS(Solver):
+    """Limited-memory BFGS with bounds, one restart after the other, in float64.
+
+    Non-negativity under ``constraint=project`` is kept by bounds, so the method is exact for it; any
+    other constraint is a parametrisation and needs none. The objective never increases. The memory
+    starts anew with every training step, so ``n_inner`` should be large.
+
+    Parameters
+    ----------
+    memory : int, >= 1
+        Corrections kept.
+    n_inner : int
+        Iterations per training step.
+
+    Source: Byrd, Lu, Nocedal & Zhu 1995 (SciPy's implementation).
+    """
+
+    name = "lbfgs"
+
+    def __init__(self, *, memory: int = 10, n_inner: int = 200) -> None:
+        super().__init__(n_inner=n_inner)
+        if memory < 1:
+            raise UserError(f"solver.memory={memory}: it must be >= 1")
+        self.memory = memory
+
+    def check(self, model: Factorization, batch_size: int | None) -> None:
+        if batch_size is not None:
+            raise UserError(
+                f"solver=lbfgs works on all rows at once, but batch_size={batch_size}: set "
+                "batch_size=null, or use solver=adam"
+            )
+        if model.world.size > 1:
+            raise UserError("solver=lbfgs runs in one process: use solver=mu or solver=adam")
+
+    def step(self, model: Factorization, batch: Batch, n_iter: int, live: list[int]) -> Terms:
+        from scipy.optimize import minimize
+
+        count_step(model)
+        parameters = list(model.parameters())
+        bounded = {
+            id(factor.raw)
+            for factor in model.factors.values()
+            if isinstance(factor.constraint, Project)
+        }
+        collected: list[Terms] = []
+        for restart in live:
+            with model.restarts(restart):
+                lower = np.concatenate(
+                    [
+                        np.full(p.numel(), 0.0 if id(p) in bounded else -np.inf)
+                        for p in parameters
+                    ]
+                )
+                found = minimize(
+                    lambda point, parameters=parameters: _value(model, batch, parameters, point),
+                    _flat([p.detach() for p in parameters]),
+                    jac=True,
+                    method="L-BFGS-B",
+                    bounds=np.stack([lower, np.full_like(lower, np.inf)], 1),
+                    options={
+                        "maxiter": n_iter, "maxfun": 20 * n_iter, "maxcor": self.memory,
+                        "ftol": 0.0, "gtol": 0.0,
+                    },
+                )  # fmt: skip
+                _put(parameters, found.x)
+                with torch.no_grad():
+                    collected.append(model.objective(batch))
+        return {name: torch.stack([terms[name] for terms in collected]) for name in collected[0]}
+
+
+def _value(
+    model: Factorization, batch: Batch, parameters: list[torch.nn.Parameter], point: np.ndarray
+) -> tuple[float, np.ndarray]:
+    _put(parameters, point)
+    with torch.enable_grad():
+        objective = total(model.objective(batch))
+    grads = torch.autograd.grad(objective, parameters, allow_unused=True)
+    filled = [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, grads, strict=True)]
+    return float(objective.detach()), _flat(filled)
+
+
+def _flat(tensors: list[Tensor]) -> np.ndarray:
+    return torch.cat([tensor.reshape(-1) for tensor in tensors]).double().cpu().numpy()
+
+
+def _put(parameters: list[torch.nn.Parameter], point: np.ndarray) -> None:
+    start = 0
+    for parameter in parameters:
+        part = torch.from_numpy(point[start : start + parameter.numel()])
+        parameter.data.copy_(part.reshape(parameter.shape))
+        start += parameter.numel()

@@ -2,6 +2,7 @@
 
 >>> model = nmfnet.fit(X, model="convex_nmf", n_components=5)   # train on an array
 >>> model = nmfnet.load("runs/nmf/1a2b3c4d5e")                  # a run of the command line
+>>> table = nmfnet.runs("runs")                                 # all of them, as a DataFrame
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ if TYPE_CHECKING:
     from nmfnet.api import fit
     from nmfnet.checkpoint import load
     from nmfnet.estimator import Estimator
+    from nmfnet.report.collect import runs
 
 __version__ = "0.1.0"
-__all__ = ["Estimator", "UserError", "__version__", "fit", "load"]
+__all__ = ["Estimator", "UserError", "__version__", "fit", "load", "runs"]
 
 
 def __getattr__(name: str) -> Any:
@@ -33,4 +35,8 @@ def __getattr__(name: str) -> Any:
         from nmfnet.estimator import Estimator
 
         return Estimator
+    if name == "runs":
+        from nmfnet.report.collect import runs
+
+        return runs
     raise AttributeError(f"module 'nmfnet' has no attribute {name!r}")

@@ -18,12 +18,12 @@ class Budget:
     max_iter : int, >= 1
         Most iterations (updates of all factors).
     tol : float, >= 0
-        A window is quiet for a restart when the lowest objective so far fell by no more than
-        ``tol`` of its value. 0 = only the budget stops a run.
+        A restart is quiet while its lowest objective falls by no more than ``tol`` of its value per
+        100 iterations. 0 = only the budget stops a run.
     window : int, >= 1
-        Iterations over which the decrease is measured.
+        Fewest iterations over which the fall is measured (a training step of a solver may be longer).
     patience : int, >= 1
-        Quiet windows in a row after which a restart has converged.
+        A restart has converged after this many quiet training steps in a row.
     kkt_tol : float or None
         When set, a restart must also have a KKT residual below this (where the model defines one).
     time_limit : float or None
@@ -32,7 +32,7 @@ class Budget:
 
     max_iter: int = 10_000
     tol: float = 1e-5
-    window: int = 100
+    window: int = 20
     patience: int = 3
     kkt_tol: float | None = None
     time_limit: float | None = None
@@ -50,6 +50,7 @@ class Budget:
         """Iterations of the next training step, at least 1."""
         return max(1, min(n_inner, self.max_iter - iteration))
 
-    def quiet(self, before: float, now: float) -> bool:
-        """Whether a lowest objective that went from ``before`` to ``now`` has hardly fallen."""
-        return self.tol > 0 and (now <= 0 or before - now <= self.tol * abs(before))
+    def quiet(self, before: float, now: float, n_iter: int) -> bool:
+        """Whether a lowest objective that fell from ``before`` to ``now`` has hardly moved."""
+        least = self.tol * abs(before) * n_iter / 100
+        return self.tol > 0 and (now <= 0 or before - now <= least)

@@ -9,6 +9,7 @@ import torch
 
 from nmfnet.budget import Budget
 from nmfnet.config import Plain, build
+from nmfnet.distributed import World
 from nmfnet.errors import UserError
 from nmfnet.factorization import Factorization, Parts
 from nmfnet.types import Sizes
@@ -17,7 +18,14 @@ FORMAT = 1
 """Raised when an older nmfnet could not read what this one writes."""
 
 
-def assemble(cfg: Plain, sizes: Sizes, restarts: range | None = None) -> Factorization:
+def assemble(
+    cfg: Plain,
+    sizes: Sizes,
+    restarts: range | None = None,
+    *,
+    masked: bool = False,
+    world: World | None = None,
+) -> Factorization:
     """A model and its parts from a plain configuration.
 
     Parameters
@@ -29,6 +37,10 @@ def assemble(cfg: Plain, sizes: Sizes, restarts: range | None = None) -> Factori
     restarts : range, optional
         Which restarts to hold; all ``n_restarts`` by default. Restart i has its own random stream,
         which depends on the seed and i only.
+    masked : bool
+        Whether entries of the training data are left out.
+    world : World, optional
+        The processes that the rows are spread over.
     """
     restarts = range(cfg["n_restarts"]) if restarts is None else restarts
     if not len(restarts):
@@ -51,8 +63,10 @@ def assemble(cfg: Plain, sizes: Sizes, restarts: range | None = None) -> Factori
         ),
     )
     model: Factorization = build(cfg["model"], parts)
+    model.world = world or World()
+    model.solver = model.solver.chosen(model, cfg["batch_size"], masked)
     model.solver.attach(model)
-    model.recipe = {"format": FORMAT, "config": cfg}
+    model.recipe = {"format": FORMAT, "config": cfg, "masked": masked}
     return model.to(dtype=getattr(torch, cfg["dtype"]))
 
 
@@ -97,7 +111,9 @@ def load(path: str | Path) -> Factorization:
         raise UserError(f"{file} is not a checkpoint of nmfnet")
     if recipe["format"] > FORMAT:
         raise UserError(f"{file} was written by a newer nmfnet: upgrade nmfnet to read it")
-    model = assemble(recipe["config"], Sizes(*recipe["sizes"]))
+    model = assemble(
+        recipe["config"], Sizes(*recipe["sizes"]), masked=recipe["masked"]
+    )
     model.load_state_dict(saved["state_dict"])
     model.iteration = recipe["iteration"]
     model.eval()

@@ -123,7 +123,9 @@ def to_plain(cfg: DictConfig, choices: Any) -> Plain:
     plain = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(plain, dict)
     made = {k: v for k, v in dict(choices).items() if not k.startswith("hydra/") and v is not None}
-    made = {**(plain.get("choices") or {}), **made}  # those of a config.yaml that is run again
+    several = {group: list(plain.get(group) or {}) for group in ("penalty", "logger")}
+    stored = plain.get("choices") or {}  # of a config.yaml that is run again
+    made = {**{group: names for group, names in several.items() if names}, **stored, **made}
     return {str(key): value for key, value in plain.items()} | {"choices": made}
 
 

@@ -76,7 +76,36 @@ def make_parser() -> argparse.ArgumentParser:
     )
     show = add(commands, "show", "settings, results and origin of one run", show_run)
     show.add_argument("run_folder", metavar="RUN", help="folder of the run, as runs/MODEL/RUN_ID")
+    add_reports(commands)
     return parser
+
+
+def add_reports(commands: Any) -> None:
+    """Commands that compare runs, show them as a page, and hand their factors on."""
+    compare = add(commands, "compare", "two runs: settings, numbers, components", compare_two)
+    compare.add_argument("run_a", metavar="RUN", help="folder of a run")
+    compare.add_argument("run_b", metavar="RUN", help="folder of another")
+    report = add(commands, "report", "one self-contained web page about many runs", write_report)
+    report.add_argument("runs", metavar="RUNS", nargs="?", default="runs", help="(default: runs)")
+    report.add_argument(
+        "-o", "--output", metavar="FILE", default="report.html", help="(default: report.html)"
+    )
+    live = add(commands, "dashboard", "the same page, live while a sweep runs", serve_dashboard)
+    live.add_argument("runs", metavar="RUNS", nargs="?", default="runs", help="(default: runs)")
+    live.add_argument(
+        "--port", type=int, default=8050, help="on this machine only; 0 = any free (default: 8050)"
+    )
+    export = add(commands, "export", "the factors of a run for other programs", export_run)
+    export.add_argument("run_folder", metavar="RUN", help="folder of the run, as runs/MODEL/RUN_ID")
+    export.add_argument(
+        "--to",
+        metavar="FORMAT",
+        required=True,
+        help="csv, sigprofiler, anndata, safetensors or onnx",
+    )
+    export.add_argument(
+        "-o", "--output", metavar="FOLDER", default=None, help="(default: RUN/export)"
+    )
 
 
 def add(
@@ -190,3 +219,32 @@ def origin_lines(origin: dict[str, Any]) -> dict[str, str]:
         lines["git"] = f"{git.get('commit')}{changed}"
     lines |= {f"note {i}": note for i, note in enumerate(origin.get("notes") or [], 1)}
     return lines
+
+
+# ---------------------------------------------------------------------- reports
+def compare_two(given: argparse.Namespace) -> None:
+    """``nmfnet compare RUN RUN``."""
+    from nmfnet.report.compare import compare
+
+    compare(given.run_a, given.run_b)
+
+
+def write_report(given: argparse.Namespace) -> None:
+    """``nmfnet report RUNS -o FILE``."""
+    from nmfnet.report.page import report
+
+    report(given.runs, given.output)
+
+
+def serve_dashboard(given: argparse.Namespace) -> None:
+    """``nmfnet dashboard RUNS --port N``."""
+    from nmfnet.report.dashboard import dashboard
+
+    dashboard(given.runs, given.port)
+
+
+def export_run(given: argparse.Namespace) -> None:
+    """``nmfnet export RUN --to FORMAT``."""
+    from nmfnet.export import export
+
+    export(given.run_folder, given.to, given.output)

@@ -87,7 +87,7 @@ def check_config(cfg: Plain) -> None:
         One line per problem, with the nearest known key or choice.
     """
     problems = list(_root_problems(cfg))
-    problems.extend(_group_problems(cfg))
+    problems.extend([*_key_problems(cfg), *_group_problems(cfg)])
     for name, node in cfg.items():
         problems.extend(_target_problems(node, name))
     if problems:
@@ -98,7 +98,7 @@ def check_config(cfg: Plain) -> None:
 
 def root_is_sound(cfg: Plain) -> bool:
     """The part of :func:`check_config` that needs no heavy imports: keys of the root."""
-    return not any(_root_problems(cfg))
+    return not any(_root_problems(cfg)) and not any(_key_problems(cfg))
 
 
 def _root_problems(cfg: Plain) -> Iterator[str]:
@@ -111,6 +111,17 @@ def _root_problems(cfg: Plain) -> Iterator[str]:
     for field in fields(Root):
         if field.name not in cfg and field.default is MISSING:
             yield f"{field.name}: missing"
+
+
+def _key_problems(node: Any, path: str = "") -> Iterator[str]:
+    """Keys that yaml reads as something else than text: ``on: H`` is ``true: H``."""
+    for key, value in node.items() if isinstance(node, Mapping) else enumerate(node):
+        where = f"{path}{shown(key)}"
+        if isinstance(node, Mapping) and not isinstance(key, str):
+            word = "'on' or 'yes'" if key is True else "'off' or 'no'" if key is False else "it"
+            yield f"{where}: yaml reads this key as {shown(key)}: put {word} in quotes"
+        elif isinstance(value, Mapping | list):
+            yield from _key_problems(value, f"{where}.")
 
 
 def _group_problems(cfg: Plain) -> Iterator[str]:
@@ -176,12 +187,9 @@ def _signature_problems(node: Mapping[str, Any], path: str) -> Iterator[str]:
         hints = {}
     for key, value in node.items():
         where = f"{path}.{key}"
-        if key == "_target_":
+        if key == "_target_" or not isinstance(key, str):
             continue
-        if not isinstance(key, str):
-            word = "'on' or 'yes'" if key is True else "'off' or 'no'" if key is False else "it"
-            yield f"{where}: yaml reads this key as {shown(key)}: put {word} in quotes"
-        elif key not in known:
+        if key not in known:
             hint = did_you_mean(key, list(known))
             allowed = f" (it has: {', '.join(known)})" if known and not hint else ""
             yield f"{where}: {target.__name__} has no such option{hint}{allowed}"

@@ -73,6 +73,7 @@ def run_metrics(
         "converged": bool(model.converged[best]),
         "objective": float(model.objectives[best]),
         "n_restarts": model.n_restarts,
+        "solver": model.solver.name,
     }
     result |= _fit("train", model, datamodule.train, to_numpy(datamodule.train.x), factors.W)
     if datamodule.test is not None:

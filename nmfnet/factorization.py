@@ -202,15 +202,20 @@ class Factorization(L.LightningModule, ABC):
 
     @final
     def best_scale(self, batch: Batch) -> Float[Tensor, "r 1 1"]:
-        """The c >= 0 that minimises ``||X - c X_hat||`` for the factors as they are."""
+        """The c > 0 that minimises ``||X - c X_hat||`` for the factors as they are.
+
+        Where the best c is not positive, the c with which both have the same norm.
+        """
         W = self.encode(batch)
-        cross, square = torch.zeros(2, self.n_restarts, dtype=torch.float64, device=self.device)
+        sums = torch.zeros(3, self.n_restarts, dtype=torch.float64, device=self.device)
         for rows in row_blocks(batch.x, self.n_restarts):
             x, x_hat = dense(take_rows(batch.x, rows)), self.decode(W[..., rows, :])
-            cross += (x * x_hat).sum((-2, -1), dtype=torch.float64)
-            square += (x_hat * x_hat).sum((-2, -1), dtype=torch.float64)
-        scale = (cross / square.clamp_min(1e-300)).clamp_min(1e-12)
-        return scale.to(self.precision)[:, None, None]
+            seen = x_hat if batch.mask is None else dense(take_rows(batch.mask, rows)) * x_hat
+            for total, pair in zip(sums, ((x, x_hat), (seen, seen), (x, x)), strict=True):
+                total += (pair[0] * pair[1]).sum((-2, -1), dtype=torch.float64)
+        cross, fitted, data = sums
+        scale = torch.where(cross > 0, cross, (data * fitted).sqrt()) / fitted.clamp_min(1e-300)
+        return torch.where(scale > 0, scale, 1).to(self.precision)[:, None, None]
 
     # ------------------------------------------------------------------ final from here on
     @final

@@ -34,8 +34,7 @@ def check_shardable(model: Factorization, batch_size: int | None, world: World) 
 def shard(model: Factorization, cfg: Plain, world: World) -> Factorization:
     """The block of a started model that belongs to this process."""
     rows = world.rows()
-    part = assemble(cfg, Sizes(rows.stop - rows.start, model.sizes.n_features))
-    part.world = world
+    part = assemble(cfg, Sizes(rows.stop - rows.start, model.sizes.n_features), world=world)
     tables = _tables(model)
     part.load_state_dict(
         {

@@ -102,6 +102,7 @@ def train(cfg: Plain, source: Source | None = None, *, write: bool = True) -> Re
     folder = run_folder(cfg) if write else None
     if folder is not None and (before := finished(cfg)) is not None:
         return Result(folder, before.metrics, load(folder), None, [], found=True)
+    cfg = {**cfg, "force": False}  # said to this command, not for good
     device = _device(cfg["device"])
     datamodule = MatrixDataModule(
         source or build(cfg["data"]),
@@ -112,14 +113,16 @@ def train(cfg: Plain, source: Source | None = None, *, write: bool = True) -> Re
         device=device,
     )
     datamodule.setup()
-    model = assemble(cfg, datamodule.sizes).to(device)
+    masked = datamodule.train.mask is not None
+    world = World.of(cfg, datamodule.sizes.n_samples)
+    model = assemble(cfg, datamodule.sizes, masked=masked, world=world).to(device)
     matrix = datamodule.matrix
     model.loss.check(matrix.values, matrix.sample_names, matrix.feature_names, "X", matrix.mask)
     model.solver.check(model, cfg["batch_size"])
     with _threads(cfg["threads"], datamodule, model), _quiet():
-        world = World.of(cfg, datamodule.sizes.n_samples)
         if world.size > 1:
             check_shardable(model, cfg["batch_size"], world)
+            model.world = World()  # this is the whole; its blocks come later
         model.initialise(datamodule.train)
         return _fit(cfg, datamodule, model, folder, world)
 

@@ -91,10 +91,11 @@ class Convergence(L.Callback):
         lowest = min(value, past[-1][1]) if past else value
         model.objectives[restart] = lowest
         past.append((iteration, lowest))
-        before = next((v for i, v in reversed(past) if i <= iteration - budget.window), None)
+        before = next((p for p in reversed(past) if p[0] <= iteration - budget.window), None)
         if before is None:
             return
-        self.quiet[restart] = self.quiet[restart] + 1 if budget.quiet(before, lowest) else 0
+        quiet = budget.quiet(before[1], lowest, iteration - before[0])
+        self.quiet[restart] = self.quiet[restart] + 1 if quiet else 0
         if self.quiet[restart] >= budget.patience and self._optimal(model, restart):
             model.converged[restart] = True
             model.live.remove(restart)

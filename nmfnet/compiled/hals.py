@@ -20,7 +20,7 @@ def hals_run(  # type: ignore[no-untyped-def]
     w_y, w_old : arrays (k, n)
         Extrapolated and last plain W.
     h_y, h_old : arrays (k, f)
-    memory : array (2,) of float64
+    memory : array (3,) of float64
         Nesterov's t, and the objective of the previous iteration.
     half_square : float
         ``sum(x ** 2) / 2``.
@@ -35,7 +35,7 @@ def hals_run(  # type: ignore[no-untyped-def]
     w, a = np.empty_like(w_y), np.empty_like(w_y)
     h, c = np.empty_like(h_y), np.empty_like(h_y)
     b, g = np.empty((k, k), x.dtype), np.empty((k, k), x.dtype)
-    t, previous = memory
+    t, previous = memory[0], memory[1]
     for _ in range(n_iter):
         t_next = 0.5 * (1 + np.sqrt(1 + 4 * t * t)) if momentum else 1.0
         step = kind((t - 1) / t_next)

@@ -12,7 +12,7 @@ TILE = 32
 
 @njit(**JIT)
 def newton_half(  # type: ignore[no-untyped-def]
-    v, u, ut, x, mask, kl, l1, l2, shrink, floor, n_sweeps, out, first, last
+    v, u, ut, x, mask, kl, l1, l2, shrink, floor, damp, n_sweeps, out, first, last
 ):
     """One step for columns first:last of v in ``x ~ u v``; ``out`` receives the new v.
 
@@ -34,17 +34,18 @@ def newton_half(  # type: ignore[no-untyped-def]
         0 for the squared error; for KL an entry may not fall below this multiple of itself.
     floor : float
         No entry of ``out`` is below this multiple of the largest of its column (KL).
+    damp : float
+        One over the factor by which the curvature is enlarged.
     n_sweeps : int
     first, last : int
     """
     k, p = u.shape
-    kind = v.dtype.type
     pairs = k * (k + 1) // 2
     lanes = max(32, min(256, 262144 // (v.itemsize * pairs)) // 16 * 16)
     t, z = np.empty((TILE, lanes), v.dtype), np.empty((TILE, lanes), v.dtype)
     slope, curve = np.empty((k, lanes), v.dtype), np.empty((pairs, lanes), v.dtype)
-    part = np.empty((k, lanes), v.dtype)
-    move, c, product = np.empty((k, lanes), v.dtype), np.empty(lanes, v.dtype), np.empty(TILE, v.dtype)
+    part, move = np.empty((k, lanes), v.dtype), np.empty((k, lanes), v.dtype)
+    c, product = np.empty(lanes, v.dtype), np.empty(TILE, v.dtype)
     masked = mask.shape[0] > 0
     for s in range(first, last, lanes):
         e = min(last, s + lanes)
@@ -72,8 +73,8 @@ def newton_half(  # type: ignore[no-untyped-def]
             for i in range(k):
                 add_products(slope[i], u[i], row, t, 0, w, rows)
                 a = u[i, row : row + rows]
-                for l in range(i + 1):
-                    b = u[l, row : row + rows]
+                for o in range(i + 1):
+                    b = u[o, row : row + rows]
                     for q in range(rows):
                         product[q] = a[q] * b[q]
                     add_products(curve[pair], product, 0, z, 0, w, rows)
@@ -82,7 +83,7 @@ def newton_half(  # type: ignore[no-untyped-def]
             d, g, o, h = move[i, :w], slope[i, :w], v[i, s:e], curve[i * (i + 3) // 2, :w]
             for j in range(w):
                 d[j] = 0
-                g[j] -= l2 * o[j]
+                g[j] = (g[j] - l2 * o[j]) * damp
                 h[j] += l2
         descend(v, slope, curve, move, c, shrink, n_sweeps, s, e)
         write(v, move, c, floor, out, s, e)
@@ -114,15 +115,15 @@ def descend(v, slope, curve, move, c, shrink, n_sweeps, s, e):  # type: ignore[n
             g, r = slope[i, :w], c[:w]
             for j in range(w):
                 r[j] = g[j]
-            l = 0
-            while l + 2 <= k:
-                h0, h1 = curve[at(i, l), :w], curve[at(i, l + 1), :w]
-                d0, d1 = move[l, :w], move[l + 1, :w]
+            q = 0
+            while q + 2 <= k:
+                h0, h1 = curve[at(i, q), :w], curve[at(i, q + 1), :w]
+                d0, d1 = move[q, :w], move[q + 1, :w]
                 for j in range(w):
                     r[j] -= h0[j] * d0[j] + h1[j] * d1[j]
-                l += 2
-            if l < k:
-                h0, d0 = curve[at(i, l), :w], move[l, :w]
+                q += 2
+            if q < k:
+                h0, d0 = curve[at(i, q), :w], move[q, :w]
                 for j in range(w):
                     r[j] -= h0[j] * d0[j]
             h0, d0, o = curve[at(i, i), :w], move[i, :w], v[i, s:e]
@@ -149,15 +150,15 @@ def write(v, move, peak, floor, out, s, e):  # type: ignore[no-untyped-def]
 
 
 @njit(**JIT)
-def at(i, l):  # type: ignore[no-untyped-def]
-    """Place of entry (i, l) of a symmetric matrix in the list of its lower triangle."""
-    return i * (i + 1) // 2 + l if l <= i else l * (l + 1) // 2 + i
+def at(i, q):  # type: ignore[no-untyped-def]
+    """Place of entry (i, q) of a symmetric matrix in the list of its lower triangle."""
+    return i * (i + 1) // 2 + q if q <= i else q * (q + 1) // 2 + i
 
 
 @njit(**JIT)
 def newton_run(  # type: ignore[no-untyped-def]
-    x, xt, mask, mask_t, w, w_old, h, h_old, memory, kl, l1, l2, shrink, floor, n_sweeps, n_iter,
-    momentum, fit_h
+    x, xt, mask, mask_t, w, w_old, h, h_old, memory, kl, l1, l2, shrink, floor, damp, n_sweeps,
+    n_iter, momentum, fit_h
 ):
     """``n_iter`` extrapolated iterations in place on (w, h); memory[0] is Nesterov's t.
 
@@ -173,11 +174,13 @@ def newton_run(  # type: ignore[no-untyped-def]
         step = kind(min((t - 1) / t_next, 0.95))
         t = t_next
         extrapolate(w_y, w, w_old, step, least)
-        newton_half(w_y, h, ht, xt, mask_t, kl, l1[0], l2[0], shrink, floor, n_sweeps, w, 0, w.shape[1])
+        n = w.shape[1]
+        newton_half(w_y, h, ht, xt, mask_t, kl, l1[0], l2[0], shrink, floor, damp, n_sweeps, w, 0, n)
         if not fit_h:
             continue
         wt[:] = w.T
         extrapolate(h_y, h, h_old, step, least)
-        newton_half(h_y, w, wt, x, mask, kl, l1[1], l2[1], shrink, floor, n_sweeps, h, 0, h.shape[1])
+        n = h.shape[1]
+        newton_half(h_y, w, wt, x, mask, kl, l1[1], l2[1], shrink, floor, damp, n_sweeps, h, 0, n)
         ht[:] = h.T
     memory[0] = t

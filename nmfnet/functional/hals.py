@@ -6,17 +6,12 @@ each factor starts its update from a point beyond the last one.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-
 import torch
 
 from nmfnet.functional.extrapolation import Pair, Rows, State, guarded
 from nmfnet.functional.matrix import Matrix
-from nmfnet.functional.rows import row_blocks
+from nmfnet.functional.products import Both, in_ranges, in_threads, objective, times_x, times_xt
 from nmfnet.types import Float, Tensor
-
-Both = tuple[float, float]
 
 
 def hals(
@@ -68,10 +63,10 @@ def hals(
         else:
             _run(state, data, live, *options, compiled=compiled)
 
-    def objective(w: Tensor, h: Tensor) -> Tensor:
-        return frobenius_objective(data, w, h, l1, l2)
+    def value(w: Tensor, h: Tensor) -> Tensor:
+        return objective(data, w, h, 2, l1, l2)
 
-    return guarded(state, rows, run, _reached, objective)
+    return guarded(state, rows, run, _reached, value)
 
 
 def _reached(state: State) -> Pair:
@@ -87,49 +82,6 @@ def inner_sweeps(data: Matrix, k: int) -> tuple[int, int]:
     n, f = data.x.shape
     entries = data.x.values().numel() if data.x.is_sparse_csr else n * f
     return tuple(max(1, min(8, 1 + entries // (2 * size * k))) for size in (n, f))  # type: ignore
-
-
-def frobenius_objective(
-    data: Matrix, w: Float[Tensor, "r k n"], h: Float[Tensor, "r k f"], l1: Both, l2: Both
-) -> Float[Tensor, " r"]:
-    """``1/2 ||X - W H||²`` with its penalties, in float64: from residuals, or by Gram if sparse."""
-    x = data.x
-    if x.is_sparse_csr:
-        w64, h64 = w.double(), h.double()
-        fit = data.half_square - (times_xt(data, h).double() * w64).sum((-2, -1))
-        fit = fit + 0.5 * ((w64 @ w64.mT) * (h64 @ h64.mT)).sum((-2, -1))
-    else:
-        fit = torch.zeros(w.shape[0], dtype=torch.float64, device=x.device)
-        for block in row_blocks(x):
-            for i in range(w.shape[0]):
-                rest = torch.addmm(x[block], w[i, :, block].mT, h[i], alpha=-1)
-                fit[i] += 0.5 * rest.double().square_().sum()
-    for v, a, b in ((w, l1[0], l2[0]), (h, l1[1], l2[1])):
-        if a or b:
-            v64 = v.double()
-            fit = fit + a * v64.sum((-2, -1)) + 0.5 * b * v64.square().sum((-2, -1))
-    return fit
-
-
-def times_x(data: Matrix, w: Float[Tensor, "r k n"]) -> Float[Tensor, "r k f"]:
-    """``w X``, all restarts in one product."""
-    return _times(data.x, data.xt, w)
-
-
-def times_xt(data: Matrix, h: Float[Tensor, "r k f"]) -> Float[Tensor, "r k n"]:
-    """``h Xᵀ``, all restarts in one product."""
-    return _times(data.x.mT if data.xt is None else data.xt, data.x, h)
-
-
-def _times(right: Tensor, its_transpose: Tensor | None, v: Tensor) -> Tensor:
-    r, k, m = v.shape
-    flat = v.reshape(r * k, m)
-    if right.is_sparse_csr:
-        assert its_transpose is not None
-        out = (its_transpose @ flat.mT.contiguous()).mT.contiguous()
-    else:
-        out = flat @ right
-    return out.reshape(r, k, right.shape[1])
 
 
 def _run_small(
@@ -156,18 +108,6 @@ def _run_small(
         hals_run(x, xt, *parts, data.half_square, *penalties, sweeps, n_iter, extrapolate)
 
     in_threads(one, live)
-
-
-def in_threads(task: Callable[[int], None], items: Rows) -> None:
-    """Call a function that releases the interpreter lock for every item, on torch's threads."""
-    threads = min(torch.get_num_threads(), len(items))
-    if threads == 1:
-        for item in items:
-            task(item)
-        return
-    with ThreadPoolExecutor(threads) as pool:
-        for _ in pool.map(task, items):
-            pass
 
 
 def _run(
@@ -235,12 +175,7 @@ def _sweep_compiled(v: Tensor, a: Tensor, b: Tensor, n_sweeps: int) -> Tensor:
 
     v = v.clone()
     out, linear, curvature = v.numpy(), a.numpy(), b.numpy()
-    lanes = max(512, -(-v.shape[2] // (4 * torch.get_num_threads())))
-    parts = [(i, s) for i in range(v.shape[0]) for s in range(0, v.shape[2], lanes)]
-
-    def one(index: int) -> None:
-        i, s = parts[index]
-        sweep(out[i], linear[i], curvature[i], s, min(s + lanes, v.shape[2]), n_sweeps)
-
-    in_threads(one, list(range(len(parts))))
+    for i in range(v.shape[0]):
+        one = out[i], linear[i], curvature[i]
+        in_ranges(lambda s, e, one=one: sweep(*one, s, e, n_sweeps), v.shape[2], 512)  # type: ignore
     return v

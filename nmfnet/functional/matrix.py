@@ -23,7 +23,8 @@ class Matrix(NamedTuple):
     xt : Tensor, shape (f, n), optional
         Its transpose, contiguous or CSR.
     mask, mask_t : Tensor, optional
-        Weights of the entries of a dense X (0 = missing).
+        Weights of the entries of a dense X (0 = missing) and their transpose; for a sparse X, given
+        or not: given means that only the stored entries are observed.
     half_square : float
         ``sum(mask * x ** 2) / 2``.
     """
@@ -52,7 +53,8 @@ def matrix(
     ----------
     x : Tensor, shape (n, f), dense or sparse CSR
     mask : Tensor, shape (n, f), optional
-        For a dense X: 1 = observed, 0 = missing; other values >= 0 are weights.
+        For a dense X: 1 = observed, 0 = missing; other values >= 0 are weights. For a sparse X it
+        has X's pattern (an observed zero is a stored zero) and only says that the rest is missing.
     transposed : bool, optional
         Keep the transpose of a dense X; default where it is small or masked. (Of a sparse one it
         is always kept: ``X.mT @ W`` on CSR is many times slower.)
@@ -62,7 +64,7 @@ def matrix(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # "CSR support is in beta"
             xt = x.t().to_sparse_csr()
-        return Matrix(x, xt, None, None, half)
+        return Matrix(x, xt, mask, mask, half)
     x = x.contiguous()
     if transposed is None:
         transposed = mask is not None or (x.numel() <= SMALL and not x.is_cuda)

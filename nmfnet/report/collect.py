@@ -4,69 +4,25 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from nmfnet.config import NOT_THE_EXPERIMENT, Plain
+from nmfnet.config import NOT_THE_EXPERIMENT
 from nmfnet.errors import UserError
+from nmfnet.report.run import Run, Status, read_run, word
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
 __all__ = ["Run", "collect", "read_run", "runs", "settings", "varied"]
 
-Status = Literal["done", "running", "interrupted", "failed", "damaged", "newer"]
-
-FRESH = 120.0
-"""A run without results whose history grew in the last so many seconds is taken to be running."""
-
 GROUPS = ("model", "data", "loss", "solver", "init", "split", "penalty", "constraint")
 """Choices that every table names, varied or not."""
 
 _HIDDEN = (*NOT_THE_EXPERIMENT, "trainer", "callbacks", "figures", "device")
 _SKIPPED = ("wandb", "mlruns", "figures", "node_modules")
-
-
-@dataclass(frozen=True)
-class Run:
-    """One run, or one job of a sweep that left no run.
-
-    Attributes
-    ----------
-    folder : Path
-        The run folder (of a failed job: where it would have been).
-    status : str
-        ``done``; ``running`` or ``interrupted`` (no results yet); ``failed`` (a job of a sweep);
-        ``damaged`` (files that cannot be read); ``newer`` (written by a later nmfnet).
-    config, metrics, origin : dict
-        ``config.yaml``, ``metrics.json`` and ``provenance.json``; empty where there is none.
-    overrides : tuple of str
-        What the sweep's job was given on the command line; empty for a single run.
-    problem, traceback : str
-        What went wrong; empty when nothing did.
-    """
-
-    folder: Path
-    status: Status
-    config: Plain = field(default_factory=dict)
-    metrics: dict[str, Any] = field(default_factory=dict)
-    origin: dict[str, Any] = field(default_factory=dict)
-    overrides: tuple[str, ...] = ()
-    problem: str = ""
-    traceback: str = ""
-
-    @property
-    def name(self) -> str:
-        """The last two parts of the folder: MODEL/RUN_ID."""
-        return "/".join(self.folder.parts[-2:])
-
-    @property
-    def choices(self) -> dict[str, str]:
-        """Choice made in every group of the configuration."""
-        return {key: _word(value) for key, value in (self.config.get("choices") or {}).items()}
 
 
 def runs(path: str | Path = "runs") -> DataFrame:
@@ -106,6 +62,7 @@ def runs(path: str | Path = "runs") -> DataFrame:
         flat = settings(run)
         row: dict[str, Any] = {"folder": str(run.folder), "status": run.status}
         row |= {group: flat.get(group) for group in GROUPS}
+        row["solver"] = run.metrics.get("solver", row["solver"])  # what auto chose
         row |= {"n_components": flat.get("model.n_components"), "seed": flat.get("seed")}
         row |= {key: flat.get(key) for key in told if key not in (*row, "model.n_components")}
         row |= {key: run.metrics.get(key) for key in numbers}
@@ -169,66 +126,6 @@ def _ours(history: Path) -> bool:
         return False
 
 
-# ---------------------------------------------------------------------- one run
-def read_run(folder: Path) -> Run:
-    """A run as far as its files can be read; what cannot be is said in ``problem``."""
-    status: Status = "done"
-    problems: list[str] = []
-    config = _read(folder / "config.yaml", problems)
-    metrics = _read(folder / "metrics.json", problems)
-    origin = _read(folder / "provenance.json", problems)
-    if metrics is None and not (folder / "metrics.json").exists():
-        problems = []
-        status = "running" if _fresh(folder / "history.csv") else "interrupted"
-        if status == "interrupted":
-            problems = ["ended before it wrote its results: the same command runs it again"]
-    elif problems or not config or not metrics:
-        problems = problems or [f"{folder}: config.yaml is missing or metrics.json is empty"]
-        status = "damaged"
-    elif _newer(origin or {}):
-        theirs = (origin or {})["versions"]["nmfnet"]
-        problems, status = [f"{folder} was written by nmfnet {theirs}: upgrade nmfnet"], "newer"
-    return Run(folder, status, config or {}, metrics or {}, origin or {}, problem="; ".join(problems))
-
-
-def _read(file: Path, problems: list[str]) -> dict[str, Any] | None:
-    """A yaml or json file that holds a mapping; None, and a line in ``problems``, otherwise."""
-    import yaml
-
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    try:
-        text = file.read_text()
-        content = json.loads(text) if file.suffix == ".json" else yaml.load(text, loader)
-        if not isinstance(content, dict):
-            raise ValueError("it holds no table of keys and values")
-        return content
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        line = str(error).splitlines()[0]
-        problems.append(f"{file} cannot be read ({line}): repeat the run with force=true")
-        return None
-
-
-def _fresh(history: Path) -> bool:
-    try:
-        return time.time() - history.stat().st_mtime < FRESH
-    except OSError:
-        return False
-
-
-def _newer(origin: Mapping[str, Any]) -> bool:
-    from nmfnet import __version__
-
-    theirs = (origin.get("versions") or {}).get("nmfnet")
-    return isinstance(theirs, str) and _minor(theirs) > _minor(__version__)
-
-
-def _minor(version: str) -> tuple[int, ...]:
-    numbers = [part for part in version.split(".")[:2] if part.isdigit()]
-    return tuple(int(part) for part in numbers)
-
-
 # ---------------------------------------------------------------------- jobs of sweeps
 def _records(jobs: Path) -> Iterator[dict[str, Any]]:
     """Records of a sweep with the run folder each belongs to; unreadable ones as damaged."""
@@ -280,7 +177,7 @@ def settings(run: Run) -> dict[str, Any]:
     """
     if not run.config:
         words = (word.split("=", 1) for word in run.overrides if "=" in word)
-        return {key: _read_word(value) for key, value in words if key not in _HIDDEN}
+        return {key: _as_yaml(value) for key, value in words if key not in _HIDDEN}
     flat: dict[str, Any] = {k: v for k, v in run.choices.items() if k in GROUPS}
     for key, value in run.config.items():
         if key not in _HIDDEN:
@@ -310,18 +207,14 @@ def _flat(value: Any, path: str) -> Iterator[tuple[str, Any]]:
             if key not in ("_target_", "origin"):
                 yield from _flat(inner, f"{path}.{key}")
     else:
-        yield path, _word(value) if isinstance(value, list) else value
+        yield path, word(value) if isinstance(value, list) else value
 
 
-def _word(value: Any) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-
-
-def _read_word(word: str) -> Any:
+def _as_yaml(text: str) -> Any:
     """A value of the command line as yaml would read it, so that it equals one from a file."""
     for kind in (int, float):
         try:
-            return kind(word)
+            return kind(text)
         except ValueError:
             continue
-    return {"true": True, "false": False, "null": None}.get(word, word)
+    return {"true": True, "false": False, "null": None}.get(text, text)

@@ -118,7 +118,7 @@ def _runs(root: Path) -> list[Run]:
 class _Handler(BaseHTTPRequestHandler):
     server: Dashboard
 
-    def do_GET(self) -> None:  # noqa: N802 - the name that http.server calls
+    def do_GET(self) -> None:
         """Answer one request."""
         host = self.headers.get("Host", "").rpartition(":")[0]
         path = self.path.partition("?")[0]

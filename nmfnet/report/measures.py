@@ -1,11 +1,12 @@
-"""What the numbers of a run are called, which way is better, and what in them is worth a warning."""
+"""Names of the numbers of a run, which way is better, and when they are worth a warning."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-__all__ = ["Measure", "main_measure", "measure", "measures_of", "warnings_of"]
+__all__ = ["Measure", "main_measure", "measure", "measures_of", "number", "warnings_of"]
 
 AGREEMENT = 0.8
 """Restarts whose matched components have a mean cosine below this are called unstable."""
@@ -75,6 +76,14 @@ def measure(key: str) -> Measure:
     return Measure(key, key.replace("/", ": ").replace("_", " "), 0)
 
 
+def number(metrics: Mapping[str, Any], key: str) -> float:
+    """A number as a float; nan where it is absent, infinite, or no number at all."""
+    value = metrics.get(key)
+    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+        return math.nan
+    return float(value)
+
+
 def measures_of(runs: Iterable[Mapping[str, Any]]) -> list[Measure]:
     """Every number found in any of these ``metrics.json``, the most asked-for first."""
     found = dict.fromkeys(
@@ -102,15 +111,15 @@ def warnings_of(metrics: Mapping[str, Any]) -> list[str]:
     found = []
     if metrics.get("converged") is False:
         found.append(f"not converged in {metrics.get('n_iter', '?')} iterations: raise max_iter")
-    copies = metrics.get("components/collapsed") or 0
-    if copies:
+    copies = number(metrics, "components/collapsed")
+    if copies > 0:
         pairs = "pair" if copies == 1 else "pairs"
-        found.append(f"collapsed: {copies} {pairs} of components are near-copies")
-    agreement = metrics.get("stability/matched_cosine")
-    if agreement is not None and agreement < AGREEMENT:
-        found.append(f"unstable: components of the restarts agree only to a cosine of {agreement:.2f}")
-    spread = metrics.get("stability/objective_spread")
-    exact = (metrics.get("train/relative_error") or 1.0) < 1e-2  # any spread is large beside 0
-    if spread is not None and spread > SPREAD and not exact:
+        found.append(f"collapsed: {copies:.0f} {pairs} of components are near-copies")
+    agreement = number(metrics, "stability/matched_cosine")
+    if agreement < AGREEMENT:
+        found.append(f"unstable: restarts' components agree only to a cosine of {agreement:.2f}")
+    spread = number(metrics, "stability/objective_spread")
+    exact = number(metrics, "train/relative_error") < 1e-2  # any spread is large beside 0
+    if spread > SPREAD and not exact:
         found.append(f"objectives of the restarts differ by {spread:.1%}: use more restarts")
     return found

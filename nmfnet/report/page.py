@@ -17,6 +17,8 @@ from nmfnet.report.payload import payload
 
 __all__ = ["page", "report"]
 
+SCRIPTS = ("state.js", "charts.js", "tables.js", "page.js")
+
 
 def report(runs: str | Path = "runs", output: str | Path = "report.html") -> Path:
     """Write the page about every run below a folder, and say where it is.
@@ -81,7 +83,7 @@ def page(every: Sequence[Run], root: Path, *, fingerprint: str | None = None) ->
         heading=html.escape(f"nmfnet report: {root}"),
         subtitle=html.escape(f"{summary(every)} · made {now} by nmfnet {__version__}"),
         style=_asset("page.css"),
-        script=_asset("charts.js") + _asset("page.js"),
+        script="\n".join(map(_asset, SCRIPTS)),
         data=_json(content),
     )
 

@@ -13,18 +13,14 @@ from typing import Any
 import numpy as np
 
 from nmfnet.report.collect import GROUPS, Run, settings, varied
-from nmfnet.report.measures import Measure, measure, measures_of, warnings_of
-from nmfnet.report.pictures import Album
-from nmfnet.report.terms import (
-    MOST_METHODS,
+from nmfnet.report.measures import Measure, measure, measures_of, number, warnings_of
+from nmfnet.report.pairs import (
     Comparison,
-    Group,
     compare_methods,
     compared_methods,
-    groups_of,
-    refusals,
-    size_of,
 )
+from nmfnet.report.pictures import Album
+from nmfnet.report.terms import Group, groups_of, refusals, size_of
 
 __all__ = ["command_of", "payload"]
 
@@ -75,7 +71,7 @@ def payload(every: list[Run], root: Path) -> dict[str, Any]:
         "runs": rows,
         "origins": [json.loads(text) for text in origins],
         "images": album.images,
-        "left_out": album.left_out,
+        "left_out": len(album.left_out),
         "lost": [_lost(run, root) for run in every if run.status != "done"],
         "notes": _notes(done),
     }
@@ -85,7 +81,7 @@ def _columns(done: list[Run]) -> list[str]:
     """Settings with a column of their own: model and size always, then all that vary."""
     always = ["model", "model.n_components"]
     told = [key for key in varied(done) if key not in always]
-    told.sort(key=lambda key: ((*GROUPS, "seed").index(key) if key in (*GROUPS, "seed") else 99))
+    told.sort(key=lambda key: (*GROUPS, "seed").index(key) if key in (*GROUPS, "seed") else 99)
     return always + told
 
 
@@ -98,6 +94,7 @@ def _row(run: Run, root: Path, common: dict[str, Any], origins: dict[str, int]) 
         "folder": _relative(run.folder, root),
         "settings": {key: _plain(value) for key, value in own.items()},
         "metrics": {k: _plain(v) for k, v in run.metrics.items() if isinstance(v, int | float)},
+        "solver": str(run.metrics.get("solver", "")),
         "warnings": warnings_of(run.metrics),
         "history": _history(run.folder / "history.csv"),
         "command": command_of(run),
@@ -132,7 +129,9 @@ def _history(file: Path) -> list[list[float | None]]:
         return []
     if len(table) == 0:
         return []
-    steps = np.geomspace(1, len(table), POINTS) if len(table) > POINTS else np.arange(len(table)) + 1
+    steps = (
+        np.geomspace(1, len(table), POINTS) if len(table) > POINTS else np.arange(len(table)) + 1
+    )
     rows = table[np.unique(steps.astype(int)) - 1]
     digits = (9, 5, 7)
     return [
@@ -163,7 +162,7 @@ def _best(groups: list[Group], *, sized: bool) -> list[Run]:
         key, sign = group.main, -measure(group.main).better
         for i, (run, method) in enumerate(zip(group.runs, group.methods, strict=True)):
             size = size_of(run) if sized else None
-            value = run.metrics.get(key, math.nan)
+            value = number(run.metrics, key)
             mark = (sign * value if math.isfinite(value) else math.inf, i, run)
             place = (position, method, size)
             best[place] = min(best.get(place, mark), mark, key=lambda m: m[:2])
@@ -183,12 +182,13 @@ def _group(group: Group, numbers: list[Measure]) -> dict[str, Any]:
     ]
     methods = list(group.by_method())
     return {
+        "id": group.key,
         "name": group.name,
         "terms": {k: _plain(v) for k, v in group.terms.items() if v is not None},
         "main": group.main,
         "methods": methods,
         "compared": [[None, *_comparison(one)] for one in compared] + per_size,
-        "only": [] if len(methods) <= MOST_METHODS else list(compared_methods(group)),
+        "drawn": list(compared_methods(group)),
         "short": _short(group, compared, methods),
     }
 
@@ -203,7 +203,7 @@ def _comparison(one: Comparison) -> list[Any]:
 def _short(group: Group, compared: list[Comparison], methods: list[str]) -> list[str]:
     """The group's result in a few sentences."""
     main = measure(group.main)
-    scored = [run for run in group.runs if math.isfinite(run.metrics.get(group.main, math.nan))]
+    scored = [run for run in group.runs if math.isfinite(number(run.metrics, group.main))]
     if not scored:
         return []
     best = min(scored, key=lambda run: -main.better * run.metrics[group.main])
@@ -220,15 +220,13 @@ def _short(group: Group, compared: list[Comparison], methods: list[str]) -> list
         "one seed": f"Not told apart from {reference} (one seed: use seed=0,1,2)",
     }
     for verdict, start in say.items():
-        words = [
-            f"{one.method} ({one.relative:+.1%})" for one in against if one.verdict == verdict
-        ]
+        words = [f"{one.method} ({one.relative:+.1%})" for one in against if one.verdict == verdict]
         found += [f"{start}: {', '.join(words)}."] if words else []
     late = sum(run.metrics.get("converged") is False for run in group.runs)
     if late:
         found.append(
-            f"{late} of {len(group.runs)} runs had not converged: more iterations would improve them, and "
-            "a comparison with them may turn round (raise max_iter)."
+            f"{late} of {len(group.runs)} runs had not converged: more iterations would improve "
+            "them, and a comparison with them may turn round (raise max_iter)."
         )
     return found
 

@@ -13,7 +13,7 @@ __all__ = ["BUDGET", "Album"]
 BUDGET = 11_000_000
 """Bytes that the pictures of a page may take together, as text."""
 
-LARGE = 48_000
+LARGE = 60_000
 """Bytes of a file above which a picture is drawn smaller."""
 
 WIDTH, HEIGHT = 880, 1400
@@ -35,21 +35,21 @@ class Album:
     ----------
     images : list of str
         ``data:`` URIs; :meth:`add` returns positions in this list.
-    left_out : int
-        Pictures for which there was no room.
+    left_out : set of Path
+        Files for which there was no room.
     """
 
     def __init__(self, budget: int = BUDGET) -> None:
         self.budget = budget
         self.images: list[str] = []
-        self.left_out = 0
+        self.left_out: set[Path] = set()
         self._used = 0
         self._known: dict[str, int] = {}
 
     def add(self, file: Path) -> int | None:
         """Position of the picture, or None where there is no room or it cannot be read."""
         if self._used >= self.budget:  # decided without reading the file
-            self.left_out += 1
+            self.left_out.add(file)
             return None
         try:
             content = file.read_bytes()
@@ -60,7 +60,7 @@ class Album:
             return self._known[key]
         uri = _uri(content)
         if uri is None or self._used + len(uri) > self.budget:
-            self.left_out += 1
+            self.left_out.add(file)
             return None
         self._used += len(uri)
         self.images.append(uri)

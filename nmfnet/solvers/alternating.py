@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 class Alternating(Solver, ABC):
     """Improves the factors in turn, each from its normal equations."""
 
+    masks = False  # with a mask, every row has a Gram matrix of its own
     curved_penalties: bool = True
     """Whether G may be indefinite (the orthogonal penalty makes it so)."""
 
@@ -57,14 +58,6 @@ class Alternating(Solver, ABC):
                         f"solver={self.name} needs convex penalties and {penalty.name} is not: use "
                         "solver=hals, solver=mu or solver=adam"
                     )
-
-    def check_batch(self, batch: Batch) -> None:
-        """Refuse a mask: with one, every row has a Gram matrix of its own."""
-        if batch.mask is not None:
-            raise UserError(
-                f"solver={self.name} cannot leave entries out (every row would need normal equations "
-                "of its own): use solver=mu or solver=adam for missing or held-out entries"
-            )
 
     def step(self, model: Factorization, batch: Batch, n_iter: int, live: list[int]) -> Terms:
         count_step(model)

@@ -27,12 +27,18 @@ class Solver(nn.Module, ABC):
     """
 
     name: str
+    masks: bool = True
+    """Whether entries can be left out."""
 
     def __init__(self, *, n_inner: int) -> None:
         super().__init__()
         if n_inner < 1:
             raise UserError(f"solver.n_inner={n_inner}: it must be >= 1")
         self.n_inner = n_inner
+
+    def chosen(self, model: Factorization, batch_size: int | None, masked: bool) -> Solver:
+        """The solver that does the work: this one, unless it stands for others."""
+        return self
 
     def attach(self, model: Factorization) -> None:
         """Make room for state that belongs in checkpoints, before any is loaded."""
@@ -54,6 +60,11 @@ class Solver(nn.Module, ABC):
         ------
         UserError
         """
+        if batch.mask is not None and not self.masks:
+            raise UserError(
+                f"solver={self.name} cannot leave entries out: use solver=newton (frobenius, kl), "
+                "solver=mu or solver=adam for missing or held-out entries"
+            )
 
     def optimizer(self, model: Factorization) -> Optimizer:
         """The optimiser that Lightning checkpoints and counts steps with."""

@@ -40,6 +40,7 @@ class Online(Solver):
     """
 
     name = "online"
+    masks = False
 
     def __init__(
         self,
@@ -74,13 +75,6 @@ class Online(Solver):
             raise UserError("solver.rule=hals is for loss=frobenius: use solver.rule=mu")
         if model.world.size > 1:
             raise UserError("solver=online runs in one process: use solver=mu with trainer=ddp")
-
-    def check_batch(self, batch: Batch) -> None:
-        if batch.mask is not None:
-            raise UserError(
-                "solver=online keeps sums over all entries and cannot leave some out: use solver=mu "
-                "or solver=adam for missing or held-out entries"
-            )
 
     @torch.no_grad()
     def step(self, model: Factorization, batch: Batch, n_iter: int, live: list[int]) -> Terms:

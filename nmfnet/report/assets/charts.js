@@ -47,7 +47,7 @@ function ticks(low, high, log) {
   return all;
 }
 const DASHES = ["", "7 3", "2 3", "9 3 2 3", "5 2"];
-const look = (i) => ({ color: `var(--c${i % 10})`, dash: DASHES[i % DASHES.length] });
+const look = (i) => (i < 0 ? { color: "var(--soft)", dash: "1 3" } : { color: `var(--c${i % 10})`, dash: DASHES[i % DASHES.length] });
 function marker(i, x, y, size = 4) {
   const points = [
     null,
@@ -55,7 +55,7 @@ function marker(i, x, y, size = 4) {
     [[0, -1.25], [1.15, 0.9], [-1.15, 0.9]],
     [[0, -1.35], [1.35, 0], [0, 1.35], [-1.35, 0]],
     [[0, 1.25], [1.15, -0.9], [-1.15, -0.9]],
-  ][i % 5];
+  ][Math.max(i, 0) % 5];
   const fill = { fill: look(i).color, stroke: "var(--card)" };
   if (!points) return svg("circle", { cx: x, cy: y, r: size, ...fill });
   return svg("polygon", { points: points.map(([a, b]) => `${x + a * size},${y + b * size}`).join(" "), ...fill });

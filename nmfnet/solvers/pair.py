@@ -1,0 +1,186 @@
+"""The fast solvers of X ~ W H: compiled kernels on a CPU, torch elsewhere, restarts side by side."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, final
+
+import torch
+
+from nmfnet.errors import UserError
+from nmfnet.functional.extrapolation import State, begin
+from nmfnet.functional.hals import hals
+from nmfnet.functional.matrix import Matrix, matrix
+from nmfnet.functional.newton import newton
+from nmfnet.solvers.base import Solver, count_step
+from nmfnet.types import Batch, Tensor, Terms
+
+if TYPE_CHECKING:
+    from nmfnet.factorization import Factorization
+
+Both = tuple[float, float]
+
+
+class PairSolver(Solver, ABC):
+    """Moves the pair (W, H) of a bilinear model; its own running state is checkpointed.
+
+    The objective at the end of a training step never exceeds that of the step before.
+    """
+
+    def __init__(self, *, extrapolation: bool, n_inner: int) -> None:
+        super().__init__(n_inner=n_inner)
+        self.extrapolation = extrapolation
+        self.prepared: Matrix | None = None
+        for name in State._fields:
+            self.register_buffer(f"state_{name}", torch.empty(0))
+
+    def attach(self, model: Factorization) -> None:
+        if model.bilinear:
+            w, h = (model.factors[name].raw.detach() for name in ("W", "H"))
+            self._keep(begin(w, h))
+            self.state.memory.zero_()  # not begun: the factors have no start yet
+
+    @property
+    def state(self) -> State:
+        """The running fit; its tensors are this module's buffers."""
+        return State(*(getattr(self, f"state_{name}") for name in State._fields))
+
+    def _keep(self, state: State) -> None:
+        for name, tensor in zip(State._fields, state, strict=True):
+            setattr(self, f"state_{name}", tensor)
+
+    def check(self, model: Factorization, batch_size: int | None) -> None:
+        kind = type(model).__name__
+        if batch_size is not None:
+            raise UserError(
+                f"solver={self.name} works on all rows at once, but batch_size={batch_size}: set "
+                "batch_size=null, or use solver=online or solver=adam"
+            )
+        if not model.bilinear:
+            raise UserError(
+                f"solver={self.name} needs X ~ W H with both factors free, which {kind} is not: use "
+                "solver=mu or solver=adam"
+            )
+        if bad := [n for n, f in model.factors.items() if not f.constraint.identity]:
+            raise UserError(
+                f"solver={self.name} moves factor values directly and {', '.join(bad)} is under "
+                "another constraint: use constraint=project, or solver=adam"
+            )
+        if odd := [p.name for p in model.penalty_list if p.name not in ("l1", "l2")]:
+            raise UserError(
+                f"solver={self.name} takes the penalties l1 and l2, not {odd[0]}: use solver=mu"
+            )
+        if model.world.size > 1:
+            raise UserError(
+                f"solver={self.name} runs in one process: use solver=mu with trainer=ddp"
+            )
+
+    def step(self, model: Factorization, batch: Batch, n_iter: int, live: list[int]) -> Terms:
+        count_step(model)
+        W, H = (model.factors[name].raw.data for name in ("W", "H"))
+        with torch.no_grad():
+            if not bool(self.state.memory.any()):
+                self._keep(begin(W, H))
+            if self.prepared is None:
+                self.prepared = matrix(batch.x, batch.mask)
+            objective = self.advance(model, self.prepared, n_iter, live)
+            W[live], H[live] = self.state.W[live], self.state.H[live]
+            if model.penalty_list:
+                with model.restarts(live):
+                    return model.objective(batch)
+        return {"data": objective}
+
+    @abstractmethod
+    def advance(
+        self, model: Factorization, data: Matrix, n_iter: int, live: list[int]
+    ) -> Tensor:
+        """Run the kernel on the state; the objective reached, shape (len(live),)."""
+
+
+@final
+class HALS(PairSolver):
+    """Accelerated hierarchical alternating least squares with extrapolation, for loss=frobenius.
+
+    Parameters
+    ----------
+    extrapolation : bool
+        Start each factor's update from a point beyond the last one.
+    n_inner : int
+        Iterations per training step.
+
+    Source: Gillis & Glineur 2012; Ang & Gillis 2019.
+    """
+
+    name = "hals"
+    masks = False
+
+    def __init__(self, *, extrapolation: bool = True, n_inner: int = 20) -> None:
+        super().__init__(extrapolation=extrapolation, n_inner=n_inner)
+
+    def check(self, model: Factorization, batch_size: int | None) -> None:
+        super().check(model, batch_size)
+        if model.loss.beta != 2:
+            raise UserError(
+                f"solver=hals is for loss=frobenius; for loss={type(model.loss).__name__} use "
+                "solver=newton (kl, poisson) or solver=mu"
+            )
+
+    def advance(
+        self, model: Factorization, data: Matrix, n_iter: int, live: list[int]
+    ) -> Tensor:
+        l1, l2 = weights(model, "l1"), weights(model, "l2")
+        options = {"l1": l1, "l2": l2, "extrapolation": self.extrapolation, "rows": live}
+        return hals(self.state, data, n_iter, **options)
+
+
+@final
+class Newton(PairSolver):
+    """Second-order steps in each factor: for loss=kl or poisson, and for squared errors with a mask.
+
+    Parameters
+    ----------
+    extrapolation : bool
+        Start each factor's step from a point beyond the last one.
+    n_inner : int
+        Iterations per training step.
+
+    Source: Hsieh & Dhillon 2011 (second-order coordinate steps for KL).
+    """
+
+    name = "newton"
+
+    def __init__(self, *, extrapolation: bool = True, n_inner: int = 10) -> None:
+        super().__init__(extrapolation=extrapolation, n_inner=n_inner)
+
+    def check(self, model: Factorization, batch_size: int | None) -> None:
+        super().check(model, batch_size)
+        if model.loss.beta not in (1, 2):
+            raise UserError(
+                f"solver=newton is for loss=kl, poisson or frobenius; for "
+                f"loss={type(model.loss).__name__} use solver=mu"
+            )
+
+    def advance(
+        self, model: Factorization, data: Matrix, n_iter: int, live: list[int]
+    ) -> Tensor:
+        assert model.loss.beta is not None
+        l1, l2 = weights(model, "l1"), weights(model, "l2")
+        return newton(
+            self.state,
+            data,
+            n_iter,
+            beta=model.loss.beta,
+            l1=l1,
+            l2=l2,
+            extrapolation=self.extrapolation,
+            rows=live,
+        )
+
+
+def weights(model: Factorization, kind: str) -> Both:
+    """Weight of one kind of penalty on W and on H."""
+    found = {"W": 0.0, "H": 0.0}
+    for penalty in model.penalty_list:
+        if penalty.name == kind:
+            found[penalty.on] += penalty.weight
+    return found["W"], found["H"]

@@ -156,6 +156,10 @@ class Factorization(L.LightningModule, ABC):
                 G, C = G + quadratic, C - linear
         return G, C
 
+    def convex_pair(self) -> tuple[bool, Factor, Factor] | None:
+        """For X ~ W (A X): (True, A, W); for its transpose X ~ (X G) H: (False, G, H); else None."""
+        return None
+
     def components(self) -> Float[Tensor, "*r k f"]:
         """H; for a non-linear decoder what each unit of W adds to ``decode(0)``."""
         eye = torch.eye(self.n_components, dtype=self.precision, device=self.device)

@@ -41,7 +41,7 @@ def newton_half(  # type: ignore[no-untyped-def]
     """
     k, p = u.shape
     pairs = k * (k + 1) // 2
-    lanes = max(32, min(256, 262144 // (v.itemsize * pairs)) // 16 * 16)
+    lanes = max(32, min(1024, 524288 // pairs) // v.itemsize // 16 * 16)
     t, z = np.empty((TILE, lanes), v.dtype), np.empty((TILE, lanes), v.dtype)
     slope, curve = np.empty((k, lanes), v.dtype), np.empty((pairs, lanes), v.dtype)
     part, move = np.empty((k, lanes), v.dtype), np.empty((k, lanes), v.dtype)
@@ -157,21 +157,20 @@ def at(i, q):  # type: ignore[no-untyped-def]
 
 @njit(**JIT)
 def newton_run(  # type: ignore[no-untyped-def]
-    x, xt, mask, mask_t, w, w_old, h, h_old, memory, kl, l1, l2, shrink, floor, damp, n_sweeps,
-    n_iter, momentum, fit_h
+    x, xt, mask, mask_t, w, w_old, h, h_old, memory, kl, l1, l2, shrink, floor, damp, least, limit,
+    n_sweeps, n_iter, fit_h
 ):
     """``n_iter`` extrapolated iterations in place on (w, h); memory[0] is Nesterov's t.
 
     x and xt are (n, f) and (f, n), so are the masks; w is (k, n), h is (k, f).
     """
     kind = x.dtype.type
-    least = kind(0.3) if kl else kind(0)
     w_y, h_y = np.empty_like(w), np.empty_like(h)
     wt, ht = np.empty((w.shape[1], w.shape[0]), x.dtype), np.ascontiguousarray(h.T)
     t = memory[0]
     for _ in range(n_iter):
-        t_next = 0.5 * (1 + np.sqrt(1 + 4 * t * t)) if momentum else 1.0
-        step = kind(min((t - 1) / t_next, 0.95))
+        t_next = 0.5 * (1 + np.sqrt(1 + 4 * t * t))
+        step = kind(min((t - 1) / t_next, limit))
         t = t_next
         extrapolate(w_y, w, w_old, step, least)
         n = w.shape[1]

@@ -75,3 +75,39 @@ def projective_sums(
         total = x.sum(-2, keepdim=True)
         return sum_neg, W.sum(-2).unsqueeze(-1) + H.sum(-1).unsqueeze(-1) * total
     return sum_neg, W.mT @ pos + (pos @ H.mT).mT @ x
+
+
+def convex_descent(
+    x: Float[Tensor, "n f"],
+    A: Float[Tensor, "k n"],
+    W: Float[Tensor, "n k"],
+    n_iter: int,
+    sweeps: int,
+) -> tuple[Float[Tensor, "k n"], Float[Tensor, "n k"]]:
+    """``n_iter`` iterations of coordinate descent on ``1/2 ||X - W A X||²``, X of any sign.
+
+    Returns
+    -------
+    A, W : Tensor
+        New; the objective at them is not above that at the old ones.
+
+    Notes
+    -----
+    With ``S = A X``, ``M = Wᵀ W`` and ``C = Wᵀ X`` the slope of entry (c, j) of A is
+    ``(M S - C)_c · x_j`` and its curvature ``M_cc ||x_j||²``: X enters row by row, and nothing of
+    n x n is formed. The rows of W solve ``min w S Sᵀ wᵀ / 2 - x Sᵀ wᵀ`` by the sweeps of HALS.
+    """
+    from nmfnet.compiled.convex import basis_sweeps
+    from nmfnet.compiled.lanes import sweep
+
+    A, w = A.contiguous().clone(), W.mT.contiguous().clone()
+    squares = x.square().sum(-1)
+    for _ in range(n_iter):
+        S = A @ x
+        M, C = w @ w.mT, w @ x
+        arrays = [v.numpy() for v in (x, squares, A, S, M, C)]
+        basis_sweeps(*arrays, sweeps)
+        S = A @ x
+        linear, curvature = S @ x.mT, S @ S.mT
+        sweep(w.numpy(), linear.numpy(), curvature.numpy(), 0, w.shape[1], sweeps)
+    return A, w.mT

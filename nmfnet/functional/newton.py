@@ -175,24 +175,26 @@ def _run_dense(
     arrays = x.numpy(), xt.numpy(), mask_array(mask, x), mask_array(mask_t, x)
     kind = arrays[0].dtype.type
     numbers = _numbers(beta, x.dtype, curvature)
+    limit = LIMIT if extrapolate else 0.0
     penalties = [(kind(a), kind(b)) for a, b in (l1, l2)]
     fields = [field.numpy() for field in state[2:]]
 
     def one(i: int) -> None:
         parts = [field[i] for field in fields]
         newton_run(
-            *arrays, *parts, beta == 1, *penalties, *map(kind, numbers), SWEEPS, n_iter,
-            extrapolate, fit_h,
+            *arrays, *parts, beta == 1, *penalties, *map(kind, numbers), limit, SWEEPS, n_iter, fit_h
         )  # fmt: skip
 
     in_threads(one, live)
 
 
-def _numbers(beta: float, dtype: torch.dtype, curvature: float) -> tuple[float, float, float]:
-    """Least ratio of a step, least entry relative to its column's largest, 1 / curvature."""
+def _numbers(
+    beta: float, dtype: torch.dtype, curvature: float
+) -> tuple[float, float, float, float]:
+    """Least ratio of a step, least entry of a column, 1 / curvature, least ratio of a forecast."""
     if beta == 2:
-        return 0.0, 0.0, 1.0
-    return SHRINK, 1e-10 if dtype == torch.float32 else 1e-16, 1 / curvature
+        return 0.0, 0.0, 1.0, 0.0
+    return SHRINK, 1e-10 if dtype == torch.float32 else 1e-16, 1 / curvature, LEAST
 
 
 def _run_sparse(
@@ -212,7 +214,7 @@ def _run_sparse(
     from nmfnet.compiled.sparse import newton_rows
 
     kind = data.x.values().numpy().dtype.type
-    numbers = [kind(number) for number in _numbers(beta, data.x.dtype, curvature)]
+    *numbers, least = map(kind, _numbers(beta, data.x.dtype, curvature))
     entries = {side: csr(data, side) for side in ("w", "h")}
     flags = beta == 1, data.mask is not None
     for i in live:
@@ -224,7 +226,7 @@ def _run_sparse(
             t, step = nesterov(t, extrapolate)
             for index, side in enumerate(("w", "h") if fit_h else ("w",)):
                 v, u = point[side], now["h" if side == "w" else "w"]
-                ahead(v, now[side], before[side], kind(step), kind(LEAST if beta == 1 else 0))
+                ahead(v, now[side], before[side], kind(step), least)
                 fixed = v, u, u.sum(0), *entries[side], *flags, kind(l1[index]), kind(l2[index])
                 moving = *numbers, SWEEPS, now[side]
                 in_ranges(lambda s, e, a=fixed, b=moving: newton_rows(*a, *b, s, e), len(v), 64)
@@ -247,8 +249,7 @@ def _run(
     curvature: float,
 ) -> None:
     """One restart after the other in plain torch."""
-    shrink, floor, damp = _numbers(beta, data.x.dtype, curvature)
-    least = LEAST if beta == 1 else 0.0
+    shrink, floor, damp, least = _numbers(beta, data.x.dtype, curvature)
     for i in live:
         now, before = [state.w_now[i], state.h_now[i]], [state.w_before[i], state.h_before[i]]
         t = float(state.memory[i, 0])
@@ -268,8 +269,8 @@ def _run(
 
 def nesterov(t: float, extrapolate: bool) -> tuple[float, float]:
     """The next t, and the step beyond the last point, at most LIMIT."""
-    following = (1 + (1 + 4 * t * t) ** 0.5) / 2 if extrapolate else 1.0
-    return following, min((t - 1) / following, LIMIT)
+    following = (1 + (1 + 4 * t * t) ** 0.5) / 2
+    return following, min((t - 1) / following, LIMIT if extrapolate else 0.0)
 
 
 def _expand(

@@ -6,6 +6,7 @@ from typing import Literal, final
 
 import torch
 
+from nmfnet.factor import Factor
 from nmfnet.factorization import Factorization, Parts
 from nmfnet.functional.convex import convex_sums_A, projective_sums, signed_convex_sums
 from nmfnet.functional.multiplicative import Sums, nmf_sums_W
@@ -105,6 +106,11 @@ class ConvexNMF(Factorization):
                 factor.max_exponent = 0.5
         last = list(self.factors.values())[-1]
         last.assign_(last() * self.best_scale(batch) ** (1 / last.degree))
+
+    def convex_pair(self) -> tuple[bool, Factor, Factor] | None:
+        if self.tied:
+            return None
+        return (True, self.A, self.W) if self.by_sample else (False, self.G, self.H)
 
     def end(self, batch: Batch) -> None:
         if self.by_sample:

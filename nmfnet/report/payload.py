@@ -124,10 +124,11 @@ def _history(file: Path) -> list[list[float | None]]:
         with file.open() as stream:
             names = stream.readline().strip().split(",")
             columns = [names.index(name) for name in ("iteration", "seconds", "objective")]
-            table = np.loadtxt(stream, delimiter=",", usecols=columns, ndmin=2)
+            lines = stream.readlines()
+        table = np.loadtxt(lines, delimiter=",", usecols=columns, ndmin=2) if lines else None
     except (OSError, ValueError):
         return []
-    if len(table) == 0:
+    if table is None:
         return []
     steps = (
         np.geomspace(1, len(table), POINTS) if len(table) > POINTS else np.arange(len(table)) + 1

@@ -76,6 +76,8 @@ def print_sweep(records: list[dict[str, Any]], sweep: Path) -> None:
     for record in records:
         if "error" in record:
             error = record["error"].removeprefix(f"{record['status']} ")
+            if "traceback" in record:
+                error = error.splitlines()[0]
             where = f" (traceback in {sweep}/jobs)" if "traceback" in record else ""
             console.print(f"job {record['job']} {record['status']}: {error}{where}", style="red")
     console.print(f"table in {sweep / 'sweep.csv'}")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, final
 
 from nmfnet.errors import UserError
 from nmfnet.solvers.base import Solver
+from nmfnet.solvers.coordinate import CoordinateDescent
 from nmfnet.solvers.gradient import Adam
 from nmfnet.solvers.multiplicative import Multiplicative
 from nmfnet.solvers.online import Online
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 @final
 class Auto(Solver):
-    """The first of hals, newton, mu, online and adam whose own check accepts the run.
+    """The first of hals, cd, newton, mu, online and adam whose own check accepts the run.
 
     The one chosen is recorded as ``solver`` in ``metrics.json``.
     """
@@ -30,7 +31,7 @@ class Auto(Solver):
 
     def chosen(self, model: Factorization, batch_size: int | None, masked: bool) -> Solver:
         """The solver to use in this one's place."""
-        for candidate in (HALS(), Newton(), Multiplicative(), Online()):
+        for candidate in (HALS(), CoordinateDescent(), Newton(), Multiplicative(), Online()):
             if masked and not candidate.masks:
                 continue
             try:

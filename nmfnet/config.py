@@ -55,6 +55,7 @@ class Root:
     kkt_tol: float | None
     time_limit: float | None
     batch_size: int | None
+    normalize: Literal["H", "W"] | None
     dtype: Literal["float32", "float64"]
     device: Literal["auto", "cpu", "cuda"]
     threads: int | Literal["auto"]

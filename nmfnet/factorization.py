@@ -156,13 +156,19 @@ class Factorization(L.LightningModule, ABC):
                 G, C = G + quadratic, C - linear
         return G, C
 
+    def scale_pair(self) -> tuple[Factor, Factor] | None:
+        """Factors (*, k) and (k, *) whose product keeps when d goes from one to the other; or None."""
+        return None
+
     def convex_pair(self) -> tuple[bool, Factor, Factor] | None:
         """For X ~ W (A X): (True, A, W); for its transpose X ~ (X G) H: (False, G, H); else None."""
         return None
 
     def components(self) -> Float[Tensor, "*r k f"]:
         """H; for a non-linear decoder what each unit of W adds to ``decode(0)``."""
+        lead = next(self.parameters()).shape[:-2]
         eye = torch.eye(self.n_components, dtype=self.precision, device=self.device)
+        eye = eye.expand(*lead, *eye.shape)
         return self.decode(eye) - self.decode(torch.zeros_like(eye))
 
     # ------------------------------------------------------------------ tools for models
@@ -416,6 +422,49 @@ class Factorization(L.LightningModule, ABC):
             if name not in shared and not name.startswith(("solver.", "loss.", "penalties."))
         ]
         return [*self.parameters(), *buffers]
+
+    @final
+    def check_normalise(self, which: str | None) -> None:
+        """Refuse ``normalize`` where no scale is free, or where it would change a penalty.
+
+        Raises
+        ------
+        UserError
+        """
+        if which is None:
+            return
+        if self.scale_pair() is None:
+            raise UserError(
+                f"normalize={which}: the scale of {type(self).__name__} as configured is not free: "
+                "set normalize=null"
+            )
+        if self.penalty_list:
+            raise UserError(
+                f"normalize={which} would change the penalties, which depend on scale: set "
+                "normalize=null or penalty=none"
+            )
+
+    @final
+    @torch.no_grad()
+    def normalise(self, which: str | None, batch: Batch) -> None:
+        """Move scale between W and H after the fit; X_hat, and so the objective, stay as they are.
+
+        Parameters
+        ----------
+        which : {"H", "W", None}
+            "H": every row of H sums to 1. "W": every column of W sums to 1. Zero ones stay zero.
+        """
+        pair = self.scale_pair()
+        if which is None or pair is None:
+            return
+        if which == "H":
+            d = self.components().sum(-1)
+        else:
+            d = 1 / self.encode(batch).sum(-2)
+        d = torch.where(torch.isfinite(d) & (d > 0), d, 1.0)
+        left, right = pair
+        left.assign_(left() * d.unsqueeze(-2))
+        right.assign_(right() / d.unsqueeze(-1))
 
     # ------------------------------------------------------------------ the fitted model
     @property

@@ -119,6 +119,7 @@ def train(cfg: Plain, source: Source | None = None, *, write: bool = True) -> Re
     matrix = datamodule.matrix
     model.loss.check(matrix.values, matrix.sample_names, matrix.feature_names, "X", matrix.mask)
     model.solver.check(model, cfg["batch_size"])
+    model.check_normalise(cfg["normalize"])
     with _threads(cfg["threads"], datamodule, model), _quiet():
         if world.size > 1:
             check_shardable(model, cfg["batch_size"], world)
@@ -164,6 +165,7 @@ def _fit(
                 _fit_in_parts(cfg, datamodule, model, trainer, convergence, world)
             else:
                 trainer.fit(model, datamodule=datamodule)
+            model.normalise(cfg["normalize"], datamodule.train)
             _settle(model, datamodule)
             factors = factors_of(model, datamodule)
             numbers = run_metrics(model, datamodule, factors, convergence.seconds)

@@ -19,7 +19,7 @@ try:
                 *("losses", "penalties", "constraints", "inits"),
             )
         ],
-        "beartype.beartype",
+        "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))",
     )
 except ImportError:  # the shape annotations are then plain hints
     pass

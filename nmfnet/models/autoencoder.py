@@ -163,6 +163,11 @@ class Autoencoder(Factorization):
         last.assign_(last() * self.best_scale(batch) ** (1 / last.degree))
         self.train()
 
+    def scale_pair(self) -> tuple[Factor, Factor] | None:
+        if not self.multilinear or self.tied or len(self.D) > 1:
+            return None
+        return self.E[-1], self.factors["H"]  # type: ignore[return-value]
+
     def _draw(self, factor: Factor) -> Tensor:
         """U(0, 2 / fan in) keeps means through a layer; free weights are He-normal; biases 0."""
         fan_in = factor.raw.shape[-2]

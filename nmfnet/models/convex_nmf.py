@@ -107,6 +107,11 @@ class ConvexNMF(Factorization):
         last = list(self.factors.values())[-1]
         last.assign_(last() * self.best_scale(batch) ** (1 / last.degree))
 
+    def scale_pair(self) -> tuple[Factor, Factor] | None:
+        if self.tied:
+            return None
+        return (self.W, self.A) if self.by_sample else (self.G, self.H)
+
     def convex_pair(self) -> tuple[bool, Factor, Factor] | None:
         if self.tied:
             return None

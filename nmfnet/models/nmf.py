@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import final
 
+from nmfnet.factor import Factor
 from nmfnet.factorization import Factorization, Parts
 from nmfnet.functional.multiplicative import Sums, nmf_sums_H, nmf_sums_W
 from nmfnet.functional.sparse import sparse_sums
@@ -48,6 +49,9 @@ class NMF(Factorization):
 
     def components(self) -> Float[Tensor, "*r k f"]:
         return self.H()
+
+    def scale_pair(self) -> tuple[Factor, Factor] | None:
+        return self.W, self.H
 
     def sums(self, name: str, batch: Batch, beta: float) -> Sums | None:
         if batch.x.is_sparse_csr:

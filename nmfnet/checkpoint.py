@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -65,9 +66,10 @@ def assemble(
     model: Factorization = build(cfg["model"], parts)
     model.world = world or World()
     model.solver = model.solver.chosen(model, cfg["batch_size"], masked)
-    model.solver.attach(model)
     model.recipe = {"format": FORMAT, "config": cfg, "masked": masked}
-    return model.to(dtype=getattr(torch, cfg["dtype"]))
+    model = model.to(dtype=getattr(torch, cfg["dtype"]))
+    model.solver.attach(model)  # in float64 what must be
+    return model
 
 
 def generator(seed: int, restart: int) -> torch.Generator:
@@ -78,6 +80,30 @@ def generator(seed: int, restart: int) -> torch.Generator:
         raise UserError(f"seed={seed}: it must be >= 0")
     state = np.random.SeedSequence([seed, restart]).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(state) % 2**63)
+
+
+def resumable(folder: Path, model: Factorization) -> Path | None:
+    """The checkpoint of an interrupted run of this model on the same data, if there is one.
+
+    Says on standard error which iteration it goes on from, or why it starts again.
+    """
+    file = folder / "model.ckpt"
+    if not file.is_file():
+        return None
+    recipe: dict[str, Any] = {}
+    try:
+        recipe = torch.load(file, map_location="cpu", weights_only=True, mmap=True)["nmfnet"]
+        reason = "was left inside a step" if recipe["running"] is None else ""
+    except Exception:  # torch raises a dozen kinds for a damaged file
+        reason = "cannot be read"
+    for key, other in (("run_id", "another configuration"), ("data_sha256", "other data")):
+        if not reason and recipe.get(key) != model.recipe[key]:
+            reason = f"is of {other}"
+    if reason:
+        print(f"nmfnet: starting again: {file} {reason}", file=sys.stderr, flush=True)
+        return None
+    print(f"nmfnet: continuing at iteration {recipe['iteration']}", file=sys.stderr, flush=True)
+    return file
 
 
 def load(path: str | Path) -> Factorization:

@@ -27,7 +27,10 @@ SET_ELSEWHERE = {
 }
 """Options of ``lightning.Trainer`` that nmfnet sets itself, and the root key that does so."""
 
-NOT_THE_EXPERIMENT = ("logger", "run_dir", "runs", "force", "threads", "progress", "choices")
+NOT_THE_EXPERIMENT = (
+    *("logger", "run_dir", "runs", "force", "resume", "checkpoint_every"),
+    *("threads", "progress", "choices"),
+)
 """Root keys that do not change what is computed, and so not the run's name either."""
 
 
@@ -62,6 +65,8 @@ class Root:
     runs: str
     run_dir: str | None
     force: bool
+    resume: bool
+    checkpoint_every: float | None
     figures: bool
     progress: bool | Literal["auto"]
     choices: dict[str, Any]

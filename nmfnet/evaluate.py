@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
 from nmfnet import metrics
+from nmfnet.data.batches import to_numpy
 from nmfnet.data.matrix import Matrix
 from nmfnet.data.module import MatrixDataModule
 from nmfnet.factorization import Factorization
-from nmfnet.types import Batch
 
 Rows = Callable[[slice], np.ndarray]
 
@@ -44,14 +44,21 @@ class Factors:
 def factors_of(model: Factorization, datamodule: MatrixDataModule) -> Factors:
     """W and H of every restart, and W of held-out rows."""
     model.eval()
-    all_W, all_H = model.encode(datamodule.train), model.components()
-    best = int(model.best)
-    W_test = None
+    if model.inductive:
+        all_W = _joined([model.encode(block) for block in datamodule.blocks("train")])
+    else:
+        all_W = model.encode(datamodule.train)  # a table, which needs no X
+    all_H, best, W_test = model.components(), int(model.best), None
     if datamodule.test is not None and bool((datamodule.test.index < 0).any()):
         with model.restarts(best):
-            W_test = model.encode_rows(datamodule.test).cpu().numpy()
+            found = _joined([model.encode_rows(block) for block in datamodule.blocks("test")])
+        W_test = found.cpu().numpy()
     W, H = all_W.cpu().numpy(), all_H.cpu().numpy()
     return Factors(W[best], H[best], W_test, W, H)
+
+
+def _joined(blocks: list[torch.Tensor]) -> torch.Tensor:
+    return blocks[0] if len(blocks) == 1 else torch.cat(blocks, -2)
 
 
 def reconstruction(model: Factorization, W: np.ndarray) -> Rows:
@@ -75,15 +82,15 @@ def run_metrics(
         "n_restarts": model.n_restarts,
         "solver": model.solver.name,
     }
-    result |= _fit("train", model, datamodule.train, to_numpy(datamodule.train.x), factors.W)
+    result |= _fit("train", model, datamodule, factors.W)
     if datamodule.test is not None:
         W = factors.W if factors.W_test is None else factors.W_test
-        result |= _fit("test", model, datamodule.test, to_numpy(datamodule.test.x), W)
+        result |= _fit("test", model, datamodule, W)
     if isinstance(matrix.values, np.ndarray) and matrix.values.size <= FLOOR_ENTRIES:
         if datamodule.train.mask is None and model.n_components <= min(model.sizes):
             floor = metrics.svd_floor(matrix.values[datamodule.train_rows], model.n_components)
             result["floor/relative_error"] = floor
-    result |= _components(model, datamodule.train, factors)
+    result |= _components(model, datamodule, factors)
     result |= _known(matrix, factors)
     if matrix.labels is not None:
         labels = matrix.labels[datamodule.train_rows]
@@ -93,24 +100,37 @@ def run_metrics(
     return result
 
 
-def _fit(part: str, model: Factorization, batch: Batch, x: Any, W: np.ndarray) -> dict[str, float]:
-    mask = None if batch.mask is None else to_numpy(batch.mask)
-    scores = metrics.fit_metrics(x, reconstruction(model, W), mask)
+def _fit(
+    part: Literal["train", "test"],
+    model: Factorization,
+    datamodule: MatrixDataModule,
+    W: np.ndarray,
+) -> dict[str, float]:
+    whole = datamodule.train if part == "train" else datamodule.test
+    assert whole is not None
+    mask = None if whole.mask is None else to_numpy(whole.mask)
+    scores = metrics.fit_metrics(datamodule.values(part), reconstruction(model, W), mask)
+    loss, start = 0.0, 0
     with torch.no_grad(), model.restarts(int(model.best)):
-        code = torch.from_numpy(W).to(batch.x.device)
-        loss = model.row_losses(batch, code).sum(dtype=torch.float64)
-    return {f"{part}/loss": float(loss)} | {f"{part}/{k}": v for k, v in scores.items()}
+        for block in datamodule.blocks(part):
+            code = torch.from_numpy(W[start : start + block.x.shape[0]]).to(block.x.device)
+            loss += float(model.row_losses(block, code).sum(dtype=torch.float64))
+            start += block.x.shape[0]
+    return {f"{part}/loss": loss} | {f"{part}/{k}": v for k, v in scores.items()}
 
 
-def _components(model: Factorization, batch: Batch, factors: Factors) -> dict[str, Any]:
+def _components(
+    model: Factorization, datamodule: MatrixDataModule, factors: Factors
+) -> dict[str, Any]:
     result: dict[str, Any] = {
         "components/sparsity": float(np.mean(metrics.hoyer_sparsity(factors.H))),
         "components/collapsed": metrics.collapse_count(factors.H),
     }
-    with torch.no_grad(), model.restarts(int(model.best)):
-        residual = model.kkt(batch)
-    if residual is not None:
-        result["kkt_residual"] = float(residual)
+    if not datamodule.streamed:  # it needs all rows at once
+        with torch.no_grad(), model.restarts(int(model.best)):
+            residual = model.kkt(datamodule.train)
+        if residual is not None:
+            result["kkt_residual"] = float(residual)
     if model.n_restarts > 1:
         finite = model.objectives[torch.isfinite(model.objectives)]
         result["stability/objective_spread"] = float(finite.max() / finite.min() - 1)
@@ -132,15 +152,3 @@ def _known(matrix: Matrix, factors: Factors) -> dict[str, float]:
     if matrix.truth is not None:
         result["truth/matched_cosine"] = metrics.matched_cosine(factors.H, matrix.truth.H)
     return result
-
-
-def to_numpy(x: torch.Tensor) -> Any:
-    """The same matrix as an ndarray, or scipy CSR if it is sparse."""
-    if not x.is_sparse_csr:
-        return x.cpu().numpy()
-    import scipy.sparse as sp
-
-    values, columns, rows = (
-        part.cpu().numpy() for part in (x.values(), x.col_indices(), x.crow_indices())
-    )
-    return sp.csr_matrix((values, columns, rows), shape=(x.shape[0], x.shape[1]))

@@ -92,6 +92,9 @@ class Factorization(L.LightningModule, ABC):
         self.live = list(range(self.n_restarts))
         self.iteration = 0
         self.step_terms: list[Terms] = []
+        self.resumable = True  # False = stopped inside a step
+        self.settled = False  # the fit has ended, and its last word was said
+        self.unsettled: dict[str, Tensor] = {}  # where a running fit differs from what is saved
         self.recipe: dict[str, Any] = {}
         self.world = World()
         self.transpose: Transpose | None = None  # of the training rows, when they are sparse
@@ -230,7 +233,7 @@ class Factorization(L.LightningModule, ABC):
     # ------------------------------------------------------------------ final from here on
     @final
     def initialise(self, batch: Batch) -> None:
-        """Start every restart on the full training batch.
+        """Start every restart on the full training batch, or on a sample of it.
 
         Raises
         ------
@@ -247,17 +250,29 @@ class Factorization(L.LightningModule, ABC):
             self.transpose = transpose_of(batch.x)
         self.solver.check_batch(batch)
         drawn = [self.init(batch.x, self.n_components, g) for g in self.generators]
+        W = torch.stack([proposal.W for proposal in drawn])
+        if W.shape[1] < self.sizes.n_samples:  # the batch is a sample: rows start from its W in turn
+            W = W[:, torch.arange(self.sizes.n_samples, device=W.device) % W.shape[1]]
         with torch.no_grad():
             self.start(
                 {
-                    "W": torch.stack([proposal.W for proposal in drawn]),
+                    "W": W,
                     "H": torch.stack([proposal.H for proposal in drawn]),
                 },
                 batch,
             )
 
     def _check_sign(self, x: Tensor) -> None:
-        negative = int(((x.values() if x.is_sparse_csr else x) < 0).sum())
+        self.check_negative(int(((x.values() if x.is_sparse_csr else x) < 0).sum()))
+
+    @final
+    def check_negative(self, negative: int) -> None:
+        """Refuse data with so many negative values, if the model cannot have any.
+
+        Raises
+        ------
+        UserError
+        """
         if negative and not self.signed:
             raise UserError(
                 f"X has {negative} negative values and {type(self).__name__} needs X >= 0: shift "
@@ -534,9 +549,31 @@ class Factorization(L.LightningModule, ABC):
     # ------------------------------------------------------------------ checkpoints
     @final
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Beside the tensors: what is needed to build the model again, as plain values."""
+        """Beside the tensors: what is needed to build the model again, and to continue its fit."""
+        running = {
+            "settled": self.settled,
+            "live": list(self.live),
+            "step_terms": self.step_terms,
+            "tensors": self.unsettled,
+            "solver": self.solver.running(),
+        }
         checkpoint["nmfnet"] = {
             "sizes": tuple(self.sizes),
             "iteration": self.iteration,
+            "running": running if self.resumable else None,
             **self.recipe,
         }
+
+    @final
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Continue the fit that a checkpoint was taken of."""
+        kept = checkpoint["nmfnet"]
+        running = kept["running"]
+        self.iteration, self.live = kept["iteration"], list(running["live"])
+        self.settled = running["settled"]
+        self.step_terms = [
+            {name: term.to(self.device) for name, term in step.items()}
+            for step in running["step_terms"]
+        ]
+        checkpoint["state_dict"] |= running["tensors"]
+        self.solver.resume(self, running["solver"])

@@ -15,6 +15,9 @@ from nmfnet.config import Plain, run_folder, run_id
 from nmfnet.errors import UserError
 
 
+STREAMED = (".npy", ".parquet")
+
+
 @dataclass
 class Finished:
     """A run that is already there: its folder and the numbers of its ``metrics.json``."""
@@ -67,8 +70,13 @@ def _files(node: dict[str, Any]) -> Iterator[str]:
     """Files of the user; those of the catalogue are checked when they are read."""
     if node.get("origin") is None:
         for value in node.values():
-            if isinstance(value, str) and Path(value).expanduser().is_file():
+            if not isinstance(value, str):
+                continue
+            path = Path(value).expanduser()
+            if path.is_file():
                 yield value
+            elif path.is_dir():  # of a matrix in several files
+                yield from (str(file) for file in path.iterdir() if file.suffix in STREAMED)
 
 
 def _sha256(path: Path) -> str:

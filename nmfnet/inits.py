@@ -208,7 +208,11 @@ class Given(Init):
     def _load(self) -> tuple[np.ndarray, np.ndarray]:
         if not self.path.is_file():
             raise UserError(f"init.path={self.path} does not exist: give a .npz with W and H")
-        with np.load(self.path) as arrays:
+        try:
+            opened = np.load(self.path)
+        except (OSError, ValueError, EOFError) as error:
+            raise UserError(f"init.path={self.path} is not a .npz with W and H: {error}") from error
+        with opened as arrays:
             if missing := {"W", "H"} - set(arrays.files):
                 raise UserError(
                     f"init.path={self.path} has no array {sorted(missing)[0]!r}, only "

@@ -22,14 +22,17 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from nmfnet.callbacks.convergence import Convergence
 from nmfnet.callbacks.history import History
 from nmfnet.callbacks.progress import ProgressBar
-from nmfnet.checkpoint import assemble, load
-from nmfnet.config import Plain, build, run_folder
-from nmfnet.data.batches import OneBatch
+from nmfnet.callbacks.resuming import Resuming
+from nmfnet.checkpoint import assemble, load, resumable
+from nmfnet.config import Plain, build, run_folder, run_id
+from nmfnet.data.batches import OneBatch, to_numpy
 from nmfnet.data.module import MatrixDataModule
 from nmfnet.data.source import Source
+from nmfnet.data.stream import Stream
+from nmfnet.data.stream_module import StreamDataModule
 from nmfnet.distributed import World
 from nmfnet.errors import UserError
-from nmfnet.evaluate import Factors, factors_of, run_metrics, to_numpy
+from nmfnet.evaluate import Factors, factors_of, run_metrics
 from nmfnet.factorization import Factorization
 from nmfnet.finished import finished
 from nmfnet.loggers import Context, finish, log_result
@@ -97,15 +100,19 @@ def train(cfg: Plain, source: Source | None = None, *, write: bool = True) -> Re
     UserError
         For input that cannot be used; nothing is written then.
     Interrupted
-        After Ctrl-C, with a loadable checkpoint left in the run folder.
+        After Ctrl-C, with a loadable checkpoint left in the run folder, from which the same call
+        goes on.
     """
     folder = run_folder(cfg) if write else None
     if folder is not None and (before := finished(cfg)) is not None:
         return Result(folder, before.metrics, load(folder), None, [], found=True)
-    cfg = {**cfg, "force": False}  # said to this command, not for good
+    anew = cfg["force"] or not cfg["resume"]
+    cfg = {**cfg, "force": False, "resume": True}  # said to this command, not for good
     device = _device(cfg["device"])
-    datamodule = MatrixDataModule(
-        source or build(cfg["data"]),
+    source = source or build(cfg["data"])
+    kind = StreamDataModule if isinstance(source, Stream) else MatrixDataModule
+    datamodule = kind(
+        source,
         build(cfg["split"]),
         batch_size=cfg["batch_size"],
         dtype=getattr(torch, cfg["dtype"]),
@@ -115,17 +122,37 @@ def train(cfg: Plain, source: Source | None = None, *, write: bool = True) -> Re
     datamodule.setup()
     masked = datamodule.train.mask is not None
     world = World.of(cfg, datamodule.sizes.n_samples)
-    model = assemble(cfg, datamodule.sizes, masked=masked, world=world).to(device)
-    matrix = datamodule.matrix
-    model.loss.check(matrix.values, matrix.sample_names, matrix.feature_names, "X", matrix.mask)
-    model.solver.check(model, cfg["batch_size"])
+    batched = {**cfg, "batch_size": datamodule.batch_size}  # streams have one in any case
+    model = assemble(batched, datamodule.sizes, masked=masked, world=world).to(device)
+    if isinstance(datamodule, StreamDataModule):
+        _check_streamed(cfg, datamodule, model, world)
+    datamodule.check(model.loss.check)
+    model.solver.check(model, datamodule.batch_size)
     model.check_normalise(cfg["normalize"])
     with _threads(cfg["threads"], datamodule, model), _quiet():
         if world.size > 1:
             check_shardable(model, cfg["batch_size"], world)
             model.world = World()  # this is the whole; its blocks come later
-        model.initialise(datamodule.train)
-        return _fit(cfg, datamodule, model, folder, world)
+        model.initialise(datamodule.sample)
+        model.recipe |= {"run_id": run_id(cfg), "data_sha256": datamodule.fingerprint}
+        before = None if anew or folder is None or world.size > 1 else resumable(folder, model)
+        return _fit(cfg, datamodule, model, folder, world, before)
+
+
+def _check_streamed(
+    cfg: Plain, datamodule: StreamDataModule, model: Factorization, world: World
+) -> None:
+    """Refuse what needs all rows at once."""
+    kind, encoded = type(model).__name__, model.inductive and cfg["normalize"] == "W"
+    for refused, what, remedy in (
+        (not model.shardable, f"{kind} as configured", "model=nmf or model=autoencoder"),
+        (cfg["kkt_tol"] is not None, "kkt_tol", "kkt_tol=null"),
+        (encoded, f"normalize=W of {kind}", "normalize=H"),
+        (world.size > 1, "trainer=ddp", "trainer=default"),
+    ):
+        if refused:
+            raise UserError(f"{what} needs all rows at once, and data=stream has none: use {remedy}")
+    model.check_negative(datamodule.matrix.scan.negative)
 
 
 def _fit(
@@ -134,6 +161,7 @@ def _fit(
     model: Factorization,
     folder: Path | None,
     world: World,
+    before: Path | None,
 ) -> Result:
     convergence = Convergence(datamodule.train)
     callbacks: list[L.Callback] = [convergence]
@@ -142,6 +170,13 @@ def _fit(
     if first and _progress_wanted(cfg["progress"]):
         callbacks.append(ProgressBar(cfg["choices"].get("model", "model"), convergence))
     callbacks += [build(node) for node in cfg["callbacks"].values()]
+    kept = folder / "model.ckpt" if folder is not None and world.size == 1 else None
+
+    def settle() -> None:
+        _settle(model, datamodule, cfg["normalize"])
+
+    resuming = Resuming(kept, cfg["checkpoint_every"], convergence, settle)
+    callbacks.append(resuming)
     name = f"{cfg['choices'].get('model', 'model')}-{folder.name if folder else 'memory'}"
     context = Context(name, folder or Path(), Path(cfg["runs"]), cfg)
     loggers: list[Logger] = []
@@ -150,7 +185,7 @@ def _fit(
         for node in cfg["logger"].values() if folder and first else ():
             loggers.append(build(node, context))
         if folder is not None and first:
-            _make(folder)
+            _make(folder, keep=before is not None)
         trainer = build(
             {
                 **cfg["trainer"],
@@ -160,13 +195,12 @@ def _fit(
                 "default_root_dir": folder,
             }
         )
-        with _stoppable(trainer, model, datamodule, folder):
+        with _stoppable(trainer, model, resuming):
             if world.size > 1:
                 _fit_in_parts(cfg, datamodule, model, trainer, convergence, world)
             else:
-                trainer.fit(model, datamodule=datamodule)
-            model.normalise(cfg["normalize"], datamodule.train)
-            _settle(model, datamodule)
+                trainer.fit(model, datamodule=datamodule, ckpt_path=before)
+            settle()
             factors = factors_of(model, datamodule)
             numbers = run_metrics(model, datamodule, factors, convergence.seconds)
             if folder is not None:
@@ -204,9 +238,7 @@ def _fit_in_parts(
 
 
 @contextmanager
-def _stoppable(
-    trainer: L.Trainer, model: Factorization, datamodule: MatrixDataModule, folder: Path | None
-) -> Iterator[None]:
+def _stoppable(trainer: L.Trainer, model: Factorization, resuming: Resuming) -> Iterator[None]:
     """Keep the model when Ctrl-C comes; a full disk is the user's to mend."""
     try:
         try:
@@ -216,20 +248,21 @@ def _stoppable(
                 for callback in trainer.callbacks:  # type: ignore[attr-defined]
                     callback.teardown(trainer, model, "fit")
     except (KeyboardInterrupt, SystemExit) as stop:  # Lightning turns the first into the second
-        where = ""
-        if folder is not None:
-            _settle(model, datamodule)
-            trainer.save_checkpoint(folder / "model.ckpt")
-            where = f"; the model as it was is in {folder / 'model.ckpt'}"
+        where = resuming.last_words(trainer, model)
         raise Interrupted(f"interrupted at iteration {model.iteration}{where}") from stop
     except OSError as error:
-        if folder is None or error.strerror is None:
+        if resuming.path is None or error.strerror is None:
             raise
-        raise UserError(f"cannot write to {folder}: {error.strerror}") from error
+        raise UserError(f"cannot write to {resuming.path.parent}: {error.strerror}") from error
 
 
-def _settle(model: Factorization, datamodule: MatrixDataModule) -> None:
+def _settle(model: Factorization, datamodule: MatrixDataModule, normalize: str | None) -> None:
+    """The state in which a run ends; doing it again changes nothing."""
+    if model.settled:
+        return
+    model.settled = True
     model.solver.finish(model, datamodule.train)
+    model.normalise(normalize, datamodule.train)
     with torch.no_grad():
         model.end(datamodule.train)
 
@@ -283,13 +316,13 @@ def _figures(
 ) -> dict[str, Figure]:
     from nmfnet.plots import run_figures
 
-    matrix, rows = datamodule.matrix, datamodule.train_rows
-    x = matrix.values[rows]
+    matrix, rows, shown = datamodule.matrix, datamodule.train_rows, datamodule.rows_shown()
+    x = to_numpy(datamodule.sample.x) if datamodule.streamed else matrix.values[rows]
     records = [record.row() for record in convergence.records]
     history = {key: np.array([r[key] for r in records]) for key in records[0]}
     return dict(
         run_figures(
-            W=factors.W,
+            W=factors.W[shown],
             H=factors.H,
             x=x,
             x_hat=model.inverse_transform,
@@ -297,7 +330,7 @@ def _figures(
             history=history,
             kind=matrix.kind,
             image_shape=matrix.image_shape,
-            sample_names=datamodule.sample_names,
+            sample_names=[datamodule.sample_names[i] for i in shown],
             feature_names=datamodule.feature_names,
             labels=None if matrix.labels is None else matrix.labels[rows],
             label_names=matrix.label_names,
@@ -307,11 +340,13 @@ def _figures(
     )
 
 
-def _make(folder: Path) -> None:
+def _make(folder: Path, *, keep: bool) -> None:
+    """The run folder, without what is left there of another run (``keep``: than this one)."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "history.csv").touch()
-        for name in ("metrics.json", "model.ckpt", "figures/*.png"):
+        left = () if keep else ("model.ckpt",)
+        for name in ("metrics.json", "model.ckpt.part", "figures/*.png", *left):
             for old in folder.glob(name):
                 old.unlink()
     except OSError as error:

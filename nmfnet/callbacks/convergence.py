@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass, field
-from typing import final
+from typing import Any, final
 
 import lightning as L
 import torch
@@ -51,17 +51,44 @@ class Convergence(L.Callback):
         self.lowest: list[list[tuple[int, float]]] = []
         self.quiet: list[int] = []
         self.seconds = 0.0
+        self.whole = False  # every step so far has been judged
         self._since = 0.0
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, Factorization)
+        self._since = time.perf_counter() - self.seconds
+        if self.lowest:  # loaded from a checkpoint
+            trainer.should_stop = self._over(pl_module)
+            return
         self.lowest = [[] for _ in range(pl_module.n_restarts)]
         self.quiet = [0] * pl_module.n_restarts
-        self._since = time.perf_counter()
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Batch, batch_idx: int
+    ) -> None:
+        self.whole = False
+
+    def state_dict(self) -> dict[str, Any]:
+        """The history and what the stopping rule remembers, as plain values."""
+        seconds = self.seconds if self.whole else time.perf_counter() - self._since
+        return {
+            "records": [vars(record) for record in self.records],
+            "lowest": [[list(pair) for pair in past] for past in self.lowest],
+            "quiet": list(self.quiet),
+            "seconds": seconds,
+            "whole": self.whole,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on where another run was interrupted."""
+        self.records = [Record(**record) for record in state_dict["records"]]
+        self.lowest = [[(int(i), v) for i, v in past] for past in state_dict["lowest"]]
+        self.quiet = list(state_dict["quiet"])
+        self.seconds, self.whole = state_dict["seconds"], state_dict["whole"]
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, Factorization)
-        model, budget = pl_module, pl_module.budget
+        model = pl_module
         terms = {
             name: torch.stack([step[name].double() for step in model.step_terms]).sum(0)
             for name in model.step_terms[0]
@@ -72,9 +99,13 @@ class Convergence(L.Callback):
         for restart, value in zip(live, now, strict=True):
             self._judge(model, restart, value)
         self._record(model, terms, live)
-        elapsed = time.perf_counter() - self._since
+        self.whole = True
+        trainer.should_stop = self._over(model)
+
+    def _over(self, model: Factorization) -> bool:
+        budget, elapsed = model.budget, time.perf_counter() - self._since
         out_of_time = budget.time_limit is not None and elapsed >= budget.time_limit
-        trainer.should_stop = not model.live or model.iteration >= budget.max_iter or out_of_time
+        return not model.live or model.iteration >= budget.max_iter or out_of_time
 
     def _judge(self, model: Factorization, restart: int, value: float) -> None:
         budget, past, iteration = model.budget, self.lowest[restart], model.iteration

@@ -18,7 +18,7 @@ class History(L.Callback):
     Parameters
     ----------
     path : Path
-        The file; replaced if it exists.
+        The file; replaced if it exists (by all records, those before an interruption included).
     convergence : Convergence
         Keeps the records; must come before this callback.
     """
@@ -41,7 +41,8 @@ class History(L.Callback):
             assert self.path is not None
             self._file = self.path.open("w", newline="", buffering=1)
             self._writer = csv.DictWriter(self._file, list(row))
-            self._writer.writeheader()
+            self._writer.writeheader()  # then what came before an interruption
+            self._writer.writerows(record.row() for record in self.convergence.records[:-1])
         assert self._writer is not None
         self._writer.writerow(row)
 

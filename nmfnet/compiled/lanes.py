@@ -5,7 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from numba import njit
+
+MOST_LANES = 256
+LOG2 = 0.6931471805599453
 
 JIT: dict[str, Any] = {
     "cache": True,
@@ -150,3 +154,49 @@ def extrapolate(y, new, old, step, least):  # type: ignore[no-untyped-def]
         for j in range(p.shape[0]):
             r[j] = max(p[j] + step * (p[j] - q[j]), least * p[j])
             q[j] = p[j]
+
+
+def log_buffers(dtype: npt.DTypeLike) -> tuple[Any, ...]:
+    """Memory and constants of :func:`divergence` for arrays of float32 or float64."""
+    kind = np.dtype(dtype)
+    whole = np.int32 if kind.itemsize == 4 else np.int64
+    shift, root_half = (23, 0x3F3504F3) if kind.itemsize == 4 else (52, 0x3FE6A09E667F3BCD)
+    bits, mantissa = np.empty(MOST_LANES, whole), np.empty(MOST_LANES, whole)
+    power = np.empty(MOST_LANES, kind)
+    return bits, bits.view(kind), mantissa, mantissa.view(kind), power, whole(shift), whole(root_half)
+
+
+@njit(**JIT)
+def divergence(y, x, mask, w, buffers):  # type: ignore[no-untyped-def]
+    """``sum_j mask (x log(x / y) - x + y)`` of w lanes; the logarithm runs in all lanes at once.
+
+    ``mask`` is empty where everything is observed.
+
+    ``log(2^e m) = e log 2 + 2 atanh((m - 1) / (m + 1))`` with m in [sqrt(1/2), sqrt(2)): seven terms
+    of the series leave a relative error below 1e-12.
+    """
+    bits, ratio, mantissa, m, power, shift, root_half = buffers
+    kind = y.dtype.type
+    one, tiny, log2 = kind(1), kind(1e-30), kind(LOG2)
+    c3, c5, c7 = kind(2 / 3), kind(2 / 5), kind(2 / 7)
+    c9, c11, c13 = kind(2 / 9), kind(2 / 11), kind(2 / 13)
+    for j in range(w):
+        ratio[j] = x[j] / (y[j] + tiny)
+    for j in range(w):
+        e = (bits[j] - root_half) >> shift
+        mantissa[j] = bits[j] - (e << shift)
+        power[j] = e
+    for j in range(w):
+        s = (m[j] - one) / (m[j] + one)
+        z = s * s
+        series = c3 + z * (c5 + z * (c7 + z * (c9 + z * (c11 + z * c13))))
+        log = power[j] * log2 + s * (one + one + z * series)
+        power[j] = y[j] * (ratio[j] * (log - one) + one)
+    total = kind(0)
+    if mask.shape[0] > 0:
+        for j in range(w):
+            total += mask[j] * power[j]
+    else:
+        for j in range(w):
+            total += power[j]
+    return total

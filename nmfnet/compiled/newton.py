@@ -5,16 +5,17 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from nmfnet.compiled.lanes import JIT, add_products, extrapolate
+from nmfnet.compiled.lanes import JIT, add_products, divergence, extrapolate, inner
 
 TILE = 32
 
 
 @njit(**JIT)
 def newton_half(  # type: ignore[no-untyped-def]
-    v, u, ut, x, mask, kl, l1, l2, shrink, floor, damp, n_sweeps, out, first, last
+    v, u, ut, x, mask, kl, l1, l2, shrink, floor, damp, n_sweeps, out, first, last, buffers,
+    measure, store, fresh
 ):
-    """One step for columns first:last of v in ``x ~ u v``; ``out`` receives the new v.
+    """One step for columns first:last of v in ``x ~ uᵀ v``; ``out`` receives the new v.
 
     The divergence is replaced by its second-order expansion at v, which is minimised by
     coordinate descent over ``out >= shrink v``.
@@ -38,6 +39,14 @@ def newton_half(  # type: ignore[no-untyped-def]
         One over the factor by which the curvature is enlarged.
     n_sweeps : int
     first, last : int
+    buffers : tuple
+        From ``log_buffers``.
+    measure : bool
+        Whether to return the divergence at v (else 0).
+    store : array (k (k + 1) / 2, m), or (0, 0)
+        Where the curvature is kept.
+    fresh : bool
+        False = use the curvature kept by an earlier call.
     """
     k, p = u.shape
     pairs = k * (k + 1) // 2
@@ -47,6 +56,7 @@ def newton_half(  # type: ignore[no-untyped-def]
     part, move = np.empty((k, lanes), v.dtype), np.empty((k, lanes), v.dtype)
     c, product = np.empty(lanes, v.dtype), np.empty(TILE, v.dtype)
     masked = mask.shape[0] > 0
+    value = 0.0
     for s in range(first, last, lanes):
         e = min(last, s + lanes)
         w = e - s
@@ -56,6 +66,8 @@ def newton_half(  # type: ignore[no-untyped-def]
                 d[j] = o[j]
         slope[:] = -l1
         curve[:] = 0
+        if not fresh:
+            copy_columns(store, s, curve, 0, w)
         for row in range(0, p, TILE):
             rows = min(TILE, p - row)
             for q in range(rows):
@@ -63,15 +75,21 @@ def newton_half(  # type: ignore[no-untyped-def]
                 for j in range(w):
                     y[j] = 0
                 add_products(y, ut[row + q], 0, part, 0, w, k)
+                seen = mask[row + q, s:e] if masked else y[:0]
+                if measure and kl:
+                    value += divergence(y, x[row + q, s:e], seen, w, buffers)
                 expand(y, z[q, :w], x[row + q, s:e], kl)
+                if measure and not kl:
+                    value += squares(y, seen)
                 if masked:
-                    o, g = mask[row + q, s:e], z[q, :w]
+                    o, g = seen, z[q, :w]
                     for j in range(w):
                         y[j] *= o[j]
                         g[j] *= o[j]
-            pair = 0
             for i in range(k):
                 add_products(slope[i], u[i], row, t, 0, w, rows)
+            pair = 0
+            for i in range(k if fresh else 0):
                 a = u[i, row : row + rows]
                 for o in range(i + 1):
                     b = u[o, row : row + rows]
@@ -79,6 +97,8 @@ def newton_half(  # type: ignore[no-untyped-def]
                         product[q] = a[q] * b[q]
                     add_products(curve[pair], product, 0, z, 0, w, rows)
                     pair += 1
+        if fresh and store.shape[0] > 0:
+            copy_columns(curve, 0, store, s, w)
         for i in range(k):
             d, g, o, h = move[i, :w], slope[i, :w], v[i, s:e], curve[i * (i + 3) // 2, :w]
             for j in range(w):
@@ -87,6 +107,16 @@ def newton_half(  # type: ignore[no-untyped-def]
                 h[j] += l2
         descend(v, slope, curve, move, c, shrink, n_sweeps, s, e)
         write(v, move, c, floor, out, s, e)
+    return value
+
+
+@njit(**JIT)
+def copy_columns(source, i, target, j, w):  # type: ignore[no-untyped-def]
+    """``target[:, j : j + w] = source[:, i : i + w]``."""
+    for q in range(source.shape[0]):
+        a, b = source[q, i : i + w], target[q, j : j + w]
+        for c in range(w):
+            b[c] = a[c]
 
 
 @njit(**JIT)
@@ -103,6 +133,19 @@ def expand(y, z, x, kl):  # type: ignore[no-untyped-def]
         for j in range(y.shape[0]):
             y[j] = x[j] - y[j]
             z[j] = one
+
+
+@njit(**JIT)
+def squares(y, mask):  # type: ignore[no-untyped-def]
+    """``sum_j mask y ** 2 / 2``."""
+    total = y.dtype.type(0)
+    if mask.shape[0] > 0:
+        for j in range(y.shape[0]):
+            total += mask[j] * y[j] * y[j]
+    else:
+        for j in range(y.shape[0]):
+            total += y[j] * y[j]
+    return 0.5 * total
 
 
 @njit(**JIT)
@@ -158,28 +201,57 @@ def at(i, q):  # type: ignore[no-untyped-def]
 @njit(**JIT)
 def newton_run(  # type: ignore[no-untyped-def]
     x, xt, mask, mask_t, w, w_old, h, h_old, memory, kl, l1, l2, shrink, floor, damp, least, limit,
-    n_sweeps, n_iter, fit_h
+    n_sweeps, n_iter, fit_h, buffers, slow
 ):
-    """``n_iter`` extrapolated iterations in place on (w, h); memory[0] is Nesterov's t.
+    """``n_iter`` extrapolated iterations in place on (w, h).
 
-    x and xt are (n, f) and (f, n), so are the masks; w is (k, n), h is (k, f).
+    x and xt are (n, f) and (f, n), so are the masks; w is (k, n), h is (k, f). memory[0] is
+    Nesterov's t, which starts again when memory[1], the objective at the extrapolated W, rises.
+    Curvature is computed every other iteration once an iteration leaves more than ``slow`` of the
+    objective; ``slow`` = infinity: in every iteration.
     """
     kind = x.dtype.type
+    n, f = x.shape
     w_y, h_y = np.empty_like(w), np.empty_like(h)
-    wt, ht = np.empty((w.shape[1], w.shape[0]), x.dtype), np.ascontiguousarray(h.T)
-    t = memory[0]
+    wt, ht = np.empty((n, w.shape[0]), x.dtype), np.ascontiguousarray(h.T)
+    lazy = slow < np.inf
+    pairs = w.shape[0] * (w.shape[0] + 1) // 2 if lazy else 0
+    store_w = np.empty((pairs, n if lazy else 0), x.dtype)
+    store_h = np.empty((pairs, f if lazy else 0), x.dtype)
+    t, previous = memory[0], memory[1]
+    fresh = True
     for _ in range(n_iter):
         t_next = 0.5 * (1 + np.sqrt(1 + 4 * t * t))
         step = kind(min((t - 1) / t_next, limit))
         t = t_next
         extrapolate(w_y, w, w_old, step, least)
-        n = w.shape[1]
-        newton_half(w_y, h, ht, xt, mask_t, kl, l1[0], l2[0], shrink, floor, damp, n_sweeps, w, 0, n)
-        if not fit_h:
-            continue
-        wt[:] = w.T
-        extrapolate(h_y, h, h_old, step, least)
-        n = h.shape[1]
-        newton_half(h_y, w, wt, x, mask, kl, l1[1], l2[1], shrink, floor, damp, n_sweeps, h, 0, n)
-        ht[:] = h.T
-    memory[0] = t
+        value = penalty(w_y, l1[0], l2[0]) + penalty(h, l1[1], l2[1])
+        value += newton_half(
+            w_y, h, ht, xt, mask_t, kl, l1[0], l2[0], shrink, floor, damp, n_sweeps, w, 0, n,
+            buffers, limit > 0, store_w, fresh
+        )
+        rose, slowly = value > previous, value > slow * previous
+        if rose:
+            t, step = 1.0, kind(0)
+        previous = value
+        if fit_h:
+            wt[:] = w.T
+            extrapolate(h_y, h, h_old, step, least)
+            newton_half(
+                h_y, w, wt, x, mask, kl, l1[1], l2[1], shrink, floor, damp, n_sweeps, h, 0, f,
+                buffers, False, store_h, fresh
+            )
+            ht[:] = h.T
+        fresh = not (fresh and slowly and not rose)
+    memory[0], memory[1] = t, previous
+
+
+@njit(**JIT)
+def penalty(v, l1, l2):  # type: ignore[no-untyped-def]
+    """``l1 sum(v) + l2 / 2 sum(v ** 2)``."""
+    total = 0.0
+    if l1 > 0:
+        total += l1 * v.sum()
+    if l2 > 0:
+        total += 0.5 * l2 * inner(v, v)
+    return total

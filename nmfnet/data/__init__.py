@@ -17,6 +17,7 @@ from nmfnet.data.splits import (
     RowSplit,
     Split,
 )
+from nmfnet.data.stream import Stream
 from nmfnet.data.table import Table
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "Source",
     "Spectra",
     "Split",
+    "Stream",
     "Table",
     "Truth",
 ]

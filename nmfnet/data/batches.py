@@ -14,7 +14,7 @@ from torch import Tensor
 from nmfnet.data.raw import is_sparse
 from nmfnet.types import Batch
 
-__all__ = ["OneBatch", "RowBatches", "take_rows", "to_device", "to_tensor"]
+__all__ = ["OneBatch", "RowBatches", "take_rows", "to_device", "to_numpy", "to_tensor"]
 
 
 def to_tensor(values: Any, dtype: torch.dtype, device: torch.device) -> Tensor:
@@ -28,6 +28,16 @@ def to_tensor(values: Any, dtype: torch.dtype, device: torch.device) -> Tensor:
         parts = [torch.from_numpy(_writable(a)) for a in (csr.indptr, csr.indices, csr.data)]
         return _csr(parts[0], parts[1], parts[2].to(dtype), csr.shape).to(device)
     return torch.from_numpy(_writable(np.ascontiguousarray(values))).to(device=device, dtype=dtype)
+
+
+def to_numpy(x: Tensor) -> Any:
+    """The same matrix as an ndarray, or scipy CSR if it is sparse."""
+    if not x.is_sparse_csr:
+        return x.cpu().numpy()
+    values, columns, rows = (
+        part.cpu().numpy() for part in (x.values(), x.col_indices(), x.crow_indices())
+    )
+    return sp.csr_matrix((values, columns, rows), shape=(x.shape[0], x.shape[1]))
 
 
 def take_rows(x: Tensor, rows: Tensor) -> Tensor:
@@ -99,6 +109,8 @@ class RowBatches:
         self.batch_size = batch_size
         self.seed = seed
         self.epoch = 0
+        self._yielded = 0  # batches of this pass so far
+        self._skip = 0
 
     @property
     def sampler(self) -> RowBatches:
@@ -109,6 +121,14 @@ class RowBatches:
         """Choose the order of the next pass."""
         self.epoch = epoch
 
+    def state_dict(self) -> dict[str, int]:
+        """How far a pass has come; Lightning puts it into checkpoints."""
+        return {"yielded": self._yielded % len(self)}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Leave out the batches that were yielded before, in the next pass."""
+        self._skip = state_dict["yielded"]
+
     def __len__(self) -> int:
         return -(-int(self.batch.index.numel()) // self.batch_size)
 
@@ -118,8 +138,11 @@ class RowBatches:
         generator = torch.Generator().manual_seed(mixed)
         n = int(self.batch.index.numel())
         order = torch.randperm(n, generator=generator).to(self.batch.x.device)
-        for rows in torch.split(order, self.batch_size):
-            yield self._slice(rows)
+        first, self._skip = self._skip, 0
+        for i, rows in enumerate(torch.split(order, self.batch_size)):
+            if i >= first:
+                self._yielded = i + 1
+                yield self._slice(rows)
 
     def _slice(self, rows: Tensor) -> Batch:
         x, index, mask, extra = self.batch

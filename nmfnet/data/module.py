@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Literal
 
 import lightning as L
 import numpy as np
@@ -11,7 +11,7 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
-from nmfnet.data.batches import OneBatch, RowBatches, to_device, to_tensor
+from nmfnet.data.batches import OneBatch, RowBatches, to_device, to_numpy, to_tensor
 from nmfnet.data.matrix import Matrix
 from nmfnet.data.raw import is_sparse
 from nmfnet.data.source import Source
@@ -20,6 +20,8 @@ from nmfnet.errors import UserError
 from nmfnet.types import Batch, Sizes
 
 __all__ = ["MatrixDataModule"]
+
+LossCheck = Callable[[Any, list[str], list[str], str, Any], None]
 
 
 class MatrixDataModule(L.LightningDataModule):
@@ -58,6 +60,9 @@ class MatrixDataModule(L.LightningDataModule):
     notes : list of str
         What the user should know about the data.
     """
+
+    streamed = False
+    """Whether X stays on disk: ``train.x`` has a shape then, but no numbers."""
 
     matrix: Matrix
     partition: Partition
@@ -128,6 +133,38 @@ class MatrixDataModule(L.LightningDataModule):
         if self.batch_size is None or self.batch_size >= self.sizes.n_samples:
             return OneBatch(self.train)
         return RowBatches(self.train, self.batch_size, self.seed)
+
+    @property
+    def sample(self) -> Batch:
+        """Training rows to start a model from: all of them where they are in memory."""
+        return self.train
+
+    def blocks(self, part: Literal["train", "test"]) -> Iterator[Batch]:
+        """The rows of a part one after the other: all at once where they are in memory."""
+        batch = self.train if part == "train" else self.test
+        if batch is not None:
+            yield batch
+
+    def values(self, part: Literal["train", "test"]) -> Any:
+        """X of a part: an ndarray, scipy CSR, or a `Stored`; 0 where it is not observed."""
+        batch = self.train if part == "train" else self.test
+        assert batch is not None
+        return to_numpy(batch.x)
+
+    def rows_shown(self) -> np.ndarray:
+        """Training rows (positions) for pictures of single samples."""
+        return np.arange(self.sizes.n_samples)
+
+    def check(self, loss_check: LossCheck) -> None:
+        """Hand the data to the check of a loss.
+
+        Raises
+        ------
+        UserError
+            What it raises.
+        """
+        matrix = self.matrix
+        loss_check(matrix.values, matrix.sample_names, matrix.feature_names, "X", matrix.mask)
 
     def val_dataloader(self) -> list[OneBatch]:
         """The held-out data as one batch; an empty list without any.

@@ -7,6 +7,8 @@ iteration costs about ``1 + k / 4`` multiplicative updates and does the work of 
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 
@@ -31,14 +33,23 @@ from nmfnet.functional.rows import row_blocks, take_rows
 from nmfnet.functional.sparse import with_values
 from nmfnet.types import Float, Tensor
 
-SHRINK = 0.3
+SHRINK = 0.5
 """KL: no entry falls below this multiple of itself in one step, so no reconstruction reaches 0."""
+
+UPDATES = 2
+"""Multiplicative updates of a rough start."""
 
 SWEEPS = 4
 """Coordinate descent sweeps on each expansion."""
 
 LEAST = 0.3
 """KL: an extrapolated entry is at least this multiple of the last one."""
+
+KEPT_BYTES = 256_000_000
+"""Most memory for curvatures that are used twice."""
+
+SLOW = 0.8
+"""The objective changes slowly when an iteration leaves more than this of it."""
 
 LIMIT = 0.95
 """Largest extrapolation step."""
@@ -140,7 +151,7 @@ def settle(state: State, data: Matrix, live: Rows, *, fit_h: bool, compiled: boo
     for i in live:
         factors = {"w": state.w[i], "h": state.h[i]}
         sides: list[Side] = ["w", "h"] if fit_h else ["w"]
-        for update in range(3):
+        for update in range(1 + UPDATES):
             for side in sides:
                 v, u = factors[side], factors["h" if side == "w" else "w"]
                 pos = mask_products(data, u, side)
@@ -169,6 +180,7 @@ def _run_dense(
     curvature: float,
 ) -> None:
     """Restarts in threads, each without leaving compiled code."""
+    from nmfnet.compiled.lanes import log_buffers
     from nmfnet.compiled.newton import newton_run
 
     (x, mask), (xt, mask_t) = facing(data, "h"), facing(data, "w")
@@ -176,13 +188,15 @@ def _run_dense(
     kind = arrays[0].dtype.type
     numbers = _numbers(beta, x.dtype, curvature)
     limit = LIMIT if extrapolate else 0.0
+    lazy = extrapolate and _lazy(state)
     penalties = [(kind(a), kind(b)) for a, b in (l1, l2)]
     fields = [field.numpy() for field in state[2:]]
 
     def one(i: int) -> None:
         parts = [field[i] for field in fields]
         newton_run(
-            *arrays, *parts, beta == 1, *penalties, *map(kind, numbers), limit, SWEEPS, n_iter, fit_h
+            *arrays, *parts, beta == 1, *penalties, *map(kind, numbers), limit, SWEEPS, n_iter,
+            fit_h, log_buffers(kind), SLOW if lazy else math.inf,
         )  # fmt: skip
 
     in_threads(one, live)
@@ -211,29 +225,50 @@ def _run_sparse(
 ) -> None:
     """Rows of each factor in threads."""
     from nmfnet.compiled.lanes import extrapolate as ahead
+    from nmfnet.compiled.newton import penalty
     from nmfnet.compiled.sparse import newton_rows
 
     kind = data.x.values().numpy().dtype.type
     *numbers, least = map(kind, _numbers(beta, data.x.dtype, curvature))
     entries = {side: csr(data, side) for side in ("w", "h")}
     flags = beta == 1, data.mask is not None
+    penalties = [(kind(a), kind(b)) for a, b in zip(l1, l2, strict=True)]
     for i in live:
         now = {"w": row_major(state.w_now[i]), "h": row_major(state.h_now[i])}
         before = {"w": row_major(state.w_before[i]), "h": row_major(state.h_before[i])}
         point = {side: np.empty_like(v) for side, v in now.items()}
-        t = float(state.memory[i, 0])
+        t, previous = state.memory[i, :2].tolist()
+        size = len(now["w"][0]) if extrapolate and _lazy(state) else 0
+        store = {side: np.empty((len(v) * (size > 0), size, size), v.dtype) for side, v in now.items()}
+        fresh = True
         for _ in range(n_iter):
             t, step = nesterov(t, extrapolate)
+            value: list[float] = []
             for index, side in enumerate(("w", "h") if fit_h else ("w",)):
                 v, u = point[side], now["h" if side == "w" else "w"]
                 ahead(v, now[side], before[side], kind(step), least)
-                fixed = v, u, u.sum(0), *entries[side], *flags, kind(l1[index]), kind(l2[index])
+                fixed = v, u, u.sum(0), *entries[side], *flags, *penalties[index]
                 moving = *numbers, SWEEPS, now[side]
-                in_ranges(lambda s, e, a=fixed, b=moving: newton_rows(*a, *b, s, e), len(v), 64)
+                measure = extrapolate and side == "w"
+
+                final = measure, store[side], fresh
+
+                def some(i: int, j: int, a=fixed, b=moving, c=final) -> None:  # type: ignore
+                    value.append(newton_rows(*a, *b, i, j, *c))  # noqa: B023
+
+                if measure:
+                    value += [penalty(v, *p) for v, p in zip((v, u), penalties, strict=True)]
+                in_ranges(some, len(v), 64)
+                if measure:
+                    found = math.fsum(value)
+                    rose, slow = found > previous, found > SLOW * previous
+                    t, step = (1.0, 0.0) if rose else (t, step)
+                    previous = found
+            fresh = not (size and fresh and slow and not rose)
         for name, arrays in (("now", now), ("before", before)):
             for side, array in arrays.items():
                 getattr(state, f"{side}_{name}")[i] = torch.from_numpy(array).mT
-        state.memory[i, 0] = t
+        state.memory[i, 0], state.memory[i, 1] = t, previous
 
 
 def _run(
@@ -252,19 +287,35 @@ def _run(
     shrink, floor, damp, least = _numbers(beta, data.x.dtype, curvature)
     for i in live:
         now, before = [state.w_now[i], state.h_now[i]], [state.w_before[i], state.h_before[i]]
-        t = float(state.memory[i, 0])
+        t, previous = state.memory[i, :2].tolist()
+        curves: list[Tensor] = [now[0], now[1]]
+        fresh, lazy = True, extrapolate and _lazy(state)
         for _ in range(n_iter):
             t, step = nesterov(t, extrapolate)
+            rose, slow = False, False
             for j, side in enumerate(("w", "h") if fit_h else ("w",)):
                 v = torch.maximum(now[j] + step * (now[j] - before[j]), least * now[j])
                 before[j].copy_(now[j])
+                if extrapolate and side == "w":
+                    value = float(objective(data, v[None], now[1][None], beta, l1, l2))
+                    rose, slow = value > previous, value > SLOW * previous
+                    t, step = (1.0, 0.0) if rose else (t, step)
+                    previous = value
                 slope, curve = _expand(data, v, now[1 - j], side, beta)
+                curves[j] = curve if fresh else curves[j]
                 slope = (slope - l1[j] - l2[j] * v) * damp
-                curve.diagonal(dim1=0, dim2=1).add_(l2[j])
-                now[j].copy_(_descend(v, slope, curve, shrink))
+                now[j].copy_(_descend(v, slope, curves[j], l2[j], shrink))
                 if floor:
                     now[j].copy_(torch.maximum(now[j], floor * now[j].amax(0)))
-        state.memory[i, 0] = t
+            fresh = not (lazy and fresh and slow and not rose)
+        state.memory[i, 0], state.memory[i, 1] = t, previous
+
+
+def _lazy(state: State) -> bool:
+    """Whether the curvatures of all columns can be kept."""
+    k = state.w.shape[1]
+    columns = state.w.shape[2] + state.h.shape[2]
+    return columns * k * k * state.w.element_size() <= KEPT_BYTES
 
 
 def nesterov(t: float, extrapolate: bool) -> tuple[float, float]:
@@ -306,11 +357,12 @@ def _expand_dense(
     return u @ down, torch.einsum("ip,jp,pm->ijm", u, u, bend)
 
 
-def _descend(v: Tensor, slope: Tensor, curve: Tensor, shrink: float) -> Tensor:
+def _descend(v: Tensor, slope: Tensor, curve: Tensor, l2: float, shrink: float) -> Tensor:
     """Coordinate descent on ``<curve d, d> / 2 - <slope, d>`` over ``v + d >= shrink v``."""
     d = torch.zeros_like(v)
     for _ in range(SWEEPS):
         for i in range(v.shape[0]):
-            rest = slope[i] - (curve[i] * d).sum(0)
-            d[i] = torch.maximum(d[i] + rest / (curve[i, i] + 1e-30), (shrink - 1) * v[i])
+            rest = slope[i] - (curve[i] * d).sum(0) - l2 * d[i]
+            least = (shrink - 1) * v[i]
+            d[i] = torch.maximum(d[i] + rest / (curve[i, i] + l2 + 1e-30), least)
     return v + d

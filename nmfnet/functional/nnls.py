@@ -8,9 +8,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
+from nmfnet.functional.products import in_ranges
 from nmfnet.types import Float, Tensor
+
+Array = npt.NDArray[np.float64]
 
 BLOCK_ENTRIES = 4_000_000
 """Most entries of the stack of k x k systems solved together (32 MB)."""
@@ -80,11 +85,35 @@ class _SupportSolve(torch.autograd.Function):
 def find_support(
     G: Float[Tensor, "*r k k"], C: Float[Tensor, "*r n k"], support: Tensor | None = None
 ) -> Tensor:
-    """Support of the solution by block principal pivoting, all rows at once.
+    """Support of the solution by block principal pivoting; float64.
 
     Every round exchanges all infeasible variables of a row; a row whose count of infeasible
-    variables has not fallen for three rounds exchanges only its last one, which terminates.
+    variables has not fallen for three rounds exchanges only its last one, which terminates. On a
+    CPU in compiled code row by row, elsewhere all rows at once.
     """
+    if C.is_cuda:
+        return pivot_together(G, C, support)
+    from nmfnet.compiled.nnls import pivot
+
+    P = (C > 0 if support is None else support.clone()).contiguous()
+    S = torch.empty_like(C, memory_format=torch.contiguous_format)
+    for g, c, p, s in zip(*_stacks(G, C, P, S), strict=True):
+        in_ranges(lambda i, j, a=(g, c, p, s): pivot(*a, i, j), len(c), 64)  # type: ignore[misc]
+    return P
+
+
+def _stacks(G: Tensor, *rows: Tensor) -> tuple[Array, ...]:
+    """Numpy views of CPU tensors: systems (a, k, k), and for each of them its rows (a, n, k)."""
+    k, systems = G.shape[-1], G.shape[:-2].numel()
+    counts = [t.numel() // max(1, systems * k) for t in rows]
+    flat = [t.reshape(systems, n, k) for t, n in zip(rows, counts, strict=True)]
+    return tuple(t.contiguous().numpy() for t in (G.reshape(systems, k, k), *flat))
+
+
+def pivot_together(
+    G: Float[Tensor, "*r k k"], C: Float[Tensor, "*r n k"], support: Tensor | None = None
+) -> Tensor:
+    """The same in plain torch, a round of all rows at a time."""
     k = C.shape[-1]
     P = (C > 0 if support is None else support.clone()).reshape(-1, k)
     flat_C = C.reshape(-1, k)
@@ -97,7 +126,7 @@ def find_support(
     fewest = torch.full_like(todo, k + 1)
     for _ in range(60 + 20 * k):
         owner, c = system[todo], flat_C[todo]
-        S = solve_on(flat_G, c, P[todo], owner)
+        S = _solve(flat_G, c, P[todo], owner)
         Y = _times(S, flat_G, owner) - c
         here = P[todo]
         bad = (here & (S < -1e-12 * scale[todo] / size[owner, None])) | (
@@ -117,18 +146,30 @@ def find_support(
     return P.reshape(C.shape)
 
 
-def solve_on(G: Tensor, C: Tensor, support: Tensor, owner: Tensor | None = None) -> Tensor:
-    """Rows s with ``(G s)_P = c_P`` and 0 off their support P; the system of row i is owner[i]."""
-    k = C.shape[-1]
-    flat_C, P = C.reshape(-1, k), support.reshape(-1, k)
-    owner = _owners(G, C) if owner is None else owner
-    flat_G = G.reshape(-1, k, k)
-    rows = max(1, BLOCK_ENTRIES // (k * k))
+def solve_on(
+    G: Float[Tensor, "*r k k"], C: Float[Tensor, "*r n k"], support: Tensor
+) -> Float[Tensor, "*r n k"]:
+    """Rows s with ``(G s)_P = c_P`` and 0 off their support P; float64."""
+    if C.is_cuda:
+        k = C.shape[-1]
+        flat = C.reshape(-1, k), support.reshape(-1, k), _owners(G, C)
+        return _solve(G.reshape(-1, k, k), *flat).reshape(C.shape)
+    from nmfnet.compiled.nnls import on_support
+
+    S = torch.empty_like(C, memory_format=torch.contiguous_format)
+    for g, c, p, s in zip(*_stacks(G, C, support, S), strict=True):
+        in_ranges(lambda i, j, a=(g, c, p, s): on_support(*a, i, j), len(c), 64)  # type: ignore
+    return S
+
+
+def _solve(G: Tensor, C: Tensor, P: Tensor, owner: Tensor) -> Tensor:
+    """The same in plain torch for flat rows; the system of row i is ``G[owner[i]]``."""
+    rows = max(1, BLOCK_ENTRIES // C.shape[-1] ** 2)
     blocks = [
-        _solve_block(flat_G, flat_C[i : i + rows], P[i : i + rows], owner[i : i + rows])
-        for i in range(0, flat_C.shape[0], rows)
+        _solve_block(G, C[i : i + rows], P[i : i + rows], owner[i : i + rows])
+        for i in range(0, C.shape[0], rows)
     ]
-    return (torch.cat(blocks) if blocks else flat_C).reshape(C.shape)
+    return torch.cat(blocks) if blocks else C
 
 
 def _solve_block(G: Tensor, C: Tensor, P: Tensor, owner: Tensor) -> Tensor:

@@ -77,8 +77,13 @@ def is_sparse(x: Any) -> bool:
 
 
 def readable(x: Any) -> Any:
-    """``x`` as something whose rows can be sliced: an ndarray or CSR, 2-D, not empty."""
-    matrix: Any = x.tocsr() if is_sparse(x) else np.asarray(x)
+    """``x`` as something whose rows can be sliced: an ndarray or CSR, 2-D, not empty.
+
+    What calls itself ``streamed`` stays where it is, and its rows are read as they are needed.
+    """
+    matrix: Any = x
+    if not getattr(x, "streamed", False):
+        matrix = x.tocsr() if is_sparse(x) else np.asarray(x)
     if matrix.ndim != 2 or 0 in matrix.shape:
         raise UserError(f"The data have shape {matrix.shape}; a metric needs a matrix (n, f).")
     return matrix

@@ -155,7 +155,8 @@ def _with_jobs(whole: dict[str, Run], records: list[dict[str, Any]]) -> Iterator
         if key in whole and whole[key].status != "interrupted":
             whole[key] = replace(whole[key], overrides=words)
         elif record.get("status") not in ("done", "found"):
-            status: Status = "damaged" if record.get("status") == "damaged" else "failed"
+            said = record.get("status")
+            status: Status = said if said in ("damaged", "interrupted") else "failed"
             config = whole.pop(key).config if key in whole else {}
             error = record.get("error") or f"status: {record.get('status', 'unknown')}"
             trace = record.get("traceback") or ""

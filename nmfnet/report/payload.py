@@ -6,6 +6,7 @@ import json
 import math
 import re
 import shlex
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -56,11 +57,13 @@ def payload(every: list[Run], root: Path) -> dict[str, Any]:
     common = {key: value for key, value in flats[0].items() if key not in told} if flats else {}
     common = {k: v for k, v in common.items() if all(flat.get(k) == v for flat in flats)}
     origins: dict[str, int] = {}
-    rows = []
+    names = Counter(run.name for run in done)
+    rows: list[dict[str, Any]] = []
     for index, group in enumerate(groups):
         for run, method in zip(group.runs, group.methods, strict=True):
             row = _row(run, root, common, origins) | {"group": index, "method": method}
-            rows.append(row | {"figures": figures.get(id(run), {})})
+            unique = row["id"] if names[run.name] == 1 else str(run.folder)
+            rows.append(row | {"id": unique, "figures": figures.get(id(run), {})})
     return {
         "folder": str(root),
         "settings": told,

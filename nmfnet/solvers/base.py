@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -79,6 +79,13 @@ class Solver(nn.Module, ABC):
         dict of str to Tensor, shape (len(live),)
             The terms of the objective *after* the last iteration, in the order of ``live``.
         """
+
+    def running(self) -> dict[str, Any]:
+        """State of a fit beside the buffers, as tensors and plain values."""
+        return {}
+
+    def resume(self, model: Factorization, running: dict[str, Any]) -> None:
+        """Take up the state of a fit again; the buffers come back by themselves."""
 
     def finish(self, model: Factorization, batch: Batch) -> None:
         """Called once when training has ended, for any last word on the parameters."""

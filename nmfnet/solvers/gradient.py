@@ -32,7 +32,20 @@ class RestartAdam(Optimizer):
     ) -> None:
         super().__init__(groups, {"lr": lr, "betas": betas, "eps": eps})
         first: Tensor = self.param_groups[0]["params"][0]
-        self.multiplier = torch.ones(first.shape[0], dtype=first.dtype, device=first.device)
+        one = torch.ones(first.shape[0], dtype=first.dtype, device=first.device)
+        self.param_groups[0]["multiplier"] = one  # in a group, so that it is checkpointed
+
+    @property
+    def multiplier(self) -> Tensor:
+        """Of the learning rate, shape (r,); changed in place."""
+        multiplier: Tensor = self.param_groups[0]["multiplier"]
+        return multiplier
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        for group in self.param_groups:  # PyTorch moves the moments to the device, but not these
+            for name in {"scale", "multiplier"} & group.keys():
+                group[name] = group[name].to(group["params"][0].device)
 
     @torch.no_grad()
     def step(self, closure: object = None) -> None:  # type: ignore[override]
@@ -96,6 +109,8 @@ class Adam(Solver):
         super().__init__(n_inner=n_inner)
         if lr <= 0:
             raise UserError(f"solver.lr={lr:g}: it must be > 0")
+        if len(betas) != 2 or not all(0 <= b < 1 for b in betas):
+            raise UserError(f"solver.betas={list(betas)}: give a list of two numbers in [0, 1)")
         self.lr, self.relative, self.eps, self.halve = lr, relative, eps, halve
         self.betas = (float(betas[0]), float(betas[1]))
         self.best: list[Tensor] = []
@@ -160,6 +175,15 @@ class Adam(Solver):
             kept[better] = tensor[better]
         if self.halve:
             adam.multiplier[~better] *= 0.5
+
+    def running(self) -> dict[str, Any]:
+        return {"best": self.best, "lowest": self.lowest, "unit": self.unit}
+
+    def resume(self, model: Factorization, running: dict[str, Any]) -> None:
+        device = model.device
+        self.best = [tensor.to(device) for tensor in running["best"]]
+        self.lowest = running["lowest"].to(device)
+        self.unit = None if running["unit"] is None else running["unit"].to(device)
 
     def finish(self, model: Factorization, batch: Batch) -> None:
         for tensor, kept in zip(model.restart_tensors(), self.best, strict=False):

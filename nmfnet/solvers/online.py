@@ -61,8 +61,9 @@ class Online(Solver):
     def attach(self, model: Factorization) -> None:
         if model.bilinear:
             r, k, f = model.factors["H"].raw.shape
-            self.A = torch.zeros(r, k, k if model.loss.beta == 2 else 1)
-            self.B = torch.zeros(r, k, f)
+            H = model.factors["H"].raw.detach()
+            self.A = H.new_zeros(r, k, k if model.loss.beta == 2 else 1)
+            self.B = H.new_zeros(r, k, f)
 
     def check(self, model: Factorization, batch_size: int | None) -> None:
         if not model.bilinear or model.loss.beta not in (1, 2):

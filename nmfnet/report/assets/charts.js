@@ -74,8 +74,9 @@ function chart(box, { series, x, y, logX = false, logY = false, xTicks = null, d
   const [left, right, top, bottom] = [62, 14, 12, 42];
   const range = (values, log, pad) => {
     let low = values.reduce((a, b) => Math.min(a, b)), high = values.reduce((a, b) => Math.max(a, b));
-    if (log) return low === high ? [low / 2, high * 2] : [low / (high / low) ** pad, high * (high / low) ** pad];
-    if (low === high) { low -= Math.abs(low) * 0.1 || 1; high += Math.abs(high) * 0.1 || 1; }
+    const same = high - low <= 1e-9 * Math.max(Math.abs(low), Math.abs(high));
+    if (log) return same ? [low / 2, high * 2] : [low / (high / low) ** pad, high * (high / low) ** pad];
+    if (same) { low -= Math.abs(low) * 0.1 || 1; high += Math.abs(high) * 0.1 || 1; }
     return [low - (high - low) * pad, high + (high - low) * pad];
   };
   const [x0, x1] = range(all.map((p) => p[0]), logX, xTicks ? 0.06 : 0.02), [y0, y1] = range(all.map((p) => p[1]), logY, 0.06);

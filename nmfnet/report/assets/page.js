@@ -139,6 +139,11 @@ function drawGallery() {
   $("pictures").replaceChildren(...cards.map((run) => el("button", { type: "button", id: `pic:${run.id}`, onclick: () => set("run", run.id) },
     picture(run, name), el("span", {}, el("b", {}, run.method), ` · ${size(run)} components`, el("br"),
       `${words(main(run))} ${fmt(run.metrics[main(run)])}${group() ? "" : ` · ${D.groups[run.group].name}`}`))));
+  for (const image of $("pictures").querySelectorAll("img")) {
+    const wide = () => image.parentElement.classList.toggle("wide", image.naturalWidth > 1.5 * image.naturalHeight);
+    if (image.complete) wide();
+    else image.onload = wide;
+  }
   const some = cards.length < best.length ? ` (${cards.length} of ${best.length}; filter for others)` : "";
   const left = D.left_out ? ` To keep this page small, ${fmt(D.left_out)} pictures of other runs were left out; they are in the runs' figures folders.` : "";
   $("gallery-note").textContent = names.length ? `The best run of every method and number of components${some}.${left}`
@@ -155,7 +160,7 @@ function draw() {
 }
 function jump(event) {
   event.preventDefault();
-  $(event.currentTarget.getAttribute("href").slice(1)).scrollIntoView({ behavior: "smooth" });
+  $(event.currentTarget.getAttribute("href").slice(1)).scrollIntoView();
 }
 function clear(kept) {
   for (const key of [...state.keys()]) if (!kept.includes(key)) state.delete(key);

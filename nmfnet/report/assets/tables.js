@@ -12,7 +12,7 @@ function choose(select, options, value) {
 }
 function picture(run, name) {
   if (run.figures[name] === undefined) return null;
-  return el("img", { src: D.images[run.figures[name]], alt: `${name} of ${run.id}`, loading: "lazy" });
+  return el("img", { src: D.images[run.figures[name]], alt: `${name} of ${run.id}` });
 }
 
 // ---------------------------------------------------------------- leaderboard

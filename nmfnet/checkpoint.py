@@ -137,9 +137,7 @@ def load(path: str | Path) -> Factorization:
         raise UserError(f"{file} is not a checkpoint of nmfnet")
     if recipe["format"] > FORMAT:
         raise UserError(f"{file} was written by a newer nmfnet: upgrade nmfnet to read it")
-    model = assemble(
-        recipe["config"], Sizes(*recipe["sizes"]), masked=recipe["masked"]
-    )
+    model = assemble(recipe["config"], Sizes(*recipe["sizes"]), masked=recipe["masked"])
     model.load_state_dict(saved["state_dict"])
     model.iteration = recipe["iteration"]
     model.eval()

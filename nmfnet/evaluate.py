@@ -86,10 +86,10 @@ def run_metrics(
     if datamodule.test is not None:
         W = factors.W if factors.W_test is None else factors.W_test
         result |= _fit("test", model, datamodule, W)
-    if isinstance(matrix.values, np.ndarray) and matrix.values.size <= FLOOR_ENTRIES:
-        if datamodule.train.mask is None and model.n_components <= min(model.sizes):
-            floor = metrics.svd_floor(matrix.values[datamodule.train_rows], model.n_components)
-            result["floor/relative_error"] = floor
+    small = isinstance(matrix.values, np.ndarray) and matrix.values.size <= FLOOR_ENTRIES
+    if small and datamodule.train.mask is None and model.n_components <= min(model.sizes):
+        floor = metrics.svd_floor(matrix.values[datamodule.train_rows], model.n_components)
+        result["floor/relative_error"] = floor
     result |= _components(model, datamodule, factors)
     result |= _known(matrix, factors)
     if matrix.labels is not None:

@@ -150,9 +150,7 @@ class Factorization(L.LightningModule, ABC):
             G, C = H @ H.mT, x @ H.mT
         else:
             G = self.world.total(W.mT @ W)
-            C = self.world.total(
-                transposed(x, self.transpose) @ W if self.transpose else x.mT @ W
-            )
+            C = self.world.total(transposed(x, self.transpose) @ W if self.transpose else x.mT @ W)
         for penalty in self.penalty_list:
             if penalty.on == name:
                 quadratic, linear = penalty.normal(G)
@@ -251,7 +249,9 @@ class Factorization(L.LightningModule, ABC):
         self.solver.check_batch(batch)
         drawn = [self.init(batch.x, self.n_components, g) for g in self.generators]
         W = torch.stack([proposal.W for proposal in drawn])
-        if W.shape[1] < self.sizes.n_samples:  # the batch is a sample: rows start from its W in turn
+        if (
+            W.shape[1] < self.sizes.n_samples
+        ):  # the batch is a sample: rows start from its W in turn
             W = W[:, torch.arange(self.sizes.n_samples, device=W.device) % W.shape[1]]
         with torch.no_grad():
             self.start(
@@ -472,10 +472,7 @@ class Factorization(L.LightningModule, ABC):
         pair = self.scale_pair()
         if which is None or pair is None:
             return
-        if which == "H":
-            d = self.components().sum(-1)
-        else:
-            d = 1 / self.encode(batch).sum(-2)
+        d = self.components().sum(-1) if which == "H" else 1 / self.encode(batch).sum(-2)
         d = torch.where(torch.isfinite(d) & (d > 0), d, 1.0)
         left, right = pair
         left.assign_(left() * d.unsqueeze(-2))

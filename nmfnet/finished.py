@@ -14,7 +14,6 @@ import yaml
 from nmfnet.config import Plain, run_folder, run_id
 from nmfnet.errors import UserError
 
-
 STREAMED = (".npy", ".parquet")
 
 

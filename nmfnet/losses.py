@@ -42,7 +42,11 @@ class Loss(nn.Module, ABC):
         """Power of neg / pos that never increases the objective (see ``monotone_exponent``)."""
 
     def sparse_rows(
-        self, x: Float[Tensor, "n f"], W: Float[Tensor, "n k"], H: Float[Tensor, "k f"], masked: bool
+        self,
+        x: Float[Tensor, "n f"],
+        W: Float[Tensor, "n k"],
+        H: Float[Tensor, "k f"],
+        masked: bool,
     ) -> Float[Tensor, " n"]:
         """The loss of ``x ~ W H`` by rows for a sparse x, of which only stored entries are visited.
 
@@ -98,7 +102,11 @@ class BetaLoss(Loss, ABC):
         return beta_split(x, x_hat, self.beta)
 
     def sparse_rows(
-        self, x: Float[Tensor, "n f"], W: Float[Tensor, "n k"], H: Float[Tensor, "k f"], masked: bool
+        self,
+        x: Float[Tensor, "n f"],
+        W: Float[Tensor, "n k"],
+        H: Float[Tensor, "k f"],
+        masked: bool,
     ) -> Float[Tensor, " n"]:
         if self.beta not in (1, 2):
             return super().sparse_rows(x, W, H, masked)
@@ -191,7 +199,11 @@ class Poisson(BetaLoss):
         return (d if mask is None else d * mask).sum(-1)
 
     def sparse_rows(
-        self, x: Float[Tensor, "n f"], W: Float[Tensor, "n k"], H: Float[Tensor, "k f"], masked: bool
+        self,
+        x: Float[Tensor, "n f"],
+        W: Float[Tensor, "n k"],
+        H: Float[Tensor, "k f"],
+        masked: bool,
     ) -> Float[Tensor, " n"]:
         v = x.values().double()
         saturated = with_values(x, v - torch.xlogy(v, v) + torch.lgamma(v + 1))

@@ -28,7 +28,9 @@ def check_shardable(model: Factorization, batch_size: int | None, world: World) 
     if batch_size is not None:
         raise UserError("trainer=ddp works on all rows at once: set batch_size=null")
     if world.size > world.n_total:
-        raise UserError(f"{world.size} processes for {world.n_total} rows: set trainer.devices lower")
+        raise UserError(
+            f"{world.size} processes for {world.n_total} rows: set trainer.devices lower"
+        )
 
 
 def shard(model: Factorization, cfg: Plain, world: World) -> Factorization:

@@ -135,8 +135,8 @@ def train(cfg: Plain, source: Source | None = None, *, write: bool = True) -> Re
             model.world = World()  # this is the whole; its blocks come later
         model.initialise(datamodule.sample)
         model.recipe |= {"run_id": run_id(cfg), "data_sha256": datamodule.fingerprint}
-        before = None if anew or folder is None or world.size > 1 else resumable(folder, model)
-        return _fit(cfg, datamodule, model, folder, world, before)
+        resumed = None if anew or folder is None or world.size > 1 else resumable(folder, model)
+        return _fit(cfg, datamodule, model, folder, world, resumed)
 
 
 def _check_streamed(
@@ -151,7 +151,9 @@ def _check_streamed(
         (world.size > 1, "trainer=ddp", "trainer=default"),
     ):
         if refused:
-            raise UserError(f"{what} needs all rows at once, and data=stream has none: use {remedy}")
+            raise UserError(
+                f"{what} needs all rows at once, and data=stream has none: use {remedy}"
+            )
     model.check_negative(datamodule.matrix.scan.negative)
 
 

@@ -163,7 +163,15 @@ def log_buffers(dtype: npt.DTypeLike) -> tuple[Any, ...]:
     shift, root_half = (23, 0x3F3504F3) if kind.itemsize == 4 else (52, 0x3FE6A09E667F3BCD)
     bits, mantissa = np.empty(MOST_LANES, whole), np.empty(MOST_LANES, whole)
     power = np.empty(MOST_LANES, kind)
-    return bits, bits.view(kind), mantissa, mantissa.view(kind), power, whole(shift), whole(root_half)
+    return (
+        bits,
+        bits.view(kind),
+        mantissa,
+        mantissa.view(kind),
+        power,
+        whole(shift),
+        whole(root_half),
+    )
 
 
 @njit(**JIT)

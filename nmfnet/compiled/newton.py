@@ -12,8 +12,25 @@ TILE = 32
 
 @njit(**JIT)
 def newton_half(  # type: ignore[no-untyped-def]
-    v, u, ut, x, mask, kl, l1, l2, shrink, floor, damp, n_sweeps, out, first, last, buffers,
-    measure, store, fresh
+    v,
+    u,
+    ut,
+    x,
+    mask,
+    kl,
+    l1,
+    l2,
+    shrink,
+    floor,
+    damp,
+    n_sweeps,
+    out,
+    first,
+    last,
+    buffers,
+    measure,
+    store,
+    fresh,
 ):
     """One step for columns first:last of v in ``x ~ uᵀ v``; ``out`` receives the new v.
 
@@ -200,8 +217,28 @@ def at(i, q):  # type: ignore[no-untyped-def]
 
 @njit(**JIT)
 def newton_run(  # type: ignore[no-untyped-def]
-    x, xt, mask, mask_t, w, w_old, h, h_old, memory, kl, l1, l2, shrink, floor, damp, least, limit,
-    n_sweeps, n_iter, fit_h, buffers, slow
+    x,
+    xt,
+    mask,
+    mask_t,
+    w,
+    w_old,
+    h,
+    h_old,
+    memory,
+    kl,
+    l1,
+    l2,
+    shrink,
+    floor,
+    damp,
+    least,
+    limit,
+    n_sweeps,
+    n_iter,
+    fit_h,
+    buffers,
+    slow,
 ):
     """``n_iter`` extrapolated iterations in place on (w, h).
 
@@ -227,8 +264,25 @@ def newton_run(  # type: ignore[no-untyped-def]
         extrapolate(w_y, w, w_old, step, least)
         value = penalty(w_y, l1[0], l2[0]) + penalty(h, l1[1], l2[1])
         value += newton_half(
-            w_y, h, ht, xt, mask_t, kl, l1[0], l2[0], shrink, floor, damp, n_sweeps, w, 0, n,
-            buffers, limit > 0, store_w, fresh
+            w_y,
+            h,
+            ht,
+            xt,
+            mask_t,
+            kl,
+            l1[0],
+            l2[0],
+            shrink,
+            floor,
+            damp,
+            n_sweeps,
+            w,
+            0,
+            n,
+            buffers,
+            limit > 0,
+            store_w,
+            fresh,
         )
         rose, slowly = value > previous, value > slow * previous
         if rose:
@@ -238,8 +292,25 @@ def newton_run(  # type: ignore[no-untyped-def]
             wt[:] = w.T
             extrapolate(h_y, h, h_old, step, least)
             newton_half(
-                h_y, w, wt, x, mask, kl, l1[1], l2[1], shrink, floor, damp, n_sweeps, h, 0, f,
-                buffers, False, store_h, fresh
+                h_y,
+                w,
+                wt,
+                x,
+                mask,
+                kl,
+                l1[1],
+                l2[1],
+                shrink,
+                floor,
+                damp,
+                n_sweeps,
+                h,
+                0,
+                f,
+                buffers,
+                False,
+                store_h,
+                fresh,
             )
             ht[:] = h.T
         fresh = not (fresh and slowly and not rose)

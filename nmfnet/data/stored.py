@@ -131,9 +131,7 @@ class Stored:
             if offset >= stop:
                 break
             low, high = max(start - offset, 0), min(stop - offset, part.count)
-            pieces.append(
-                part.read(low, high) if part.divisible else self._whole(number)[low:high]
-            )
+            pieces.append(part.read(low, high) if part.divisible else self._whole(number)[low:high])
         if len(pieces) == 1:
             return pieces[0]
         return np.concatenate(pieces) if pieces else np.empty((0, self.shape[1]), self.dtype)

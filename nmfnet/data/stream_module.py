@@ -207,7 +207,9 @@ class StreamDataModule(MatrixDataModule):
         """Some training rows, evenly spaced."""
         rows, stored = self.rows_shown(), self._stored["train"]
         x = np.concatenate([stored[slice(i, i + 1)] for i in rows.tolist()])
-        return Batch(as_tensor(x, self.dtype).to(self.device), self.train.index[torch.from_numpy(rows)])
+        return Batch(
+            as_tensor(x, self.dtype).to(self.device), self.train.index[torch.from_numpy(rows)]
+        )
 
     def check(self, loss_check: LossCheck) -> None:
         """Of the row with the smallest entry: if any is outside the domain of the loss, it is."""

@@ -63,7 +63,7 @@ def matrix(
         half = 0.5 * float(x.values().double().square().sum())
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # "CSR support is in beta"
-            xt = x.t().to_sparse_csr()
+            xt: Tensor | None = x.t().to_sparse_csr()
         return Matrix(x, xt, mask, mask, half)
     x = x.contiguous()
     if transposed is None:

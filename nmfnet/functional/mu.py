@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import torch
-
 from nmfnet.functional.extrapolation import Pair, Rows, State, guarded
 from nmfnet.functional.matrix import Matrix
 from nmfnet.functional.multiplicative import nmf_sums_H, nmf_sums_W
@@ -72,7 +70,9 @@ def mu(
 
     def run(live: Rows, extrapolate: bool) -> None:
         for i in live:
-            _run(state, i, data, beta, l1, l2, n_iter, extrapolate and extrapolation, fit_h, compiled)
+            _run(
+                state, i, data, beta, l1, l2, n_iter, extrapolate and extrapolation, fit_h, compiled
+            )
 
     def value(w: Tensor, h: Tensor) -> Tensor:
         return objective(data, w, h, beta, l1, l2)

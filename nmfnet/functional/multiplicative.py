@@ -83,4 +83,3 @@ def weighted_split(
         return torch.div(x, x_hat.clamp_min_(TINY), out=x_hat), mask
     neg, pos = beta_split(x, x_hat, beta)
     return neg, pos if mask is None else pos * mask
-

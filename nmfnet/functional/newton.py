@@ -136,7 +136,9 @@ def _reached(state: State) -> Pair:
 
 def bound(ratio: float) -> float:
     """Least c with ``-log(1 + δ) <= -δ + c δ² / 2`` for all ``δ >= ratio - 1``."""
-    return float(2 * (ratio - 1 - torch.tensor(ratio, dtype=torch.float64).log()) / (1 - ratio) ** 2)
+    return float(
+        2 * (ratio - 1 - torch.tensor(ratio, dtype=torch.float64).log()) / (1 - ratio) ** 2
+    )
 
 
 def settle(state: State, data: Matrix, live: Rows, *, fit_h: bool, compiled: bool) -> None:
@@ -239,7 +241,9 @@ def _run_sparse(
         point = {side: np.empty_like(v) for side, v in now.items()}
         t, previous = state.memory[i, :2].tolist()
         size = len(now["w"][0]) if extrapolate and _lazy(state) else 0
-        store = {side: np.empty((len(v) * (size > 0), size, size), v.dtype) for side, v in now.items()}
+        store = {
+            side: np.empty((len(v) * (size > 0), size, size), v.dtype) for side, v in now.items()
+        }
         fresh = True
         for _ in range(n_iter):
             t, step = nesterov(t, extrapolate)
@@ -285,6 +289,7 @@ def _run(
 ) -> None:
     """One restart after the other in plain torch."""
     shrink, floor, damp, least = _numbers(beta, data.x.dtype, curvature)
+    sides: tuple[Side, ...] = ("w", "h") if fit_h else ("w",)
     for i in live:
         now, before = [state.w_now[i], state.h_now[i]], [state.w_before[i], state.h_before[i]]
         t, previous = state.memory[i, :2].tolist()
@@ -293,7 +298,7 @@ def _run(
         for _ in range(n_iter):
             t, step = nesterov(t, extrapolate)
             rose, slow = False, False
-            for j, side in enumerate(("w", "h") if fit_h else ("w",)):
+            for j, side in enumerate(sides):
                 v = torch.maximum(now[j] + step * (now[j] - before[j]), least * now[j])
                 before[j].copy_(now[j])
                 if extrapolate and side == "w":

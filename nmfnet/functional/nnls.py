@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 import torch
 
 from nmfnet.functional.products import in_ranges
 from nmfnet.types import Float, Tensor
 
-Array = npt.NDArray[np.float64]
+Array = npt.NDArray[Any]
 
 BLOCK_ENTRIES = 4_000_000
 """Most entries of the stack of k x k systems solved together (32 MB)."""
@@ -129,8 +128,8 @@ def pivot_together(
         S = _solve(flat_G, c, P[todo], owner)
         Y = _times(S, flat_G, owner) - c
         here = P[todo]
-        bad = (here & (S < -1e-12 * scale[todo] / size[owner, None])) | (
-            ~here & (Y < -1e-12 * scale[todo])
+        bad = (here & (-1e-12 * scale[todo] / size[owner, None] > S)) | (
+            ~here & (-1e-12 * scale[todo] > Y)
         )
         count = bad.sum(-1)
         infeasible = count > 0

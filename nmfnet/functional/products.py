@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,7 @@ from nmfnet.types import Float, Tensor
 
 Side = Literal["w", "h"]
 Both = tuple[float, float]
-Array = npt.NDArray[np.floating]
+Array = npt.NDArray[Any]
 
 
 def in_threads(task: Callable[[int], None], items: list[int]) -> None:

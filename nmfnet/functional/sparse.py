@@ -33,7 +33,7 @@ class Transpose(NamedTuple):
 
 def transpose_of(x: Float[Tensor, "n f"]) -> Transpose:
     """The transposed pattern of a CSR matrix."""
-    n, f = x.shape
+    f = x.shape[1]
     columns = x.col_indices()
     order = torch.argsort(columns, stable=True)
     rows = torch.zeros(f + 1, dtype=torch.int64, device=x.device)
@@ -54,9 +54,7 @@ def with_values(x: Float[Tensor, "n f"], values: Tensor) -> Float[Tensor, "n f"]
     )
 
 
-def at_entries(
-    x: Float[Tensor, "n f"], W: Float[Tensor, "n k"], H: Float[Tensor, "k f"]
-) -> Tensor:
+def at_entries(x: Float[Tensor, "n f"], W: Float[Tensor, "n k"], H: Float[Tensor, "k f"]) -> Tensor:
     """W H at the stored entries of x, shape (nnz,); differentiable."""
     if torch.is_grad_enabled() and (W.requires_grad or H.requires_grad):
         return torch.einsum("ek,ek->e", W[row_numbers(x)], H.mT[x.col_indices()])

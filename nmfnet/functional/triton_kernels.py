@@ -1,20 +1,20 @@
 """Both multiplicative sums of X ~ W H on a GPU in one reading of X; W H is never written.
 
-A program owns some rows of one factor (of W, or of Hᵀ for the other half of the iteration) and walks
-along the tiles of X that they meet: it recomputes W H of a tile, forms ``neg`` and ``pos`` of the
-divergence in registers and adds their products with the other factor to its sums. Nothing is
-accumulated by two programs, so the same input gives the same bits. Where rows are too few to fill
-the device the tiles are shared out, and the partial sums are added in a second pass.
+A program owns some rows of one factor (of W, or of Hᵀ for the other half of an iteration) and walks
+along the tiles of X that they meet: it recomputes W H on a tile, forms ``neg`` and ``pos`` of the
+divergence in registers, and adds their products with the other factor to its sums. No sum has two
+writers, so the same input gives the same bits. Where there are too few rows to fill the device,
+several programs share the tiles of a block of rows, and a second pass adds up what they found.
 
-Imported only where Triton can run (see ``multiplicative.kernels``): on a GPU, or on a CPU under
-``TRITON_INTERPRET=1``, which is how the tests compare it with the eager rules.
+Imported only where Triton can run (``multiplicative.kernels``): on a GPU, or on a CPU under
+``TRITON_INTERPRET=1``, which is how tests compare it with the eager rules.
 """
 
 from __future__ import annotations
 
-import math
 import os
-from typing import Any, Literal, NamedTuple
+from functools import lru_cache
+from typing import Literal, NamedTuple
 
 import torch
 import triton
@@ -22,41 +22,172 @@ import triton.language as tl
 from triton.language.extra import libdevice
 
 from nmfnet.functional.divergences import TINY
-from nmfnet.types import Tensor
-
-Precision = Literal["tf32x3", "tf32", "ieee"]
+from nmfnet.types import Float, Tensor
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 
+LEAST_SIDE = 16
+"""Smallest side of a tile, and so of X: below it nothing is worth a kernel."""
+
 MOST_COMPONENTS = 128
-"""Columns of W up to which a program's rows and sums fit in registers."""
+"""Columns of W up to which the rows and sums of a program fit in registers."""
 
 LARGEST_STRIDE = 2**24
-"""Distance of two rows of X up to which offsets inside a tile fit in 32 bits."""
+"""Distance between rows of X up to which places in a tile fit in 32 bits."""
+
+PER_PROCESSOR = 2
+"""Programs that a multiprocessor runs at a time: what the registers of a tile below allow."""
 
 
 class Tiles(NamedTuple):
-    """How the work is cut; every choice gives the same sums up to rounding.
+    """How the work is cut: any choice gives the same sums up to rounding.
 
     Attributes
     ----------
     rows, columns : int, powers of two >= 16
-        Size of a tile of X (of Xᵀ for H): rows of the factor updated, columns met per step.
-    warps, stages : int
-        Groups of 32 threads per program; tiles of X on their way from memory at a time.
+        Shape of a tile: rows of the factor to update, times what they meet in one step.
     splits : int, >= 1
-        Programs that share the columns of one block of rows.
+        Programs that share the tiles of a block of rows.
+    warps, stages : int
+        Groups of 32 threads in a program; tiles on their way from memory at a time.
     precision : {"tf32x3", "tf32", "ieee"}
-        Products on tensor cores as three products of leading and trailing halves (relative error
-        below 1e-6, as all terms are >= 0), as one (1e-3), or exact float32 without tensor cores.
+        Products on tensor cores with float32 split in two halves (relative error below 1e-6, since
+        all terms are >= 0) or rounded (1e-3), or in float32 without tensor cores.
     """
 
     rows: int
     columns: int
+    splits: int
     warps: int
     stages: int
-    splits: int
-    precision: Precision
+    precision: Literal["tf32x3", "tf32", "ieee"]
+
+
+def usable(x: Tensor, W: Tensor, H: Tensor, mask: Tensor | None) -> bool:
+    """Whether :func:`sums` can take these: float32 on one device, and of a size and layout it knows."""
+    given = [x, W, H] if mask is None else [x, W, H, mask]
+    return (
+        all(v.dtype == torch.float32 and v.device == x.device for v in given)
+        and x.ndim == 2
+        and W.shape[-1] <= MOST_COMPONENTS
+        and min(x.shape) >= LEAST_SIDE
+        and min(x.stride()) == 1
+        and max(x.stride()) < LARGEST_STRIDE
+        and (mask is None or mask.stride() == x.stride())
+    )
+
+
+def sums(
+    name: Literal["W", "H"],
+    x: Float[Tensor, "n f"],
+    W: Float[Tensor, "*r n k"],
+    H: Float[Tensor, "*r k f"],
+    beta: float,
+    mask: Float[Tensor, "n f"] | None = None,
+    cut: Tiles | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Both multiplicative sums for W or for H in X ~ W H, as ``nmf_sums_W`` and ``nmf_sums_H``.
+
+    Parameters
+    ----------
+    name : {"W", "H"}
+        The factor to update.
+    x, W, H, mask : Tensor
+        As :func:`usable` wants them.
+    beta : float
+    cut : Tiles, optional
+        Default: what :func:`tiles` says.
+
+    Returns
+    -------
+    neg, pos : Tensor, shape (*r, n, k) or (*r, k, f)
+        ``pos`` is (*r, 1, k) or (*r, k, 1), to broadcast, for KL without a mask.
+
+    Source: Févotte & Idier 2011, eq. (4.1); the tiling is that of matrix products in fast memory.
+    """
+    lead = torch.broadcast_shapes(W.shape[:-2], H.shape[:-2])
+    w, h = (v.expand(*lead, *v.shape[-2:]).reshape(-1, *v.shape[-2:]) for v in (W, H))
+    if name == "W":
+        across, v, u, theta = x, w, h, w
+    else:
+        across, v, u, theta = x.mT, h.mT, w.mT, h
+    r, k, (n_rows, n_columns) = w.shape[0], w.shape[-1], across.shape
+    both = beta != 1 or mask is not None
+    cut = cut or tiles(r, n_rows, n_columns, k, both, x.device)
+    n_blocks, n_tiles = -(-n_rows // cut.rows), -(-n_columns // cut.columns)
+    neg = x.new_empty((cut.splits, *theta.shape))
+    pos = torch.empty_like(neg) if both else neg
+    out = neg if name == "W" else neg.mT
+    unit = 4 if max(x.stride()) % 4 == 0 and x.shape[x.stride().index(1)] % 4 == 0 else 1
+    with torch.cuda.device_of(x):
+        _sums[(n_blocks * r, cut.splits)](
+            x, x if mask is None else mask, v, u, neg, pos,
+            n_rows, n_columns, k, r, -(-n_tiles // cut.splits), max(x.stride()) // unit,
+            *v.stride(), *u.stride(), *out.stride(),
+            BETA=float(beta), MASKED=mask is not None, BOTH=both,
+            TRANSPOSED=across.stride(1) != 1, UNIT=unit, PRECISION=cut.precision,
+            FAST=not INTERPRETED and torch.version.hip is None, TINY=TINY,
+            ROWS=cut.rows, COLUMNS=cut.columns, PARTS=padded(k), STAGES=cut.stages,
+            num_warps=cut.warps, num_stages=cut.stages, enable_fp_fusion=True,
+        )  # fmt: skip
+    neg = _together(neg, lead)
+    if both:
+        return neg, _together(pos, lead)
+    return neg, H.sum(-1).unsqueeze(-2) if name == "W" else W.sum(-2).unsqueeze(-1)
+
+
+def _together(parts: Float[Tensor, "s r a b"], lead: torch.Size) -> Float[Tensor, "*r a b"]:
+    total = parts.sum(0) if parts.shape[0] > 1 else parts[0]
+    return total.reshape(*lead, *parts.shape[-2:])
+
+
+def padded(n_components: int) -> int:
+    """Columns of W in a tile: a power of two, at least what a tensor core takes."""
+    return max(16, 1 << (n_components - 1).bit_length())
+
+
+@lru_cache(maxsize=256)
+def tiles(
+    r: int, n_rows: int, n_columns: int, n_components: int, both: bool, device: torch.device
+) -> Tiles:
+    """The cut for a problem and a device: tiles that fit its registers, and enough programs.
+
+    Parameters
+    ----------
+    r, n_rows, n_columns, n_components : int
+        Restarts, rows of the factor to update, what they meet, columns of W.
+    both : bool
+        Whether ``pos`` is accumulated beside ``neg``.
+    device : torch.device
+
+    Notes
+    -----
+    Shapes were chosen from compiled code (registers, spills, instructions per entry of X, for
+    compute capability 8.0 and 9.0). The number of splits has the shortest time in a model of it:
+    rounds of programs, times the tiles of a program plus its start and its sums' way to memory.
+    """
+    parts, processors, precision, roomy = padded(n_components), 1, "tf32x3", True
+    if device.type == "cuda":
+        of = torch.cuda.get_device_properties(device)
+        processors, roomy = of.multi_processor_count, of.shared_memory_per_block_optin >= 160_000
+        if torch.version.hip is not None or of.major < 8:
+            precision = "ieee"
+        elif torch.backends.cuda.matmul.fp32_precision == "tf32":
+            precision = "tf32"
+    rows = 128 if parts <= 32 and not both else 64
+    columns, stages = (32, 3) if parts < 128 or roomy else (16, 2)
+    rows, columns = (
+        min(side, 1 << (n.bit_length() - 1)) for side, n in ((rows, n_rows), (columns, n_columns))
+    )
+    n_tiles, n_programs = -(-n_columns // columns), -(-n_rows // rows) * r
+    extra = stages + 2 * (1 + both) * parts / columns
+
+    def time(splits: int) -> float:
+        rounds = -(-n_programs * splits // (PER_PROCESSOR * processors))
+        return rounds * (-(-n_tiles // splits) + (extra if splits > 1 else stages))
+
+    splits = min(range(1, min(n_tiles, 64) + 1), key=time)
+    return Tiles(rows, columns, splits, 4, stages, precision)
 
 
 @triton.jit
@@ -96,7 +227,9 @@ def _halves(x, y, seen, new, TINY: tl.constexpr, BETA: tl.constexpr, FAST: tl.co
     else:
         y = tl.maximum(y, TINY)
         if BETA != 1:
-            y = tl.where(new, y, 1.0)  # nothing infinite where the factor is left out, to meet zeros
+            y = tl.where(
+                new, y, 1.0
+            )  # nothing infinite where the factor is left out, to meet zeros
         if BETA == 1:
             neg, pos = (libdevice.fast_dividef(x, y) if FAST else x / y), 1.0
         elif BETA == 0:

@@ -93,7 +93,10 @@ class ConvexNMF(Factorization):
 
     def components(self) -> Float[Tensor, "*r k f"]:
         if self.by_sample:
-            return self.basis if self.x is None else self.A() @ self.x
+            if self.x is None:
+                return self.basis
+            A, x = self.A(), self.x  # one by one, so that no bit depends on the other restarts
+            return A @ x if A.ndim == 2 else torch.stack([a @ x for a in A])
         return self.G().mT if self.tied else self.H()
 
     def start(self, proposal: dict[str, Tensor], batch: Batch) -> None:

@@ -134,6 +134,4 @@ def chunks(model: Factorization, batch: Batch, live: list[int]) -> list[int | sl
 
 def collect(chunked: list[Terms]) -> Terms:
     """Terms of all chunks in one, shape (len(live),)."""
-    return {
-        name: torch.cat([terms[name].reshape(-1) for terms in chunked]) for name in chunked[0]
-    }
+    return {name: torch.cat([terms[name].reshape(-1) for terms in chunked]) for name in chunked[0]}

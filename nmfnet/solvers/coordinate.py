@@ -8,7 +8,7 @@ import torch
 
 from nmfnet.errors import UserError
 from nmfnet.functional.convex import convex_descent
-from nmfnet.functional.hals import in_threads
+from nmfnet.functional.products import in_threads
 from nmfnet.solvers.base import Solver, count_step
 from nmfnet.types import Batch, Terms
 
@@ -60,7 +60,9 @@ class CoordinateDescent(Solver):
         if model.penalty_list:
             raise UserError("solver=cd takes no penalty: use solver=mu")
         if batch_size is not None:
-            raise UserError(f"solver=cd works on all rows at once: set batch_size=null, not {batch_size}")
+            raise UserError(
+                f"solver=cd works on all rows at once: set batch_size=null, not {batch_size}"
+            )
         if model.world.size > 1 or model.device.type != "cpu":
             raise UserError("solver=cd runs on a CPU in one process: use solver=mu")
 

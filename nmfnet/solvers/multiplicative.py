@@ -14,6 +14,7 @@ from nmfnet.types import Batch, Terms
 if TYPE_CHECKING:
     from nmfnet.factorization import Factorization
 
+
 @final
 class Multiplicative(Solver):
     """``theta <- theta * (sum_neg / sum_pos) ** exponent``, one factor after the other.

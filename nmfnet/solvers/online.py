@@ -71,7 +71,9 @@ class Online(Solver):
                 "solver=online is for model=nmf with loss=frobenius, kl or poisson: use solver=adam"
             )
         if bad := [n for n, f in model.factors.items() if not f.constraint.identity]:
-            raise UserError(f"solver=online needs constraint=project, and {bad[0]} is under another")
+            raise UserError(
+                f"solver=online needs constraint=project, and {bad[0]} is under another"
+            )
         if self.rule == "hals" and model.loss.beta == 1:
             raise UserError("solver.rule=hals is for loss=frobenius: use solver.rule=mu")
         if model.world.size > 1:

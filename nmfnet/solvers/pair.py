@@ -91,9 +91,7 @@ class PairSolver(Solver, ABC):
         return {"data": objective}
 
     @abstractmethod
-    def advance(
-        self, model: Factorization, data: Matrix, n_iter: int, live: list[int]
-    ) -> Tensor:
+    def advance(self, model: Factorization, data: Matrix, n_iter: int, live: list[int]) -> Tensor:
         """Run the kernel on the state; the objective reached, shape (len(live),)."""
 
 
@@ -125,12 +123,11 @@ class HALS(PairSolver):
                 "solver=newton (kl, poisson) or solver=mu"
             )
 
-    def advance(
-        self, model: Factorization, data: Matrix, n_iter: int, live: list[int]
-    ) -> Tensor:
+    def advance(self, model: Factorization, data: Matrix, n_iter: int, live: list[int]) -> Tensor:
         l1, l2 = weights(model, "l1"), weights(model, "l2")
-        options = {"l1": l1, "l2": l2, "extrapolation": self.extrapolation, "rows": live}
-        return hals(self.state, data, n_iter, **options)
+        return hals(
+            self.state, data, n_iter, l1=l1, l2=l2, extrapolation=self.extrapolation, rows=live
+        )
 
 
 @final
@@ -160,9 +157,7 @@ class Newton(PairSolver):
                 f"loss={type(model.loss).__name__} use solver=mu"
             )
 
-    def advance(
-        self, model: Factorization, data: Matrix, n_iter: int, live: list[int]
-    ) -> Tensor:
+    def advance(self, model: Factorization, data: Matrix, n_iter: int, live: list[int]) -> Tensor:
         assert model.loss.beta is not None
         l1, l2 = weights(model, "l1"), weights(model, "l2")
         return newton(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 import torch
@@ -65,22 +65,18 @@ class LBFGS(Solver):
         for restart in live:
             with model.restarts(restart):
                 lower = np.concatenate(
-                    [
-                        np.full(p.numel(), 0.0 if id(p) in bounded else -np.inf)
-                        for p in parameters
-                    ]
+                    [np.full(p.numel(), 0.0 if id(p) in bounded else -np.inf) for p in parameters]
                 )
-                found = minimize(
+                options: Any = {"maxiter": n_iter, "maxfun": 20 * n_iter, "maxcor": self.memory}
+                options |= {"ftol": 0.0, "gtol": 0.0}
+                found = minimize(  # type: ignore[call-overload]
                     lambda point, parameters=parameters: _value(model, batch, parameters, point),
                     _flat([p.detach() for p in parameters]),
                     jac=True,
                     method="L-BFGS-B",
                     bounds=np.stack([lower, np.full_like(lower, np.inf)], 1),
-                    options={
-                        "maxiter": n_iter, "maxfun": 20 * n_iter, "maxcor": self.memory,
-                        "ftol": 0.0, "gtol": 0.0,
-                    },
-                )  # fmt: skip
+                    options=options,
+                )
                 _put(parameters, found.x)
                 with torch.no_grad():
                     collected.append(model.objective(batch))
@@ -94,7 +90,9 @@ def _value(
     with torch.enable_grad():
         objective = total(model.objective(batch))
     grads = torch.autograd.grad(objective, parameters, allow_unused=True)
-    filled = [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, grads, strict=True)]
+    filled = [
+        torch.zeros_like(p) if g is None else g for p, g in zip(parameters, grads, strict=True)
+    ]
     return float(objective.detach()), _flat(filled)
 
 

@@ -161,6 +161,7 @@ def wandb_warnings():
         yield
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("wandb_warnings")
 def test_every_job_is_a_run_of_its_own_and_is_closed_even_when_it_fails(tmp_path, monkeypatch):
     from nmfnet import train as module
@@ -194,6 +195,7 @@ def test_two_trackers_at_once(tmp_path):
     assert len(events(the_run(tmp_path)).Scalars("objective")) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("wandb_warnings")
 def test_wandb_online_without_a_login_is_refused(tmp_path):
     done = train(*RUN, "logger=wandb", "logger.wandb.mode=online", cwd=tmp_path)

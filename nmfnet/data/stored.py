@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, final
 
@@ -162,7 +163,7 @@ class Stored:
         cuts.append(int(self._starts[-1]))
         if self.rows is not None:
             cuts = np.searchsorted(self.rows, cuts).tolist()
-        return [slice(a, b) for a, b in zip(cuts, cuts[1:], strict=False) if a < b]
+        return [slice(a, b) for a, b in pairwise(cuts) if a < b]
 
 
 def open_stored(path: str | Path) -> Stored:
@@ -220,7 +221,8 @@ def _npy(file: Path) -> Part:
             f"{file} stores column after column (Fortran order), so that rows cannot be read one by "
             "one: save it with numpy.save(path, numpy.ascontiguousarray(X))."
         )
-    return NpyPart(file, *array.shape, array.dtype, offset=array.offset)
+    n, f = array.shape
+    return NpyPart(file, n, f, array.dtype, offset=array.offset)
 
 
 def _parquet(file: Path) -> list[Part]:

@@ -61,7 +61,7 @@ class StoredMatrix(Matrix):
         UserError
             For NaN or infinite values, with the first row that has any.
         """
-        n, f = self.shape
+        f = self.shape[1]
         low, high = np.full(f, np.inf), np.full(f, -np.inf)
         negative = zero_rows = lowest_row = 0
         first_zero_row, lowest = -1, np.full((1, f), np.inf)
@@ -92,7 +92,7 @@ class StoredMatrix(Matrix):
         )
 
     def check(self) -> None:
-        n, f = self.shape
+        f = self.shape[1]
         _check_names(self.feature_names, f, "feature")
         self._check_extras()
         assert self.scan

@@ -36,8 +36,10 @@ def dashboard(runs: str | Path = "runs", port: int = 8050) -> None:
         If there is no such folder, or the port is in use.
     """
     server = Dashboard(Path(runs), port)
-    print(f"nmfnet dashboard of {runs}: http://127.0.0.1:{server.server_port}  (Ctrl-C ends it)")
     try:
+        print(
+            f"nmfnet dashboard of {runs}: http://127.0.0.1:{server.server_port}  (Ctrl-C ends it)"
+        )
         server.serve_forever(poll_interval=0.2)
     except KeyboardInterrupt:
         print("\ndashboard ended")

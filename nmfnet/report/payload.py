@@ -224,7 +224,11 @@ def _short(group: Group, compared: list[Comparison], methods: list[str]) -> list
         "one seed": f"Not told apart from {reference} (one seed: use seed=0,1,2)",
     }
     for verdict, start in say.items():
-        words = [f"{one.method} ({one.relative:+.1%})" for one in against if one.verdict == verdict]
+        words = [
+            f"{one.method} ({one.relative:+.1%}{', not converged' * bool(one.n_unfinished)})"
+            for one in against
+            if one.verdict == verdict
+        ]
         found += [f"{start}: {', '.join(words)}."] if words else []
     late = sum(run.metrics.get("converged") is False for run in group.runs)
     if late:

@@ -1,5 +1,5 @@
 // Summary, curves, gallery; then what starts and redraws everything.
-const LINES = 60, PICTURES = 48, NAMES = 12;
+const LINES = 60, PICTURES = 48, NAMES = 12, FLOOR = 1e-4;
 
 function drawSummary() {
   const here = group(), mine = members(), methods = new Set(mine.map((run) => run.method)).size;
@@ -102,7 +102,7 @@ function drawConvergence() {
     $("conv-note").textContent = "";
     return;
   }
-  const value = (v, best) => (v === null || !gap ? v : (v - best) / Math.abs(best || 1));
+  const value = (v, best) => (v === null || !gap ? v : Math.max(FLOOR, (v - best) / Math.abs(best || 1)));
   const times = lines.flatMap((run) => run.history[1].filter((v) => v > 0));
   const wide = Math.max(...times) / Math.min(...times) > 50;
   ["iterations", "seconds of training"].forEach((x, column) => chart(boxes[column], {
@@ -115,7 +115,7 @@ function drawConvergence() {
   }));
   const some = lines.length < on.length ? `: the best ${lines.length} of ${on.length}, in turn from every method` : "";
   $("conv-note").textContent = `One line per run with ${k} components${some}. ` + (gap ? "The lowest is that of the same " +
-    "seed, and so of the same training rows; the line that reaches it ends before, since a logarithmic axis has no zero. "
+    `seed, and so of the same training rows; gaps below ${FLOOR} are drawn at ${FLOOR}. `
     : "") + "Penalties are part of the objective.";
 }
 // The best run of every method, then the second best, ...
@@ -139,11 +139,9 @@ function drawGallery() {
   $("pictures").replaceChildren(...cards.map((run) => el("button", { type: "button", id: `pic:${run.id}`, onclick: () => set("run", run.id) },
     picture(run, name), el("span", {}, el("b", {}, run.method), ` · ${size(run)} components`, el("br"),
       `${words(main(run))} ${fmt(run.metrics[main(run)])}${group() ? "" : ` · ${D.groups[run.group].name}`}`))));
-  for (const image of $("pictures").querySelectorAll("img")) {
-    const wide = () => image.parentElement.classList.toggle("wide", image.naturalWidth > 1.5 * image.naturalHeight);
-    if (image.complete) wide();
-    else image.onload = wide;
-  }
+  const images = [...$("pictures").querySelectorAll("img")], wide = (image) => image.naturalWidth > 1.5 * image.naturalHeight;
+  Promise.allSettled(images.map((image) => image.decode())).then(() =>
+    $("pictures").classList.toggle("wide", images.filter(wide).length > images.length / 2));
   const some = cards.length < best.length ? ` (${cards.length} of ${best.length}; filter for others)` : "";
   const left = D.left_out ? ` To keep this page small, ${fmt(D.left_out)} pictures of other runs were left out; they are in the runs' figures folders.` : "";
   $("gallery-note").textContent = names.length ? `The best run of every method and number of components${some}.${left}`

@@ -210,7 +210,7 @@ function drawRun() {
 }
 function numberTable(run) {
   const keys = D.measures.map((m) => m[0]).filter((key) => key in run.metrics);
-  const both = keys.some((key) => key.startsWith("test/")), cell = (key) => el("td", {}, key in run.metrics ? fmt(run.metrics[key], 6) : "");
+  const both = keys.some((key) => key.startsWith("test/")), cell = (key) => el("td", { className: "number" }, key in run.metrics ? fmt(run.metrics[key], 6) : "");
   const rows = keys.filter((key) => !both || !key.startsWith("test/")).map((key) => {
     const split = both && key.startsWith("train/");
     const name = el("th", { scope: "row", className: "text", title: key }, split ? words(key).replace("training ", "") : words(key));

@@ -1,0 +1,114 @@
+"""What every constraint promises, for each file of ``conf/constraint``."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from making import config
+
+from nmfnet.config import build, options
+from nmfnet.factor import Factor
+
+CONSTRAINTS = options("constraint")
+SMOOTH = ["softplus", "square", "exp", "simplex", "free"]
+few = settings(max_examples=20, deadline=None, derandomize=True)
+
+
+def constraint_of(name):
+    return build(config({"constraint": name})["constraint"])
+
+
+def raws(seed: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(2, 3, 4, generator=generator, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("name", CONSTRAINTS)
+@few
+@given(seed=st.integers(0, 10**6), scale=st.sampled_from([1e-3, 1.0, 30.0]))
+def test_every_value_is_feasible(name, seed, scale):
+    constraint, raw = constraint_of(name), scale * raws(seed)
+    constraint.project_(raw)
+    value = constraint(raw)
+    assert value.shape == raw.shape
+    assert torch.isfinite(value).all()
+    assert float(constraint.violation(value)) <= 1e-12
+
+
+@pytest.mark.parametrize("name", CONSTRAINTS)
+@few
+@given(seed=st.integers(0, 10**6))
+def test_right_inverse_finds_a_raw_parameter_of_a_feasible_value(name, seed):
+    constraint, raw = constraint_of(name), raws(seed)
+    constraint.project_(raw)
+    value = constraint(raw)
+    again = constraint(constraint.right_inverse(value))
+    torch.testing.assert_close(again, value, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("name", CONSTRAINTS)
+def test_right_inverse_of_zero_and_of_large_values_is_finite(name):
+    constraint = constraint_of(name)
+    for dtype in (torch.float32, torch.float64):
+        value = torch.tensor([[0.0, 1e-20, 1.0, 1e6]], dtype=dtype)
+        raw = constraint.right_inverse(value)
+        assert torch.isfinite(raw).all()
+        if name != "simplex":
+            torch.testing.assert_close(constraint(raw), value, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", CONSTRAINTS)
+def test_projection_is_idempotent_and_leaves_feasible_points(name):
+    constraint, raw = constraint_of(name), raws(0)
+    constraint.project_(raw)
+    once = raw.clone()
+    constraint.project_(raw)
+    assert torch.equal(raw, once)
+
+
+def test_projection_is_the_nearest_point():
+    constraint, raw = constraint_of("project"), raws(0)
+    projected = raw.clone()
+    constraint.project_(projected)
+    assert torch.equal(projected, raw.clamp_min(0))
+
+
+@pytest.mark.parametrize("name", CONSTRAINTS)
+def test_identity_says_whether_the_value_is_the_parameter(name):
+    constraint, raw = constraint_of(name), raws(0)
+    if constraint.identity:
+        assert constraint(raw) is raw
+
+
+@pytest.mark.parametrize("name", SMOOTH)
+def test_gradcheck(name):
+    constraint = constraint_of(name)
+    assert torch.autograd.gradcheck(constraint, raws(0).requires_grad_())
+
+
+@pytest.mark.parametrize("name", [name for name in CONSTRAINTS if name not in SMOOTH])
+def test_gradcheck_away_from_the_kink(name):
+    constraint, raw = constraint_of(name), raws(0)
+    raw = torch.where(raw.abs() < 0.1, 0.5, raw)
+    assert torch.autograd.gradcheck(constraint, raw.requires_grad_())
+
+
+@pytest.mark.parametrize("name", CONSTRAINTS)
+def test_violation_sees_an_infeasible_value(name):
+    constraint = constraint_of(name)
+    bad = torch.tensor([[0.5, -0.25, 0.5]], dtype=torch.float64)
+    wanted = {"free": 0.0}.get(name, 0.25)
+    assert float(constraint.violation(bad)) == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize("name", CONSTRAINTS)
+def test_a_factor_holds_what_it_is_assigned(name):
+    factor = Factor(2, 3, 4, constraint_of(name)).double()
+    value = raws(1).abs() + 0.1
+    value = value / value.sum(-1, keepdim=True) if name == "simplex" else value
+    factor.assign_(value)
+    torch.testing.assert_close(factor(), value)
+    factor.assign_(value[:1])  # broadcast over restarts
+    torch.testing.assert_close(factor()[1], value[0])

@@ -1,0 +1,99 @@
+"""What every penalty promises, for each file of ``conf/penalty``."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from making import advance, config, make, positive, values
+
+import nmfnet
+from nmfnet.config import build, options
+
+PENALTIES = [name for name in options("penalty") if name != "none"]
+
+
+def penalty_of(name, **own):
+    settings = {f"penalty.{name}.{key}": value for key, value in own.items()}
+    return build(config({"penalty": name, **settings})["penalty"][name])
+
+
+def value(seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(2, 3, 4, generator=generator, dtype=torch.float64) + 0.05
+
+
+@pytest.mark.parametrize("on", ["W", "H", "A", "G", "E"])
+@pytest.mark.parametrize("name", PENALTIES)
+def test_split_is_the_gradient_in_two_halves(name, on):
+    penalty, v = penalty_of(name, on=on, weight=0.3), value().requires_grad_()
+    assert penalty(v).shape == (2,)
+    (slope,) = torch.autograd.grad(penalty(v).sum(), v)
+    neg, pos = (torch.as_tensor(half).expand_as(v) for half in penalty.split(v.detach()))
+    assert float(neg.min()) >= 0
+    assert float(pos.min()) >= 0
+    torch.testing.assert_close((pos - neg).double(), slope)
+    assert torch.autograd.gradcheck(penalty, v)
+
+
+@pytest.mark.parametrize("name", PENALTIES)
+def test_never_negative_and_proportional_to_its_weight(name):
+    one, three = (penalty_of(name, weight=weight)(value()) for weight in (1.0, 3.0))
+    assert float(one.min()) >= 0
+    torch.testing.assert_close(three, 3 * one)
+    assert float(penalty_of(name, weight=0.0)(value()).abs().max()) == 0
+
+
+def test_values_by_hand():
+    v = torch.tensor([[[1.0, 2.0], [3.0, 0.0]]])
+    assert float(penalty_of("l1", weight=0.5)(v)) == 3
+    assert float(penalty_of("l2", weight=0.5)(v)) == 0.25 * 14
+    assert float(penalty_of("orthogonal", on="H", weight=1.0)(v)) == 3  # rows: 1 * 3 + 2 * 0
+    assert float(penalty_of("orthogonal", on="W", weight=1.0)(v)) == 2  # columns: 1 * 2 + 3 * 0
+
+
+@pytest.mark.parametrize("loss", ["frobenius", "kl"])
+@pytest.mark.parametrize("name", PENALTIES)
+def test_a_heavier_penalty_lowers_what_it_penalises(name, loss):
+    X = positive(20, 8)
+    found = []
+    for weight in (0.0, 1.0, 10.0):
+        model, batch = make(X, loss=loss, penalty=name, **{f"penalty.{name}.weight": weight})
+        advance(model, batch, 200)
+        unit = penalty_of(name, weight=1.0)
+        found.append(float(unit(values(model)["H"])))
+    assert found[0] > found[1] > found[2]
+
+
+def test_several_penalties_add_up_and_are_reported_apart():
+    X = positive(20, 8)
+    chosen = {"penalty": ["l1", "l2"], "penalty.l1.weight": 0.5, "penalty.l2.on": "W"}
+    fitted = nmfnet.fit(X, n_components=3, max_iter=30, dtype="float64", **chosen)
+    W, H = fitted.transform(X), fitted.components_
+    assert W.shape == (20, 3)
+    factors = {name: factor()[0].detach().numpy() for name, factor in fitted.factors.items()}
+    wanted = (
+        0.5 * ((X - factors["W"] @ factors["H"]) ** 2).sum()
+        + 0.5 * np.abs(H).sum()
+        + 0.05 * (factors["W"] ** 2).sum()
+    )
+    assert fitted.metrics["objective"] == pytest.approx(wanted, rel=1e-9)
+
+
+def test_a_penalty_on_a_factor_that_is_not_there_is_refused():
+    with pytest.raises(nmfnet.UserError, match=r"'Q'.*W, H.*penalty"):
+        nmfnet.fit(positive(), penalty="l1", **{"penalty.l1.on": "Q"})
+    with pytest.raises(nmfnet.UserError, match="weight is -1"):
+        nmfnet.fit(positive(), penalty="l1", **{"penalty.l1.weight": -1.0})
+
+
+@pytest.mark.parametrize("name", ["l1", "l2"])
+def test_new_rows_are_fitted_under_the_penalty_of_w(name):
+    """The W of the training rows is also what transform gives for them."""
+    X = positive(20, 8)
+    chosen = {"penalty": name, f"penalty.{name}.on": "W", f"penalty.{name}.weight": 0.5}
+    fitted = nmfnet.fit(
+        X, n_components=3, dtype="float64", tol=1e-6, max_iter=2000, solver="hals", **chosen
+    )
+    W = fitted.factors["W"]()[0].detach().numpy()
+    np.testing.assert_allclose(fitted.transform(X), W, rtol=1e-2, atol=1e-3)

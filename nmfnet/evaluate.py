@@ -87,8 +87,9 @@ def run_metrics(
         W = factors.W if factors.W_test is None else factors.W_test
         result |= _fit("test", model, datamodule, W)
     small = isinstance(matrix.values, np.ndarray) and matrix.values.size <= FLOOR_ENTRIES
-    if small and datamodule.train.mask is None and model.n_components <= min(model.sizes):
-        floor = metrics.svd_floor(matrix.values[datamodule.train_rows], model.n_components)
+    rank = model.n_components + model.offset
+    if small and datamodule.train.mask is None and rank <= min(model.sizes):
+        floor = metrics.svd_floor(matrix.values[datamodule.train_rows], rank)
         result["floor/relative_error"] = floor
     result |= _components(model, datamodule, factors)
     result |= _known(matrix, factors)

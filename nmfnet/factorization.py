@@ -68,6 +68,9 @@ class Factorization(L.LightningModule, ABC):
     bilinear: bool = False
     """Whether the model is X ~ W H with free tables W and H, and nothing else."""
 
+    offset: bool = False
+    """Whether X_hat has a constant row beside W H, and so one more rank than components."""
+
     signed: bool = False
     """Whether X may have negative entries (the loss must allow them too)."""
 

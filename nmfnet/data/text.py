@@ -147,7 +147,6 @@ def _parse(path: Path, layout: Layout, label: str | None, everything_text: bool)
             skipinitialspace=True,
             low_memory=False,
             encoding="utf-8-sig",
-            float_precision="round_trip",
         )
     except (pd.errors.ParserError, pd.errors.ParserWarning) as error:
         raise UserError(f"{path} is not a regular table: {str(error).strip()}.") from error

@@ -91,7 +91,7 @@ class Autoencoder(Factorization):
             )
         if free and code_activation == "identity":
             raise UserError("model.encoder=free needs code_activation=relu, softplus or sigmoid")
-        self.tied, self.bias, self.signed = tied, bias, free
+        self.tied, self.bias, self.signed, self.offset = tied, bias, free, bias
         self.act, self.code_act = ACTIVATIONS[activation], ACTIVATIONS[code_activation]
         flat = ("relu", "identity")
         self._multilinear = not (free or bias or batch_norm) and (

@@ -12,6 +12,7 @@ from nmfnet.functional.extrapolation import State, begin
 from nmfnet.functional.hals import hals
 from nmfnet.functional.matrix import Matrix, matrix
 from nmfnet.functional.newton import newton
+from nmfnet.losses import KL, Frobenius
 from nmfnet.solvers.base import Solver, count_step
 from nmfnet.types import Batch, Tensor, Terms
 
@@ -85,10 +86,10 @@ class PairSolver(Solver, ABC):
                 self.prepared = matrix(batch.x, batch.mask)
             objective = self.advance(model, self.prepared, n_iter, live)
             W[live], H[live] = self.state.W[live], self.state.H[live]
-            if model.penalty_list:
-                with model.restarts(live):
-                    return model.objective(batch)
-        return {"data": objective}
+            if type(model.loss) in (Frobenius, KL) and not model.penalty_list:
+                return {"data": objective}
+            with model.restarts(live):  # the kernel leaves out constants, and adds terms up
+                return model.objective(batch)
 
     @abstractmethod
     def advance(self, model: Factorization, data: Matrix, n_iter: int, live: list[int]) -> Tensor:

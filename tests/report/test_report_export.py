@@ -37,7 +37,7 @@ def test_csv_has_names_and_reads_back_exactly(tmp_path, capsys):
     assert [f.name for f in written] == ["W.csv", "H.csv"]
     assert written[0].parent == folder / "export"
     assert capsys.readouterr().out.split() == [str(f) for f in written]
-    W, H = (pd.read_csv(file, index_col=0, float_precision="round_trip") for file in written)
+    W, H = (pd.read_csv(file, index_col=0) for file in written)
     with np.load(folder / "factors.npz") as held:
         np.testing.assert_array_equal(W.to_numpy(), held["W"])
         np.testing.assert_array_equal(H.to_numpy(), held["H"])

@@ -50,14 +50,14 @@ def through_lightning(X: np.ndarray) -> float:
 
 
 @pytest.mark.slow
-def test_lightning_costs_at_most_a_fifth_more_than_the_bare_loop():
+def test_lightning_costs_at_most_half_more_than_the_bare_loop():
     X = np.random.default_rng(0).poisson(5.0, (500, 96)).astype(np.float64)
     x = torch.from_numpy(X).float()
     bare, full = [], []
     for _ in range(7):  # in turn: the machine's speed drifts
         bare.append(bare_loop(x))
         full.append(through_lightning(X))
-    assert min(full) <= 1.2 * min(bare), (min(full), min(bare))
+    assert min(full) <= 1.5 * min(bare), (min(full), min(bare))
 
 
 @pytest.mark.slow

@@ -9,6 +9,8 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from nmfnet.errors import UserError
+
 
 class Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """Any model of nmfnet in a scikit-learn pipeline.
@@ -38,6 +40,8 @@ class Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
     reconstruction_err_ : float
         Objective of the best restart: the loss summed over all entries (half the squared error for
         ``frobenius``), penalties included.
+    n_samples_seen_ : int
+        Rows that :meth:`partial_fit` has learned from.
     model_ : Factorization
         The fitted model.
     """
@@ -68,23 +72,49 @@ class Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         from nmfnet.api import fit
 
         X = self._checked(X, reset=True)
-        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        self.model_ = fit(
-            X,
-            model=self.model,
-            n_components=self.n_components,
-            loss=self.loss,
-            n_restarts=self.n_restarts,
-            max_iter=self.max_iter,
-            tol=self.tol,
-            seed=seed,
-            dtype="float64" if X.dtype == np.float64 else "float32",
-            **(self.settings or {}),
-        )
-        self.components_ = self.model_.components_
-        self.n_components_ = self.components_.shape[0]
+        self.model_ = fit(X, model=self.model, **self._options(X))
         self.n_iter_ = int(self.model_.metrics["n_iter"])
         self.reconstruction_err_ = float(self.model_.metrics["objective"])
+        self.n_samples_seen_ = 0  # partial_fit then starts from these components
+        return self._fitted()
+
+    def partial_fit(self, X: Any, y: Any = None) -> Estimator:
+        """Improve the components by a batch of rows that is seen once.
+
+        Every call learns from X, shape (n_samples, n_features), and from sums that remember the
+        batches before; the batches themselves are not kept. For ``model="nmf"`` with the losses of
+        ``solver=online``. After :meth:`fit` it goes on from the fitted components.
+        ``reconstruction_err_`` is then that of the last batches, decayed as the sums are.
+        """
+        from nmfnet.incremental import begin, learn
+
+        first = not hasattr(self, "model_")
+        X = self._checked(X, reset=first)
+        if first or self.n_samples_seen_ == 0:
+            start = None if first else self.components_
+            self.model_ = begin(X, {"model": self.model, **self._options(X)}, start)
+            self.n_samples_seen_ = 0
+        self.n_samples_seen_ += X.shape[0]
+        learn(self.model_, X, self.n_samples_seen_)
+        self.n_iter_ = self.model_.iteration
+        self.reconstruction_err_ = float(self.model_.objectives[self.model_.best])
+        return self._fitted()
+
+    def _options(self, X: Any) -> dict[str, Any]:
+        return {
+            "n_components": self.n_components,
+            "loss": self.loss,
+            "n_restarts": self.n_restarts,
+            "max_iter": self.max_iter,
+            "tol": self.tol,
+            "seed": int(check_random_state(self.random_state).randint(2**31 - 1)),
+            "dtype": "float64" if X.dtype == np.float64 else "float32",
+            **(self.settings or {}),
+        }
+
+    def _fitted(self) -> Estimator:
+        self.components_ = self.model_.components_
+        self.n_components_ = self.components_.shape[0]
         self._n_features_out = self.n_components_
         return self
 
@@ -99,15 +129,29 @@ class Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         return self.model_.inverse_transform(X)
 
     def _checked(self, X: Any, *, reset: bool) -> Any:
-        X = validate_data(self, X, accept_sparse="csr", dtype=[np.float64, np.float32], reset=reset)
+        sparse = "csr" if self._takes_sparse() else False
+        X = validate_data(
+            self, X, accept_sparse=sparse, dtype=[np.float64, np.float32], reset=reset
+        )
         values = X.data if hasattr(X, "tocsr") else X
         if values.size and values.min() < 0:
             raise ValueError(f"Negative values in data passed to {type(self).__name__}")
         return X
 
+    def _takes_sparse(self) -> bool:
+        """Whether the model works on a sparse X; True for what is no model, which fit refuses."""
+        from nmfnet.api import configuration
+        from nmfnet.config import locate
+
+        try:
+            node = configuration({"model": self.model})["model"]
+        except UserError:
+            return True
+        return bool(locate(node["_target_"]).sparse)
+
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        tags.input_tags.sparse = True
+        tags.input_tags.sparse = self._takes_sparse()
         tags.input_tags.positive_only = True
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags

@@ -48,14 +48,14 @@ class Factor(nn.Module):
         self.per_sample = per_sample
         self.raw = nn.Parameter(torch.empty(n_restarts, rows, columns))
         with torch.no_grad():
-            self.assign_(torch.ones(n_restarts, rows, columns))
+            self.assign_(torch.ones(columns))
 
     def forward(self) -> Float[Tensor, "*r a b"]:
         return self.constraint(self.raw)
 
     @torch.no_grad()
     def assign_(self, value: Tensor) -> None:
-        """Set the value (made feasible), broadcast over restarts."""
+        """Set the value (made feasible), broadcast over restarts (and rows)."""
         self.raw.copy_(self.constraint.right_inverse(value.to(self.raw)))
 
     @torch.no_grad()

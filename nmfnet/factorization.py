@@ -18,6 +18,7 @@ from nmfnet.constraints import Constraint
 from nmfnet.distributed import World
 from nmfnet.errors import UserError
 from nmfnet.factor import Factor
+from nmfnet.functional.generic_mu import generic_sums
 from nmfnet.functional.optimality import kkt_residual
 from nmfnet.functional.refit import refit_W
 from nmfnet.functional.rows import dense, row_blocks, take_rows
@@ -245,7 +246,10 @@ class Factorization(L.LightningModule, ABC):
         check_names(self.penalty_list, list(self.factors))
         kind = type(self).__name__
         if batch.x.is_sparse_csr and not self.sparse:
-            raise UserError(f"{kind} needs a dense X, and this one is sparse: set data.dense=true")
+            raise UserError(
+                f"{kind} needs a dense X, and this one is sparse: use model=nmf, or give X as a "
+                "dense array"
+            )
         self._check_sign(batch.x)
         if batch.x.is_sparse_csr:
             self.transpose = transpose_of(batch.x)
@@ -387,13 +391,13 @@ class Factorization(L.LightningModule, ABC):
     @final
     def factor_sums(self, name: str, batch: Batch, *, fused: bool = True) -> Sums:
         """The two sums of a factor, penalties included: in closed form, or by autograd."""
-        from nmfnet.functional.generic_mu import generic_sums
-
-        factor = self.factors[name]
-        sums = None
-        if fused and self.loss.beta is not None:
-            with torch.no_grad():
-                sums = self.sums(name, batch, self.loss.beta)
+        factor, beta, sums = self.factors[name], self.loss.beta, None  # the innermost loop
+        if fused and beta is not None:
+            if torch.is_grad_enabled():
+                with torch.no_grad():
+                    sums = self.sums(name, batch, beta)
+            else:
+                sums = self.sums(name, batch, beta)
         if sums is None:
             sums = generic_sums(
                 lambda: self.decode(self.encode(batch)),
@@ -403,9 +407,9 @@ class Factorization(L.LightningModule, ABC):
                 batch.mask,
             )
         neg, pos = sums
-        if not factor.per_sample:
+        if self.world.size > 1 and not factor.per_sample:
             neg, pos = self.world.total(neg), self.world.total(pos)
-        for penalty in self.penalty_list:
+        for penalty in self.penalty_list if len(self.penalties) else ():
             if penalty.on == name:
                 more_neg, more_pos = penalty.split(factor.raw.detach())
                 neg, pos = neg + more_neg, pos + more_pos

@@ -55,7 +55,10 @@ class Loss(nn.Module, ABC):
         masked : bool
             Whether only the stored entries are observed.
         """
-        raise UserError(f"{type(self).__name__} needs a dense X: set data.dense=true, or loss=kl")
+        raise UserError(
+            f"{type(self).__name__} needs a dense X, and this one is sparse: use loss=frobenius, kl "
+            "or poisson, or give X as a dense array"
+        )
 
     @abstractmethod
     def check(

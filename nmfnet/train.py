@@ -38,6 +38,7 @@ from nmfnet.finished import finished
 from nmfnet.loggers import Context, finish, log_result
 from nmfnet.provenance import provenance
 from nmfnet.sharding import block, check_shardable, join, shard
+from nmfnet.solvers.base import total
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger
@@ -258,6 +259,7 @@ def _stoppable(trainer: L.Trainer, model: Factorization, resuming: Resuming) -> 
         raise UserError(f"cannot write to {resuming.path.parent}: {error.strerror}") from error
 
 
+@torch.no_grad()
 def _settle(model: Factorization, datamodule: MatrixDataModule, normalize: str | None) -> None:
     """The state in which a run ends; doing it again changes nothing."""
     if model.settled:
@@ -265,8 +267,12 @@ def _settle(model: Factorization, datamodule: MatrixDataModule, normalize: str |
     model.settled = True
     model.solver.finish(model, datamodule.train)
     model.normalise(normalize, datamodule.train)
-    with torch.no_grad():
-        model.end(datamodule.train)
+    model.end(datamodule.train)
+    if datamodule.batch_size is not None:
+        # what was recorded is a sum of minibatches, each with the factors of its moment
+        now = torch.stack([total(model.objective(b)) for b in datamodule.blocks("train")]).sum(0)
+        model.objectives.copy_(torch.where(model.objectives.isfinite(), now, torch.inf))
+        model.best.fill_(int(model.objectives.argmin()))
 
 
 def _write(

@@ -1,50 +1,237 @@
-"""nmfnet as a scikit-learn transformer."""
+"""nmfnet in scikit-learn, and nmfnet.fit on everything that holds a matrix."""
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
+import pandas as pd
 import pytest
-from sklearn.cluster import KMeans
+import scipy.sparse as sp
+import torch
+from making import planted, positive, some_mask
+from sklearn.base import clone
+from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
-from sklearn.utils.estimator_checks import check_estimator
+from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import nmfnet
+from nmfnet import Estimator
+from nmfnet.config import options
 
-X = np.random.default_rng(0).gamma(1.0, size=(40, 10))
-
-
-@pytest.mark.slow
-def test_passes_scikit_learns_checks():
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        results = check_estimator(nmfnet.Estimator(max_iter=200), on_fail=None)
-    failed = {r["check_name"]: r["exception"] for r in results if r["status"] == "failed"}
-    assert not failed
+QUICK = {"figures": False, "threads": 1}
 
 
-def test_works_in_a_pipeline_and_a_grid_search():
-    steps = make_pipeline(nmfnet.Estimator(n_components=3, max_iter=50, random_state=0), KMeans(2))
-    search = GridSearchCV(steps, {"estimator__n_components": [2, 3]}, cv=2).fit(X)
-    assert search.best_params_["estimator__n_components"] in (2, 3)
+def only_nmf_learns_from_batches(estimator: Estimator) -> dict[str, str]:
+    """scikit-learn's checks that call partial_fit, which other models refuse."""
+    if estimator.model == "nmf" or not hasattr(estimator, "partial_fit"):
+        return {}
+    names = ("check_fit_score_takes_y", "check_n_features_in_after_fitting")
+    return dict.fromkeys(names, "partial_fit is for model=nmf")
 
 
-@pytest.mark.parametrize("model", ["nmf", "convex_nmf", "autoencoder"])
-def test_transform_and_back(model):
-    estimator = nmfnet.Estimator(model, 3, max_iter=200, random_state=0).fit(X)
-    W = estimator.transform(X[:5])
+@parametrize_with_checks(
+    [Estimator(max_iter=10), Estimator("autoencoder", max_iter=10)],
+    expected_failed_checks=only_nmf_learns_from_batches,
+)
+def test_scikit_learns_own_checks(estimator, check):
+    check(estimator)
+
+
+# ---------------------------------------------------------------------- in scikit-learn
+@pytest.mark.parametrize("model", options("model"))
+def test_every_model_fits_and_transforms(model):
+    X = positive(20, 8)
+    estimator = Estimator(model, n_components=3, max_iter=20, random_state=0)
+    W = estimator.fit_transform(X)
+    assert W.shape == (20, 3)
+    assert estimator.components_.shape == (3, 8)
+    assert estimator.n_components_ == 3
+    assert estimator.n_iter_ == 20
+    assert np.isfinite(estimator.reconstruction_err_)
+    np.testing.assert_array_equal(W, estimator.transform(X))
+    assert estimator.inverse_transform(W).shape == X.shape
+    assert list(estimator.get_feature_names_out()) == [f"estimator{i}" for i in range(3)]
+
+
+def test_reconstruction_error_is_the_loss_of_the_fit():
+    X = positive(20, 8)
+    estimator = Estimator(n_components=3, random_state=0, max_iter=200).fit(X)
+    X_hat = estimator.inverse_transform(estimator.transform(X))
+    assert estimator.reconstruction_err_ == pytest.approx(0.5 * ((X - X_hat) ** 2).sum(), rel=1e-3)
+
+
+def test_random_state_decides():
+    X = positive(20, 8)
+    found = [
+        clone(Estimator(n_components=3, max_iter=5, random_state=seed)).fit(X).components_
+        for seed in (0, 0, 1, np.random.RandomState(0))
+    ]
+    assert np.array_equal(found[0], found[1])
+    assert not np.array_equal(found[0], found[2])
+    assert np.array_equal(found[0], found[3])
+
+
+def test_pipeline_and_grid_search():
+    X, W, _ = planted(60, 12)
+    y = W.argmax(1)
+    pipe = make_pipeline(Estimator(max_iter=50, random_state=0), LogisticRegression(max_iter=1000))
+    grid = {"estimator__n_components": [1, 3], "estimator__loss": ["frobenius", "kl"]}
+    search = GridSearchCV(pipe, grid, cv=2).fit(X, y)
+    assert search.best_params_["estimator__n_components"] == 3
+    assert search.best_score_ > 0.7
+    assert search.predict(X).shape == (60,)
+
+
+def test_float32_stays_float32():
+    X = positive(20, 8).astype(np.float32)
+    estimator = Estimator(max_iter=5).fit(X)
+    assert estimator.components_.dtype == np.float32
+    assert estimator.transform(X).dtype == np.float32
+
+
+def test_settings_reach_the_run_and_errors_reach_the_user():
+    X = positive(20, 8)
+    fitted = Estimator("convex_nmf", max_iter=5, settings={"convex_axis": "features"}).fit(X)
+    assert fitted.model_.inductive
+    with pytest.raises(nmfnet.UserError, match="did you mean 'convex_axis'"):
+        Estimator("convex_nmf", settings={"convex_axes": "features"}).fit(X)
+    with pytest.raises(nmfnet.UserError, match="did you mean 'nmf'"):
+        Estimator("nfm").fit(X)
+    with pytest.raises(ValueError, match="Negative values"):
+        Estimator().fit(-X)
+    with pytest.raises(TypeError, match=r"[Ss]parse"):
+        Estimator("autoencoder").fit(sp.csr_matrix(X))
+
+
+# ---------------------------------------------------------------------- nmfnet.fit
+def same(one, two) -> bool:
+    return np.array_equal(one.components_, two.components_)
+
+
+@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta")
+def test_everything_that_holds_a_matrix():
+    X = positive(20, 8)
+    wanted = nmfnet.fit(X, n_components=3, max_iter=20, **QUICK)
+    names = [f"gene{j}" for j in range(8)]
+    for given in (
+        X.tolist(),
+        np.asfortranarray(X),
+        torch.from_numpy(X),
+        pd.DataFrame(X, columns=names),
+    ):
+        assert same(nmfnet.fit(given, n_components=3, max_iter=20, **QUICK), wanted)
+    stored = X * (X > 0.5)
+    own = {"n_components": 3, "max_iter": 20, "solver": "mu", "dtype": "float64", **QUICK}
+    dense = nmfnet.fit(stored, **own)
+    for kind in (sp.csr_matrix, sp.coo_matrix, sp.csc_array):
+        sparse = nmfnet.fit(kind(stored), **own)
+        np.testing.assert_allclose(sparse.components_, dense.components_, rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(
+            sparse.transform(kind(stored)), dense.transform(stored), rtol=1e-6, atol=1e-9
+        )
+
+
+@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta")
+@pytest.mark.parametrize("loss", options("loss"))
+@pytest.mark.parametrize("solver", options("solver"))
+def test_sparse_data_end_where_dense_data_do_or_are_refused(solver, loss):
+    X = positive(30, 8)
+    stored = X * (X > 0.5)
+    own = {"n_components": 2, "loss": loss, "solver": solver, "dtype": "float64", **QUICK}
+    own |= {"batch_size": 10} if solver == "online" else {}
+    own["max_iter"] = 5 if solver == "lbfgs" else 60  # rounding sends long searches to other optima
+    try:
+        sparse = nmfnet.fit(sp.csr_matrix(stored), **own).metrics["objective"]
+    except nmfnet.UserError:
+        return
+    dense = nmfnet.fit(stored, **own).metrics["objective"]
+    assert sparse == pytest.approx(dense, rel=1e-2)
+
+
+def test_names_and_labels_of_a_data_frame_reach_the_files(tmp_path):
+    frame = pd.DataFrame(
+        positive(6, 4), index=[f"patient{i}" for i in range(6)], columns=list("abcd")
+    )
+    labels = ["x", "y", "x", "y", "x", "y"]
+    fitted = nmfnet.fit(
+        frame, n_components=2, max_iter=20, labels=labels, run_dir=tmp_path / "run", **QUICK
+    )
+    with np.load(tmp_path / "run" / "factors.npz") as arrays:
+        assert list(arrays["sample_names"]) == list(frame.index)
+        assert list(arrays["feature_names"]) == list(frame.columns)
+        assert arrays["W"].shape == (6, 2)
+    assert "labels/ari" in fitted.metrics
+
+
+def test_missing_entries_may_be_masked_and_must_not_be_nan():
+    X, mask = positive(20, 8), some_mask(20, 8)
+    holes = np.where(mask, X, np.nan)
+    with pytest.raises(nmfnet.UserError, match="NaN"):
+        nmfnet.fit(holes, **QUICK)
+    for solver in ("mu", "newton", "adam"):
+        own = {"n_components": 3, "max_iter": 20, "solver": solver, **QUICK}
+        fitted = nmfnet.fit(holes, mask=mask, **own)
+        zeros = nmfnet.fit(X * mask, mask=mask, **own)
+        assert same(fitted, zeros)
+        assert np.isfinite(fitted.transform(holes, mask)).all()
+        assert same(nmfnet.fit(np.ma.masked_array(X, ~mask), **own), zeros)
+
+
+def test_new_rows_of_every_kind():
+    X, fresh = positive(20, 8), positive(5, 8, seed=3)
+    fitted = nmfnet.fit(X, n_components=3, max_iter=50, dtype="float64", **QUICK)
+    W = fitted.transform(fresh)
     assert W.shape == (5, 3)
-    assert estimator.components_.shape == (3, 10)
-    np.testing.assert_allclose(
-        estimator.inverse_transform(W), W @ estimator.components_, rtol=1e-4, atol=1e-6
-    )
-    assert estimator.get_feature_names_out().tolist() == [f"estimator{i}" for i in range(3)]
+    for given in (fresh.tolist(), pd.DataFrame(fresh), torch.from_numpy(fresh)):
+        np.testing.assert_array_equal(fitted.transform(given), W)
+    np.testing.assert_allclose(fitted.inverse_transform(W), W @ fitted.components_)
+    np.testing.assert_allclose(fitted.reconstruct(fresh), W @ fitted.components_)
 
 
-def test_same_seed_same_bits():
-    first, second = (
-        nmfnet.Estimator(n_components=2, max_iter=50, random_state=1).fit(X) for _ in range(2)
+def test_every_wrong_keyword_is_named():
+    X = positive()
+    for settings, word in (
+        ({"n_compnents": 3}, "did you mean 'n_components'"),
+        ({"los": "kl"}, "loss"),
+        ({"loss": "kll"}, "did you mean 'kl'"),
+        ({"solver.extrapolatoin": True}, "did you mean 'extrapolation'"),
+        ({"n_components": 2.5}, "whole number"),
+        ({"n_components": 0}, "at least 1"),
+        ({"n_restarts": 0}, "n_restarts=0"),
+        ({"max_iter": 0}, "max_iter=0"),
+        ({"dtype": "float16"}, "float32"),
+    ):
+        with pytest.raises(nmfnet.UserError, match=word):
+            nmfnet.fit(X, solver="mu", **settings, **QUICK)
+
+
+def test_nothing_is_written_unless_asked(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    nmfnet.fit(positive(), n_components=2, max_iter=5)
+    assert not list(tmp_path.iterdir())
+
+
+def test_x_is_left_as_it_was():
+    X = positive(20, 8)
+    kept = X.copy()
+    for model in options("model"):
+        nmfnet.fit(X, model, n_components=3, max_iter=10, dtype="float64", loss="kl", **QUICK)
+        assert np.array_equal(X, kept)
+
+
+@pytest.mark.parametrize("solver", ["adam", "online"])
+def test_objective_of_minibatches_is_that_of_the_whole_in_the_end(solver):
+    """Not the sum of what each minibatch had with the factors of its moment."""
+    X = planted(40, 12)[0] + 0.1
+    fitted = nmfnet.fit(
+        X,
+        n_components=3,
+        solver=solver,
+        batch_size=10,
+        n_restarts=2,
+        max_iter=100,
+        loss="kl",
+        **QUICK,
     )
-    assert np.array_equal(first.components_, second.components_)
+    assert fitted.metrics["objective"] == pytest.approx(fitted.metrics["train/loss"], rel=1e-5)
+    assert int(fitted.best) == int(fitted.objectives.argmin())

@@ -34,21 +34,17 @@ def add_products(c, a, i, t, row, w, terms):  # type: ignore[no-untyped-def]
                 + a4 * t4[j] + a5 * t5[j] + a6 * t6[j] + a7 * t7[j]
             )  # fmt: skip
         q += 8
-    if q + 4 <= terms:
-        a0, a1, a2, a3 = a[i + q], a[i + q + 1], a[i + q + 2], a[i + q + 3]
-        t0, t1, t2, t3 = t[row + q], t[row + q + 1], t[row + q + 2], t[row + q + 3]
+    zero = c.dtype.type(0)
+    while q < terms:  # four at a time, those past the end with weight 0
+        q1, q2, q3 = min(q + 1, terms - 1), min(q + 2, terms - 1), min(q + 3, terms - 1)
+        a0 = a[i + q]
+        a1 = a[i + q1] if q + 1 < terms else zero
+        a2 = a[i + q2] if q + 2 < terms else zero
+        a3 = a[i + q3] if q + 3 < terms else zero
+        t0, t1, t2, t3 = t[row + q], t[row + q1], t[row + q2], t[row + q3]
         for j in range(w):
             c[j] += a0 * t0[j] + a1 * t1[j] + a2 * t2[j] + a3 * t3[j]
         q += 4
-    if q + 2 <= terms:
-        a0, a1, t0, t1 = a[i + q], a[i + q + 1], t[row + q], t[row + q + 1]
-        for j in range(w):
-            c[j] += a0 * t0[j] + a1 * t1[j]
-        q += 2
-    if q < terms:
-        a0, t0 = a[i + q], t[row + q]
-        for j in range(w):
-            c[j] += a0 * t0[j]
 
 
 @njit(**JIT)
@@ -208,3 +204,48 @@ def divergence(y, x, mask, w, buffers):  # type: ignore[no-untyped-def]
         for j in range(w):
             total += power[j]
     return total
+
+
+@njit(**JIT)
+def dense_divergence(x, mask, w, h, kl, buffers):  # type: ignore[no-untyped-def]
+    """Divergence of x (n, f) from ``wᵀ h``, (k, n) and (k, f), rows summed in float64.
+
+    ``mask`` is (0, 0) where everything is observed; KL if ``kl``, else half the squared error.
+    """
+    n, f = x.shape
+    k = w.shape[0]
+    wt, y = np.ascontiguousarray(w.T), np.empty(MOST_LANES, x.dtype)
+    part = np.empty((k, MOST_LANES), x.dtype)
+    none, total = np.empty(0, x.dtype), 0.0
+    for s in range(0, f, MOST_LANES):
+        e = min(f, s + MOST_LANES)
+        lanes = e - s
+        for i in range(k):
+            p, q = part[i], h[i, s:e]
+            for j in range(lanes):
+                p[j] = q[j]
+        for row in range(n):
+            for j in range(lanes):
+                y[j] = 0
+            add_products(y, wt[row], 0, part, 0, lanes, k)
+            o, seen = x[row, s:e], mask[row, s:e] if mask.shape[0] > 0 else none
+            if kl:
+                total += divergence(y, o, seen, lanes, buffers)
+            else:
+                for j in range(lanes):
+                    y[j] -= o[j]
+                total += squares(y[:lanes], seen)
+    return total
+
+
+@njit(**JIT)
+def squares(y, mask):  # type: ignore[no-untyped-def]
+    """``sum_j mask y ** 2 / 2``."""
+    total = y.dtype.type(0)
+    if mask.shape[0] > 0:
+        for j in range(y.shape[0]):
+            total += mask[j] * y[j] * y[j]
+    else:
+        for j in range(y.shape[0]):
+            total += y[j] * y[j]
+    return 0.5 * total

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from nmfnet.compiled.lanes import JIT, add_products, divergence, extrapolate, inner
+from nmfnet.compiled.lanes import JIT, add_products, divergence, extrapolate, inner, squares
 
 TILE = 32
 
@@ -150,19 +150,6 @@ def expand(y, z, x, kl):  # type: ignore[no-untyped-def]
         for j in range(y.shape[0]):
             y[j] = x[j] - y[j]
             z[j] = one
-
-
-@njit(**JIT)
-def squares(y, mask):  # type: ignore[no-untyped-def]
-    """``sum_j mask y ** 2 / 2``."""
-    total = y.dtype.type(0)
-    if mask.shape[0] > 0:
-        for j in range(y.shape[0]):
-            total += mask[j] * y[j] * y[j]
-    else:
-        for j in range(y.shape[0]):
-            total += y[j] * y[j]
-    return 0.5 * total
 
 
 @njit(**JIT)

@@ -9,6 +9,22 @@ from nmfnet.compiled.lanes import JIT
 
 
 @njit(**JIT)
+def transpose(start, column, value, out_start, out_column, out_value):  # type: ignore[no-untyped-def]
+    """The CSR arrays of the transpose, entries of a row in order; out_start is zero at first."""
+    for e in range(column.shape[0]):
+        out_start[column[e] + 1] += 1
+    for j in range(1, out_start.shape[0]):
+        out_start[j] += out_start[j - 1]
+    place = out_start[:-1].copy()
+    for i in range(start.shape[0] - 1):
+        for e in range(start[i], start[i + 1]):
+            to = place[column[e]]
+            place[column[e]] = to + 1
+            out_column[to] = i
+            out_value[to] = value[e]
+
+
+@njit(**JIT)
 def entries(v, u, start, column, out):  # type: ignore[no-untyped-def]
     """``out[e] = v[i] . u[j]`` at every stored entry e = (i, j)."""
     for i in range(start.shape[0] - 1):

@@ -73,21 +73,22 @@ def guarded(
     rows: Rows | None,
     run: Callable[[Rows, bool], None],
     reached: Callable[[State], Pair],
-    objective: Callable[[Tensor, Tensor], Tensor],
+    objective: Callable[[Tensor, Tensor, Rows], Tensor],
 ) -> Float[Tensor, " live"]:
     """Run with extrapolation, repeat without where that did not help, and keep what is better.
 
     Parameters
     ----------
     state : State
+        Changed in place.
     rows : list of int, optional
         Restarts to advance; default all.
     run : callable
         (restarts, extrapolate?) -> None, advances the running fits.
     reached : callable
-        Which (w, h) of the state the running fit has arrived at.
+        Which (w, h) of the state the running fits have arrived at.
     objective : callable
-        (w, h) -> float64 tensor with one value per restart.
+        (w, h, restarts) -> float64 tensor with one value for each of them.
 
     Returns
     -------
@@ -97,22 +98,21 @@ def guarded(
     rows = list(range(state.w.shape[0])) if rows is None else rows
     before = state.memory[rows, 2]
     if bool(torch.isinf(before).any()):
-        before = objective(state.w[rows], state.h[rows])
-    trying = rows
-    value = before.clone()
-    place = {row: i for i, row in enumerate(rows)}
+        before = objective(state.w, state.h, rows)
+    trying, value = list(range(len(rows))), before.clone()
     for extrapolate in (True, False):
-        run(trying, extrapolate)
+        run([rows[i] for i in trying], extrapolate)
         w, h = reached(state)
-        found = objective(w[trying], h[trying])
-        index = [place[row] for row in trying]
-        good = (found <= before[index]).tolist()
-        kept = [row for row, ok in zip(trying, good, strict=True) if ok]
-        state.w[kept], state.h[kept] = w[kept], h[kept]
-        value[index] = torch.minimum(found.nan_to_num(torch.inf), before[index])
-        trying = [row for row, ok in zip(trying, good, strict=True) if not ok]
+        found = objective(w, h, [rows[i] for i in trying])
+        good = (found <= before[trying]).tolist()
+        for _i, row, ok in zip(trying, [rows[i] for i in trying], good, strict=True):
+            if ok:
+                state.w[row].copy_(w[row])
+                state.h[row].copy_(h[row])
+        value[trying] = torch.where(found <= before[trying], found, before[trying])
+        trying = [i for i, ok in zip(trying, good, strict=True) if not ok]
         if not trying:
             break
-        rewind(state, trying)
+        rewind(state, [rows[i] for i in trying])
     state.memory[rows, 2] = value
     return value

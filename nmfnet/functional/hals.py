@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import torch
 
-from nmfnet.functional.extrapolation import Pair, Rows, State, guarded
-from nmfnet.functional.matrix import Matrix
+from nmfnet.functional.extrapolation import Pair, Rows, State, guarded, rewind
+from nmfnet.functional.matrix import LowRank, Matrix, low_rank
 from nmfnet.functional.products import Both, in_ranges, in_threads, objective, times_x, times_xt
 from nmfnet.types import Float, Tensor
 
@@ -22,6 +22,7 @@ def hals(
     l1: Both = (0.0, 0.0),
     l2: Both = (0.0, 0.0),
     extrapolation: bool = True,
+    rough: int | None = None,
     rows: Rows | None = None,
     compiled: bool | None = None,
 ) -> Float[Tensor, " live"]:
@@ -38,6 +39,9 @@ def hals(
         Penalties of W and H: ``l1 Σ v + l2 / 2 Σ v²``.
     extrapolation : bool
         False = accelerated HALS as it stands.
+    rough : int, optional
+        Iterations on a low-rank approximation of X before the first ones on X itself; default 60 for
+        a large dense X (where each costs a small part of a full one), else 0.
     rows : list of int, optional
         Restarts to advance; default all.
     compiled : bool, optional
@@ -63,10 +67,48 @@ def hals(
         else:
             _run(state, data, live, *options, compiled=compiled)
 
-    def value(w: Tensor, h: Tensor) -> Tensor:
-        return objective(data, w, h, 2, l1, l2)
+    fresh = [i for i in range(state.w.shape[0]) if state.memory[i, 2] == torch.inf]
+    if fresh and rough is None:
+        rough = 60 if _compressible(data, state.w.shape[1]) else 0
+    if fresh and rough:
+        _approach(state, data, fresh, l1, l2, rough, compiled=compiled)
+
+    def value(w: Tensor, h: Tensor, live: Rows) -> Tensor:
+        return objective(data, w, h, 2, l1, l2, live)
 
     return guarded(state, rows, run, _reached, value)
+
+
+def _compressible(data: Matrix, k: int) -> bool:
+    """Whether products with a rank k + 20 approximation are far cheaper than with X."""
+    x = data.x
+    return (
+        not x.is_sparse_csr
+        and data.mask is None
+        and data.xt is None
+        and x.numel() >= 4_000_000
+        and 4 * (k + 20) <= min(x.shape)
+    )
+
+
+def _approach(
+    state: State, data: Matrix, live: Rows, l1: Both, l2: Both, n_iter: int, *, compiled: bool
+) -> None:
+    """Move fresh fits to where HALS on a low-rank approximation of X leads, if that is lower.
+
+    Source: Erichson et al. 2018, "Randomized nonnegative matrix factorization", section 3 (the
+    approximation; there W is compressed as well).
+    """
+    k = state.w.shape[1]
+    near = low_rank(data, k + 20)
+    before = objective(data, state.w[live], state.h[live], 2, l1, l2)
+    _run(state, near, live, l1, l2, (3, 3), n_iter, True, compiled=compiled)
+    w, h = _reached(state)
+    better = objective(data, w[live], h[live], 2, l1, l2) < before
+    for i, good in zip(live, better.tolist(), strict=True):
+        if good:
+            state.w[i], state.h[i] = w[i], h[i]
+    rewind(state, live)
 
 
 def _reached(state: State) -> Pair:
@@ -112,7 +154,7 @@ def _run_small(
 
 def _run(
     state: State,
-    data: Matrix,
+    data: Matrix | LowRank,
     live: Rows,
     l1: Both,
     l2: Both,
@@ -138,11 +180,12 @@ def _run(
         value += 0.5 * (curvature.double() * (h @ h.mT)).sum((-2, -1))
         if l1[0] or l2[0]:
             value += l1[0] * w_now.sum((-2, -1)) + 0.5 * l2[0] * square.diagonal(0, -2, -1).sum(-1)
-        worse = (value > previous)[:, None, None]
-        h_next = (h + step * (h - h_before)).clamp_(min=0)
-        w_now, h_now = torch.where(worse, w, w_now), torch.where(worse, h, h_next)
-        h_before, previous = h, value
-        t = torch.where(worse[:, 0, 0], 1.0, t_next)
+        worse = value > previous
+        h_now, h_before, previous = (h + step * (h - h_before)).clamp_(min=0), h, value
+        t = torch.where(worse, 1.0, t_next)
+        if w.is_cuda or bool(worse.any()):  # a GPU is not asked
+            w_now = torch.where(worse[:, None, None], w, w_now)
+            h_now = torch.where(worse[:, None, None], h, h_now)
     memory = torch.stack([t, previous, memory[:, 2]], 1)
     for field, new in zip(state[2:], (w_now, w_before, h_now, h_before, memory), strict=True):
         field[live] = new

@@ -63,12 +63,12 @@ def matrix(
         half = 0.5 * float(x.values().double().square().sum())
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # "CSR support is in beta"
-            xt: Tensor | None = x.t().to_sparse_csr()
-        return Matrix(x, xt, mask, mask, half)
+            return Matrix(x, _transposed(x), mask, mask, half)
     x = x.contiguous()
     if transposed is None:
         transposed = mask is not None or (x.numel() <= SMALL and not x.is_cuda)
-    mask = None if mask is None else mask.to(x.dtype).contiguous()
+    if mask is not None:
+        mask = mask.to(x.dtype).contiguous()
     half = 0.0
     for rows in row_blocks(x):
         square = x[rows].double().square()
@@ -76,3 +76,49 @@ def matrix(
     xt = x.mT.contiguous() if transposed else None
     mask_t = None if mask is None else mask.mT.contiguous()
     return Matrix(x, xt, mask, mask_t, half)
+
+
+def _transposed(x: Float[Tensor, "n f"]) -> Float[Tensor, "f n"]:
+    """The transpose of a CSR matrix, CSR again."""
+    if x.is_cuda:
+        return x.t().to_sparse_csr()
+    from nmfnet.compiled.sparse import transpose
+
+    arrays = [t.numpy() for t in (x.crow_indices(), x.col_indices(), x.values())]
+    crow = torch.zeros(x.shape[1] + 1, dtype=x.crow_indices().dtype)
+    col, values = torch.empty_like(x.col_indices()), torch.empty_like(x.values())
+    transpose(*arrays, crow.numpy(), col.numpy(), values.numpy())
+    return torch.sparse_csr_tensor(crow, col, values, size=x.shape[::-1], check_invariants=False)
+
+
+class LowRank(NamedTuple):
+    """``X ~ q b``, which stands in for a large dense X while a fit is still rough.
+
+    Attributes
+    ----------
+    x : Tensor, shape (n, f)
+        The matrix that it stands for.
+    q : Tensor, shape (n, l)
+        Orthonormal columns.
+    b : Tensor, shape (l, f)
+    half_square : float
+        That of ``x``.
+    """
+
+    x: Tensor
+    q: Tensor
+    b: Tensor
+    half_square: float
+
+
+def low_rank(data: Matrix, size: int) -> LowRank:
+    """A randomised range finder with one power iteration; the same X gives the same answer.
+
+    Source: Halko, Martinsson & Tropp 2011, algorithm 4.4.
+    """
+    x = data.x
+    seed = torch.Generator().manual_seed(0)
+    probe = torch.randn(x.shape[1], size, generator=seed, dtype=x.dtype).to(x.device)
+    q = torch.linalg.qr(x @ probe).Q
+    q = torch.linalg.qr(x @ (q.mT @ x).mT).Q
+    return LowRank(x, q, q.mT @ x, data.half_square)

@@ -74,8 +74,8 @@ def mu(
                 state, i, data, beta, l1, l2, n_iter, extrapolate and extrapolation, fit_h, compiled
             )
 
-    def value(w: Tensor, h: Tensor) -> Tensor:
-        return objective(data, w, h, beta, l1, l2)
+    def value(w: Tensor, h: Tensor, live: Rows) -> Tensor:
+        return objective(data, w, h, beta, l1, l2, live)
 
     return guarded(state, rows, run, _reached, value)
 

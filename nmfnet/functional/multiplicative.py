@@ -9,6 +9,11 @@ the common models; :mod:`nmfnet.functional.generic_mu` gives them for any model 
 
 from __future__ import annotations
 
+import os
+from functools import lru_cache
+from importlib.util import find_spec
+from types import ModuleType
+
 import torch
 
 from nmfnet.functional.divergences import TINY, beta_split
@@ -46,6 +51,8 @@ def nmf_sums_W(
     """
     if beta == 2 and mask is None:
         return x @ H.mT, W @ (H @ H.mT)  # Gram form: the reconstruction is never formed
+    if (kernels := kernels_for(x)) and kernels.usable(x, W, H, mask):
+        return kernels.sums("W", x, W, H, beta, mask)
     neg, pos = weighted_split(x, W @ H, beta, mask)
     if pos is None:  # KL with nothing missing: a column sum
         return neg @ H.mT, H.sum(-1).unsqueeze(-2)
@@ -62,10 +69,33 @@ def nmf_sums_H(
     """Both sums for H in X ~ W H, shapes (*r, k, f); ``pos`` may be (*r, k, 1), to broadcast."""
     if beta == 2 and mask is None:
         return W.mT @ x, (W.mT @ W) @ H
+    if (kernels := kernels_for(x)) and kernels.usable(x, W, H, mask):
+        return kernels.sums("H", x, W, H, beta, mask)
     neg, pos = weighted_split(x, W @ H, beta, mask)
     if pos is None:
         return W.mT @ neg, W.sum(-2).unsqueeze(-1)
     return W.mT @ neg, W.mT @ pos
+
+
+def kernels_for(x: Tensor) -> ModuleType | None:
+    """The fused kernels for a tensor's device; None means the rules here, which are their oracle.
+
+    On a GPU, where Triton is there (it comes with torch for CUDA), and on a CPU in Triton's
+    interpreter. Not inside torch.compile, which makes its own.
+    """
+    interpreted = os.environ.get("TRITON_INTERPRET") == "1"
+    if torch.compiler.is_compiling() or not (interpreted or x.is_cuda):
+        return None
+    return _kernels() if interpreted or torch.cuda.is_available() else None
+
+
+@lru_cache(maxsize=1)
+def _kernels() -> ModuleType | None:
+    if find_spec("triton") is None:
+        return None
+    from nmfnet.functional import triton_kernels
+
+    return triton_kernels
 
 
 def weighted_split(

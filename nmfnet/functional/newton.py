@@ -124,8 +124,8 @@ def newton(
         else:
             _run_dense(state, data, live, *options)
 
-    def value(w: Tensor, h: Tensor) -> Tensor:
-        return objective(data, w, h, beta, l1, l2)
+    def value(w: Tensor, h: Tensor, live: Rows) -> Tensor:
+        return objective(data, w, h, beta, l1, l2, live)
 
     return guarded(state, rows, run, _reached, value)
 

@@ -14,10 +14,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from nmfnet.functional.divergences import TINY
-from nmfnet.functional.matrix import Matrix
+from nmfnet.functional.divergences import TINY, beta_divergence
+from nmfnet.functional.matrix import LowRank, Matrix
 from nmfnet.functional.rows import row_blocks
 from nmfnet.functional.sparse import at_entries as gathered
+from nmfnet.functional.sparse import with_values
 from nmfnet.types import Float, Tensor
 
 Side = Literal["w", "h"]
@@ -40,7 +41,7 @@ def in_threads(task: Callable[[int], None], items: list[int]) -> None:
 def in_ranges(task: Callable[[int, int], None], size: int, step: int) -> None:
     """Call ``task(first, last)`` on ranges that cover ``size``, multiples of ``step``, in threads."""
     threads = torch.get_num_threads()
-    width = size if threads == 1 else max(step, -(-size // (4 * threads * step)) * step)
+    width = max(1, size) if threads == 1 else max(step, -(-size // (4 * threads * step)) * step)
     starts = list(range(0, size, width))
     in_threads(lambda i: task(starts[i], min(size, starts[i] + width)), list(range(len(starts))))
 
@@ -60,13 +61,17 @@ def csr(data: Matrix, side: Side) -> tuple[Array, Array, Array]:
     return x.crow_indices().numpy(), x.col_indices().numpy(), x.values().numpy()
 
 
-def times_x(data: Matrix, w: Float[Tensor, "r k n"]) -> Float[Tensor, "r k f"]:
+def times_x(data: Matrix | LowRank, w: Float[Tensor, "r k n"]) -> Float[Tensor, "r k f"]:
     """``w X``, all restarts in one product."""
+    if isinstance(data, LowRank):
+        return w @ data.q @ data.b
     return _times(data.x, data.xt, w)
 
 
-def times_xt(data: Matrix, h: Float[Tensor, "r k f"]) -> Float[Tensor, "r k n"]:
+def times_xt(data: Matrix | LowRank, h: Float[Tensor, "r k f"]) -> Float[Tensor, "r k n"]:
     """``h Xᵀ``, all restarts in one product."""
+    if isinstance(data, LowRank):
+        return h @ data.b.mT @ data.q.mT
     return _times(data.x.mT if data.xt is None else data.xt, data.x, h)
 
 
@@ -123,9 +128,7 @@ def _ratio_products(data: Matrix, v: Tensor, u: Tensor, side: Side) -> Tensor:
     if data.x.is_sparse_csr:
         w, h = (v, u) if side == "w" else (u, v)
         values = data.x.values() / gathered(data.x, w.mT, h).clamp_min_(1e-30)
-        ratio = torch.sparse_csr_tensor(
-            data.x.crow_indices(), data.x.col_indices(), values, size=data.x.shape
-        )
+        ratio = with_values(data.x, values)
         if side == "w":
             return (ratio @ u.mT.contiguous()).mT
         return (ratio.t().to_sparse_csr() @ u.mT.contiguous()).mT
@@ -144,10 +147,7 @@ def mask_products(data: Matrix, u: Float[Tensor, "k p"], side: Side) -> Tensor:
         return u @ mask
     x = data.x if side == "w" else data.xt
     assert x is not None
-    ones = torch.sparse_csr_tensor(
-        x.crow_indices(), x.col_indices(), torch.ones_like(x.values()), size=x.shape
-    )
-    return (ones @ u.mT.contiguous()).mT
+    return (with_values(x, torch.ones_like(x.values())) @ u.mT.contiguous()).mT
 
 
 def mask_array(mask: Tensor | None, x: Tensor) -> Array:
@@ -162,30 +162,58 @@ def objective(
     beta: float,
     l1: Both,
     l2: Both,
-) -> Float[Tensor, " r"]:
-    """Divergence (beta 1 or 2) and penalties ``l1 Σ v + l2 / 2 Σ v²``, summed in float64."""
-    total = torch.stack([fit(data, w[i], h[i], beta) for i in range(w.shape[0])])
+    rows: list[int] | None = None,
+) -> Float[Tensor, " live"]:
+    """Divergence and penalties ``l1 Σ v + l2 / 2 Σ v²`` of some restarts, summed in float64."""
+    rows = list(range(w.shape[0])) if rows is None else rows
+    total = torch.zeros(len(rows), dtype=torch.float64, device=w.device)
+
+    def one(i: int) -> None:
+        total[i] = fit(data, w[rows[i]], h[rows[i]], beta)
+
+    small = data.compiled and data.xt is not None and not data.x.is_sparse_csr
+    if small and beta in (1, 2):
+        in_threads(one, list(range(len(rows))))
+    else:
+        for i in range(len(rows)):
+            one(i)
     for v, a, b in ((w, l1[0], l2[0]), (h, l1[1], l2[1])):
         if a or b:
-            v64 = v.double()
-            total = total + a * v64.sum((-2, -1)) + 0.5 * b * v64.square().sum((-2, -1))
+            v64 = v[rows].double()
+            total += a * v64.sum((-2, -1)) + 0.5 * b * v64.square().sum((-2, -1))
     return total
 
 
-def fit(data: Matrix, w: Float[Tensor, "k n"], h: Float[Tensor, "k f"], beta: float) -> Tensor:
+def fit(
+    data: Matrix, w: Float[Tensor, "k n"], h: Float[Tensor, "k f"], beta: float
+) -> Tensor | float:
     """Divergence of one fit; a sparse X without mask by factor sums (KL) or Gram products."""
     if data.x.is_sparse_csr:
         return _sparse_fit(data, w, h, beta)
+    if data.compiled and data.xt is not None and beta in (1, 2):
+        return _small_fit(data, w, h, beta)
     total = torch.zeros((), dtype=torch.float64, device=w.device)
     for block in row_blocks(data.x):
         x, found = data.x[block], w[:, block].mT @ h
         if beta == 2:
             part = (x - found).double().square_().mul_(0.5)
-        else:
+        elif beta == 1:
             x, found = x.double(), found.double()
             part = torch.xlogy(x, x / found.clamp_min(TINY)).sub_(x).add_(found)
+        else:
+            seen = None if data.mask is None else data.mask[block].double()
+            total += beta_divergence(x.double(), found.double(), beta, seen).sum()
+            continue
         total += (part if data.mask is None else part * data.mask[block]).sum()
     return total
+
+
+def _small_fit(data: Matrix, w: Tensor, h: Tensor, beta: float) -> float:
+    from nmfnet.compiled.lanes import dense_divergence, log_buffers
+
+    x, mask = data.x.numpy(), mask_array(data.mask, data.x)
+    buffers = log_buffers(x.dtype)
+    return float(dense_divergence(x, mask, w.numpy(), h.numpy(), beta == 1, buffers))
 
 
 def _sparse_fit(data: Matrix, w: Tensor, h: Tensor, beta: float) -> Tensor:

@@ -54,8 +54,7 @@ class NMF(Factorization):
         return self.W, self.H
 
     def sums(self, name: str, batch: Batch, beta: float) -> Sums | None:
-        if batch.x.is_sparse_csr:
-            masked = batch.mask is not None
-            return sparse_sums(name, batch.x, self.transpose, self.W.raw, self.H.raw, beta, masked)
-        rule = {"W": nmf_sums_W, "H": nmf_sums_H}[name]
-        return rule(batch.x, self.W.raw, self.H.raw, beta, batch.mask)
+        x, mask, W, H = batch.x, batch.mask, self.factors["W"].raw, self.factors["H"].raw
+        if x.is_sparse_csr:
+            return sparse_sums(name, x, self.transpose, W, H, beta, mask is not None)
+        return (nmf_sums_W if name == "W" else nmf_sums_H)(x, W, H, beta, mask)

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Literal, final
 
 import torch
 
 from nmfnet.errors import UserError
-from nmfnet.functional.multiplicative import apply_update_
 from nmfnet.solvers.base import Solver, chunks, collect, count_step, total
+from nmfnet.solvers.loops import (
+    Recorder,
+    compiled_updates,
+    extrapolations,
+    has_compiler,
+    on_host,
+    place,
+    updates,
+)
 from nmfnet.types import Batch, Terms
 
 if TYPE_CHECKING:
@@ -32,6 +40,11 @@ class Multiplicative(Solver):
         Source: Hien, Leplat & Gillis 2024, "Block majorization minimization with extrapolation".
     fused : bool
         False = always by autograd (the oracle; several times slower).
+    loop : {"eager", "graph", "compile"}
+        How the iterations of a step are run: one operation after the other; recorded once as a CUDA
+        graph and replayed (a GPU only; for problems so small that starting an operation takes
+        longer than the operation); or compiled by torch.compile (about half a minute for every
+        shape of the factors: long runs only).
     n_inner : int
         Iterations per training step.
     """
@@ -39,11 +52,18 @@ class Multiplicative(Solver):
     name = "mu"
 
     def __init__(
-        self, *, extrapolation: bool = True, fused: bool = True, n_inner: int = 100
+        self,
+        *,
+        extrapolation: bool = True,
+        fused: bool = True,
+        loop: Literal["eager", "graph", "compile"] = "eager",
+        n_inner: int = 100,
     ) -> None:
         super().__init__(n_inner=n_inner)
         self.extrapolation = extrapolation
         self.fused = fused
+        self.loop = loop
+        self.recorder = Recorder()
 
     def check(self, model: Factorization, batch_size: int | None) -> None:
         kind = type(model).__name__
@@ -64,6 +84,27 @@ class Multiplicative(Solver):
                 f"{', '.join(bad)} is under {type(model.constraint).__name__.lower()}: "
                 "use constraint=project, or solver=adam"
             )
+        if self.loop != "eager":
+            self._check_loop(model)
+
+    def _check_loop(self, model: Factorization) -> None:
+        on_gpu, other = model.device.type == "cuda", "use solver.loop=eager"
+        if self.loop == "graph" and not on_gpu:
+            raise UserError(
+                f"solver.loop=graph needs a GPU and this run is on the {model.device.type}: {other}"
+            )
+        if self.loop == "compile" and not on_gpu and not has_compiler():
+            raise UserError(f"solver.loop=compile needs a C++ compiler and there is none: {other}")
+        if model.world.size > 1:
+            raise UserError(f"solver.loop={self.loop} runs in one process: {other}")
+
+    def check_batch(self, batch: Batch) -> None:
+        super().check_batch(batch)
+        if self.loop != "eager" and batch.x.is_sparse_csr:
+            raise UserError(
+                f"solver.loop={self.loop} needs a dense X, and this one is sparse: use "
+                "solver.loop=eager or data.dense=true"
+            )
 
     def step(self, model: Factorization, batch: Batch, n_iter: int, live: list[int]) -> Terms:
         count_step(model)
@@ -74,42 +115,47 @@ class Multiplicative(Solver):
         return collect(collected)
 
     def _advance(self, model: Factorization, batch: Batch, n_iter: int) -> Terms:
-        """``n_iter`` iterations of the restarts that the model now holds."""
+        """``n_iter`` iterations of the restarts that the model now holds.
+
+        The host waits for the device once, to see whether the objective fell; again only if not.
+        """
         if not self.extrapolation:
             self._iterate(model, batch, n_iter, extrapolate=False)
             return model.objective(batch)
         raws = [factor.raw.data for factor in model.factors.values()]
-        start, before = [raw.clone() for raw in raws], total(model.objective(batch))
+        start, at_start = [raw.clone() for raw in raws], total(model.objective(batch))
         self._iterate(model, batch, n_iter, extrapolate=True)
-        terms = model.objective(batch)
+        before, terms = on_host(at_start, model.objective(batch))
         worse = ~(total(terms) <= before)
         if bool(worse.any()):
             reached = [raw.clone() for raw in raws]
             for raw, value in zip(raws, start, strict=True):
                 raw.copy_(value)
             self._iterate(model, batch, n_iter, extrapolate=False)
+            worse = worse[..., None, None].to(batch.x.device)
             for raw, value in zip(raws, reached, strict=True):
-                raw.copy_(torch.where(worse[..., None, None], raw, value))
-            terms = model.objective(batch)
+                raw.copy_(torch.where(worse, raw, value))
+            _, terms = on_host(at_start, model.objective(batch))
         return terms
 
     def _iterate(
         self, model: Factorization, batch: Batch, n_iter: int, *, extrapolate: bool
     ) -> None:
+        """``n_iter`` iterations, run as ``loop`` says; nothing in them waits for the device."""
+        weights = extrapolations(n_iter) if extrapolate else [None] * n_iter
         exponents = {name: exponent_of(model, name) for name in model.factors}
-        previous = {name: f.raw.detach().clone() for name, f in model.factors.items()}
-        momentum = 1.0
-        for _ in range(n_iter):
-            following = (1 + (1 + 4 * momentum**2) ** 0.5) / 2
-            alpha, momentum = (momentum - 1) / following, following
-            for name, factor in model.factors.items():
-                theta = factor.raw.data
-                if extrapolate:
-                    ahead = torch.sub(theta, previous[name]).clamp_min_(0)
-                    previous[name].copy_(theta)
-                    theta.add_(ahead, alpha=alpha)
-                neg, pos = model.factor_sums(name, batch, fused=self.fused)
-                apply_update_(theta, neg, pos, exponents[name])
+
+        def work() -> None:
+            previous = {name: f.raw.detach().clone() for name, f in model.factors.items()}
+            run = compiled_updates if self.loop == "compile" else updates
+            run(model, batch, weights, previous, exponents, self.fused)
+
+        if self.loop != "graph":
+            work()
+            return
+        raws = [factor.raw for factor in model.factors.values()]
+        where = tuple(place(tensor) for tensor in (batch.x, batch.mask, *raws))
+        self.recorder((n_iter, extrapolate, where), work)
 
 
 def exponent_of(model: Factorization, name: str) -> float:

@@ -79,12 +79,18 @@ class Online(Solver):
         if model.world.size > 1:
             raise UserError("solver=online runs in one process: use solver=mu with trainer=ddp")
 
-    @torch.no_grad()
     def step(self, model: Factorization, batch: Batch, n_iter: int, live: list[int]) -> Terms:
         count_step(model)
+        return self.learn(model, batch, model.sizes.n_samples, n_iter, live)
+
+    @torch.no_grad()
+    def learn(
+        self, model: Factorization, batch: Batch, n_total: int, n_iter: int, live: list[int]
+    ) -> Terms:
+        """``n_iter`` iterations on a batch out of ``n_total`` rows; the objective of the batch."""
         beta = model.loss.beta
         assert beta is not None
-        keep = max(0.0, 1 - batch.x.shape[0] / model.sizes.n_samples) ** self.forgetting
+        keep = max(0.0, 1 - batch.x.shape[0] / n_total) ** self.forgetting
         W, H = model.factors["W"].raw.data, model.factors["H"].raw.data
         collected: list[Terms] = []
         for restart in live:

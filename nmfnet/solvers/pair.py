@@ -149,6 +149,7 @@ class Newton(PairSolver):
 
     def __init__(self, *, extrapolation: bool = True, n_inner: int = 10) -> None:
         super().__init__(extrapolation=extrapolation, n_inner=n_inner)
+        self.squared = False
 
     def check(self, model: Factorization, batch_size: int | None) -> None:
         super().check(model, batch_size)
@@ -156,6 +157,14 @@ class Newton(PairSolver):
             raise UserError(
                 f"solver=newton is for loss=kl, poisson or frobenius; for "
                 f"loss={type(model.loss).__name__} use solver=mu"
+            )
+        self.squared = model.loss.beta == 2
+
+    def check_batch(self, batch: Batch) -> None:
+        super().check_batch(batch)
+        if self.squared and batch.x.is_sparse_csr and batch.mask is None:
+            raise UserError(
+                "solver=newton with loss=frobenius takes a sparse X only with a mask: use solver=hals"
             )
 
     def advance(self, model: Factorization, data: Matrix, n_iter: int, live: list[int]) -> Tensor:

@@ -1,0 +1,132 @@
+"""What every solver promises, for each file of ``conf/solver``: the same optimum, on equal terms."""
+
+from __future__ import annotations
+
+import csv
+import inspect
+import re
+
+import numpy as np
+import pytest
+from making import config, planted, some_mask
+
+import nmfnet
+from nmfnet.config import build, options
+
+SOLVERS = [name for name in options("solver") if name != "auto"]
+EXACT = [name for name in SOLVERS if name not in ("adam", "als", "online")]
+"""Solvers whose objective cannot rise, and that go all the way."""
+
+ROUGH = {"als": 1.05, "online": 1.05, "adam": 1.02}
+"""How far above the best the others may end on easy data: als cuts negative entries off."""
+
+
+def data() -> np.ndarray:
+    rng = np.random.default_rng(0)
+    return planted(40, 12)[0] + rng.uniform(0, 0.2, (40, 12))
+
+
+def run(solver: str, X: np.ndarray | None = None, **own):
+    chosen = {"batch_size": 10} if solver == "online" else {}
+    return nmfnet.fit(
+        data() if X is None else X,
+        n_components=3, solver=solver, dtype="float64", figures=False,
+        **{"tol": 1e-6, "max_iter": 1500, "n_restarts": 2, **chosen, **own},
+    )  # fmt: skip
+
+
+def best(loss: str, **own) -> float:
+    """The objective of the reference solver of a loss, for which others have the same optimum."""
+    solver = "hals" if loss == "frobenius" and "mask" not in own else "newton"
+    return run(solver, loss=loss, **own).metrics["objective"]
+
+
+def reached(solver: str, **own) -> float | None:
+    """The objective that a solver ends with; None where it refuses the task."""
+    try:
+        return run(solver, **own).metrics["objective"]
+    except nmfnet.UserError:
+        return None
+
+
+@pytest.mark.parametrize("loss", ["frobenius", "kl", "poisson"])
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_all_reach_the_same_optimum_of_nmf(solver, loss):
+    value = reached(solver, loss=loss, **({"solver.lr": 0.1} if solver == "adam" else {}))
+    if value is None:
+        assert loss != "frobenius" or solver == "cd"
+        return
+    assert 0.9999 <= value / best(loss) <= ROUGH.get(solver, 1.001)
+
+
+@pytest.mark.parametrize("loss", ["frobenius", "kl", "poisson"])
+@pytest.mark.parametrize("solver", EXACT)
+def test_history_never_rises_and_ends_at_a_stationary_point(solver, loss, tmp_path):
+    if reached(solver, loss=loss, max_iter=1) is None:
+        return
+    fitted = run(solver, loss=loss, run_dir=tmp_path)
+    with (tmp_path / "history.csv").open() as file:
+        recorded = [float(row["objective"]) for row in csv.DictReader(file)]
+    assert (np.diff(recorded) / recorded[:-1]).max() <= 1e-9
+    assert fitted.metrics["kkt_residual"] < 1e-2
+    assert recorded[-1] == pytest.approx(fitted.metrics["train/loss"], rel=1e-9)
+
+
+@pytest.mark.parametrize("penalty", ["L1", "L2"])
+@pytest.mark.parametrize("loss", ["frobenius", "kl"])
+def test_solvers_agree_under_penalties(penalty, loss):
+    """On both factors: a penalty of one alone is void, since its scale can move to the other."""
+    both = {
+        f"penalty.on_{on}": {"_target_": f"nmfnet.penalties.{penalty}", "on": on, "weight": 0.2}
+        for on in "WH"
+    }
+    wanted = best(loss, **both)
+    assert wanted > 1.05 * best(loss)
+    for solver in ("hals", "newton", "lbfgs", "anls", "pgd", "mu"):
+        value = reached(solver, loss=loss, **both)
+        assert value is None or value == pytest.approx(wanted, rel=2e-3), solver
+
+
+@pytest.mark.parametrize("loss", ["frobenius", "kl"])
+def test_solvers_agree_with_missing_entries(loss):
+    X, mask = data(), some_mask(40, 12)
+    wanted = best(loss, X=X, mask=mask)
+    for solver in SOLVERS:
+        own = {"solver.lr": 0.1} if solver == "adam" else {}
+        value = reached(solver, X=X, loss=loss, mask=mask, **own)
+        assert value is None or 0.99 * wanted <= value <= 1.03 * wanted, solver
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_options_out_of_range_are_refused(solver):
+    node = config({"solver": solver})["solver"]
+    for key in {"n_inner", "lr", "n_sub", "sweeps", "memory"} & set(node):
+        with pytest.raises(nmfnet.UserError, match=f"{key}=-1"):
+            build({**node, key: -1})
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_docstring_says_how_it_moves_and_where_from(solver):
+    text = inspect.getdoc(type(build(config({"solver": solver})["solver"]))) or ""
+    for key in set(config({"solver": solver})["solver"]) - {"_target_", "n_inner"}:
+        assert re.search(rf"^\s*{key} : ", text, re.MULTILINE), f"{key} is not described"
+
+
+def test_more_iterations_never_end_worse():
+    for solver in EXACT:
+        if solver == "cd":
+            continue  # for convex NMF
+        short, long = (run(solver, tol=0.0, max_iter=n, n_restarts=1).metrics for n in (20, 200))
+        assert short["n_iter"] == 20
+        assert long["n_iter"] == 200
+        assert long["objective"] <= short["objective"]
+
+
+def test_equal_budget_and_rule_for_all():
+    """No solver goes beyond the budget that it is given, or stops before a first window."""
+    for solver in SOLVERS:
+        if solver == "cd":
+            continue  # for convex NMF
+        fitted = run(solver, tol=0.0, max_iter=33, n_restarts=2)
+        assert fitted.n_iter.tolist() == [33, 33] or solver == "online", solver
+        assert not fitted.converged.any()

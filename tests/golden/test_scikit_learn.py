@@ -1,0 +1,95 @@
+"""Where runs end: no worse than scikit-learn's best of as many restarts, no better than the SVD."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+from sklearn.decomposition import NMF
+
+import nmfnet
+from nmfnet.api import configuration
+from nmfnet.config import build, options
+from nmfnet.metrics import svd_floor
+
+RESTARTS = 5
+BETA = {"frobenius": "frobenius", "kl": "kullback-leibler"}
+
+
+def digits() -> np.ndarray:
+    return load_digits().data
+
+
+def breast() -> np.ndarray:
+    return build(configuration({"data": "sbs21-breast"})["data"]).read().values
+
+
+def scikit_learn(X: np.ndarray, n_components: int, loss: str) -> float:
+    """The lowest divergence of RESTARTS random starts."""
+    solver, n_iter = ("cd", 1000) if loss == "frobenius" else ("mu", 2000)
+    found = []
+    for seed in range(RESTARTS):
+        model = NMF(
+            n_components, init="random", solver=solver, beta_loss=BETA[loss], max_iter=n_iter,
+            tol=1e-7, random_state=seed,
+        )  # fmt: skip
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found.append(model.fit(X).reconstruction_err_)
+    return min(found) ** 2 / 2
+
+
+def ours(X: np.ndarray, n_components: int, loss: str, **own) -> float:
+    fitted = nmfnet.fit(
+        X, n_components=n_components, loss=loss, n_restarts=RESTARTS, tol=1e-7, **own
+    )
+    return fitted.metrics["objective"]
+
+
+@pytest.mark.parametrize("solver", ["auto", pytest.param("mu", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("loss", ["frobenius", pytest.param("kl", marks=pytest.mark.slow)])
+def test_digits_end_no_worse_than_scikit_learn(loss, solver):
+    X = digits()
+    assert ours(X, 8, loss, solver=solver) <= 1.001 * scikit_learn(X, 8, loss)
+
+
+@pytest.mark.catalogue
+@pytest.mark.parametrize("solver", ["auto", pytest.param("mu", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("loss", ["frobenius", "kl"])
+def test_breast_cancer_signatures_end_no_worse_than_scikit_learn(loss, solver):
+    X = breast()
+    own = {"solver": solver} | ({"max_iter": 100_000} if solver == "mu" else {})
+    assert ours(X, 4, loss, **own) <= 1.001 * scikit_learn(X, 4, loss)
+
+
+@pytest.mark.parametrize("model", options("model"))
+@pytest.mark.parametrize("loss", ["frobenius", "kl"])
+def test_no_model_reports_an_error_below_the_svd_floor(model, loss):
+    X = digits()[:300]
+    fitted = nmfnet.fit(X, model, n_components=8, loss=loss, n_restarts=2, max_iter=500)
+    floor = svd_floor(X, 9 if model == "deep_autoencoder" else 8)  # its bias adds one to the rank
+    assert fitted.metrics["floor/relative_error"] == pytest.approx(floor, rel=1e-6)
+    assert fitted.metrics["train/relative_error"] >= floor * (1 - 1e-6)
+
+
+@pytest.mark.parametrize("axis", ["samples", "features"])
+def test_convex_nmf_never_beats_nmf(axis):
+    """Its components are restricted, so at convergence the best of several starts is no better."""
+    X = digits()[::6]
+    nmf = ours(X, 6, "frobenius", max_iter=3000)
+    convex = ours(X, 6, "frobenius", max_iter=1000, model="convex_nmf", convex_axis=axis)
+    assert nmf <= convex * (1 + 1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("loss", ["frobenius", "kl"])
+def test_linear_autoencoder_by_adam_ends_where_convex_nmf_does(loss):
+    """The same model by other means, on equal terms: within 0.1 % on easy data."""
+    X = digits()[::3]
+    convex = ours(X, 4, loss, model="convex_nmf", convex_axis="features", max_iter=10_000)
+    adam = ours(
+        X, 4, loss, model="autoencoder", constraint="square", max_iter=10_000, **{"solver.lr": 0.03}
+    )
+    assert adam == pytest.approx(convex, rel=1e-3)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import time
 from dataclasses import dataclass, field
 from typing import Any, final
 
 import lightning as L
 import torch
 
+from nmfnet.clock import now
 from nmfnet.errors import UserError
 from nmfnet.factorization import Factorization
 from nmfnet.solvers.base import total
@@ -42,7 +42,7 @@ class Convergence(L.Callback):
     """Stops each restart by the model's budget, and the run when no restart is left.
 
     A restart that has settled is frozen, so that a run of many restarts gives each the same result
-    as alone. ``records`` is the history. Time is wall-clock time spent training.
+    as alone. ``records`` is the history. Time is wall-clock time spent training (not compiling).
     """
 
     def __init__(self, batch: Batch) -> None:
@@ -56,7 +56,7 @@ class Convergence(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, Factorization)
-        self._since = time.perf_counter() - self.seconds
+        self._since = now() - self.seconds
         if self.lowest:  # loaded from a checkpoint
             trainer.should_stop = self._over(pl_module)
             return
@@ -70,7 +70,7 @@ class Convergence(L.Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """The history and what the stopping rule remembers, as plain values."""
-        seconds = self.seconds if self.whole else time.perf_counter() - self._since
+        seconds = self.seconds if self.whole else now() - self._since
         return {
             "records": [vars(record) for record in self.records],
             "lowest": [[list(pair) for pair in past] for past in self.lowest],
@@ -94,16 +94,16 @@ class Convergence(L.Callback):
             for name in model.step_terms[0]
         }
         model.step_terms.clear()
-        now = total(terms).tolist()  # the one wait for the device in a step
+        values = total(terms).tolist()  # the one wait for the device in a step
         live = list(model.live)
-        for restart, value in zip(live, now, strict=True):
+        for restart, value in zip(live, values, strict=True):
             self._judge(model, restart, value)
         self._record(model, terms, live)
         self.whole = True
         trainer.should_stop = self._over(model)
 
     def _over(self, model: Factorization) -> bool:
-        budget, elapsed = model.budget, time.perf_counter() - self._since
+        budget, elapsed = model.budget, now() - self._since
         out_of_time = budget.time_limit is not None and elapsed >= budget.time_limit
         return not model.live or model.iteration >= budget.max_iter or out_of_time
 
@@ -141,7 +141,7 @@ class Convergence(L.Callback):
     def _record(
         self, model: Factorization, terms: dict[str, torch.Tensor], live: list[int]
     ) -> None:
-        self.seconds = time.perf_counter() - self._since
+        self.seconds = now() - self._since
         model.best.fill_(int(model.objectives.argmin()))
         finite = model.objectives[torch.isfinite(model.objectives)]
         objective = float(finite.min())

@@ -21,6 +21,9 @@ from nmfnet.types import Float, Tensor
 
 Sums = tuple[Tensor, Tensor]
 
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+"""Whether kernels for a GPU run on a CPU, slowly: as Triton does, read once."""
+
 
 def apply_update_(
     theta: Float[Tensor, "*r a b"], neg: Tensor, pos: Tensor, exponent: float
@@ -83,10 +86,9 @@ def kernels_for(x: Tensor) -> ModuleType | None:
     On a GPU, where Triton is there (it comes with torch for CUDA), and on a CPU in Triton's
     interpreter. Not inside torch.compile, which makes its own.
     """
-    interpreted = os.environ.get("TRITON_INTERPRET") == "1"
-    if torch.compiler.is_compiling() or not (interpreted or x.is_cuda):
+    if not (x.is_cuda or INTERPRETED) or torch.compiler.is_compiling():
         return None
-    return _kernels() if interpreted or torch.cuda.is_available() else None
+    return _kernels()
 
 
 @lru_cache(maxsize=1)

@@ -17,8 +17,9 @@ from typing import Literal, NamedTuple
 
 import torch
 
-from nmfnet.compiled.triton_sums import INTERPRETED, multiplicative_sums
+from nmfnet.compiled.triton_sums import multiplicative_sums
 from nmfnet.functional.divergences import TINY
+from nmfnet.functional.multiplicative import INTERPRETED
 from nmfnet.types import Float, Tensor
 
 Precision = Literal["tf32x3", "tf32", "ieee"]

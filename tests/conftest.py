@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import pytest
-import torch
+for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(name, "1")  # before numpy comes: tests share the cores, one thread each
+
+import pytest  # noqa: E402
+import torch  # noqa: E402
 
 try:
     from jaxtyping import install_import_hook

@@ -14,6 +14,7 @@ from nmfnet.solvers.base import Solver, total
 from nmfnet.types import Batch, Tensor, Terms
 
 if TYPE_CHECKING:
+    from nmfnet.factor import Factor
     from nmfnet.factorization import Factorization
 
 
@@ -125,17 +126,22 @@ class Adam(Solver):
             self.n_inner = 1
 
     def optimizer(self, model: Factorization) -> RestartAdam:
-        factors = [factor.raw for factor in model.factors.values()]
-        known = {id(raw) for raw in factors}
+        factors = model.factors.values()
+        known = {id(factor.raw) for factor in factors}
         groups: list[dict[str, Any]] = [
-            {"params": [raw], "scale": self._scale(raw)} for raw in factors
+            {"params": [factor.raw], "scale": self._scale(model, factor)} for factor in factors
         ]
         if others := [p for p in model.parameters() if id(p) not in known]:
             groups.append({"params": others, "scale": torch.ones_like(groups[0]["scale"])})
         return RestartAdam(groups, self.lr, self.betas, self.eps)
 
-    def _scale(self, raw: Tensor) -> Tensor:
-        rms = raw.detach().square().mean((-2, -1)).sqrt()
+    def _scale(self, model: Factorization, factor: Factor) -> Tensor:
+        square = factor.raw.detach().square()
+        if factor.per_sample and model.world.size > 1:  # of all rows, not of this process's own
+            count = model.world.n_total * square.shape[-1]
+            rms = (model.world.total(square.sum((-2, -1))) / count).sqrt()
+        else:
+            rms = square.mean((-2, -1)).sqrt()
         return torch.where(rms > 0, rms, 1) if self.relative else torch.ones_like(rms)
 
     def step(self, model: Factorization, batch: Batch, n_iter: int, live: list[int]) -> Terms:

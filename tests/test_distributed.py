@@ -1,0 +1,98 @@
+"""Rows spread over processes: the same numbers as one process, and the blocks cover every row once."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from shell import TRAIN, environment, refusal
+
+from nmfnet.api import configuration
+from nmfnet.checkpoint import assemble
+from nmfnet.config import build
+from nmfnet.data.module import MatrixDataModule
+from nmfnet.distributed import World
+from nmfnet.sharding import block, shard
+
+DATA = ("data=planted", "data.n_samples=61", "data.n_features=14", "dtype=float64")
+SHORT = (*DATA, "model.n_components=3", "n_restarts=2", "max_iter=40", "tol=0", "figures=false")
+
+RUNS = {
+    "nmf-mu": ("solver=mu",),
+    "nmf-mu-kl-l1": ("solver=mu", "loss=kl", "penalty=l1", "penalty.l1.weight=0.1"),
+    "nmf-adam": ("solver=adam",),  # its step is relative to the size of W over all rows
+    "autoencoder-mu": ("model=autoencoder", "solver=mu"),
+    "autoencoder-adam": ("model=autoencoder", "solver=adam"),
+}
+
+
+@pytest.mark.parametrize(("n_total", "size"), [(10, 1), (10, 3), (7, 7), (1000, 4)])
+def test_blocks_cover_every_row_once_and_are_even(n_total, size):
+    blocks = [World(rank, size, n_total).rows() for rank in range(size)]
+    rows = [row for part in blocks for row in range(n_total)[part]]
+    assert rows == list(range(n_total))
+    sizes = [part.stop - part.start for part in blocks]
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_a_process_holds_its_share_of_x_and_w_in_tensors_of_their_own():
+    cfg = configuration({"data": "planted", "n_components": 3, "solver": "mu"})
+    datamodule = MatrixDataModule(
+        build(cfg["data"]),
+        build(cfg["split"]),
+        dtype=torch.float64,
+        seed=0,
+        device=torch.device("cpu"),
+    )
+    datamodule.setup()
+    n = datamodule.sizes.n_samples
+    model = assemble(cfg, datamodule.sizes)
+    for rank in range(4):
+        world = World(rank, 4, n)
+        part, rows = shard(model, cfg, world), block(datamodule, world)
+        share = len(range(n)[world.rows()])
+        assert part.factors["W"].raw.shape[-2] == rows.x.shape[0] == share
+        assert part.factors["H"].raw.shape == model.factors["H"].raw.shape
+        assert rows.x.untyped_storage().nbytes() == rows.x.numel() * rows.x.element_size()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RUNS)
+def test_several_processes_agree_with_one(tmp_path, name):
+    words, found = RUNS[name], []
+    for size in (1, 2, 4) if name == "nmf-mu" else (1, 2):
+        own = ("trainer=ddp", f"trainer.devices={size}") if size > 1 else ()
+        folder = tmp_path / str(size)
+        folder.mkdir()
+        script = folder / "train.py"  # the other processes run the same file again
+        script.write_text(TRAIN)
+        done = subprocess.run(
+            [sys.executable, script, *SHORT, *words, *own, "run_dir=run"],
+            cwd=folder, env=environment(), capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+        assert (done.returncode, done.stderr) == (0, "")
+        found.append(results(folder / "run"))
+    (loss, W, H), *others = found
+    for other in others:
+        assert other[0] == pytest.approx(loss, rel=1e-9)
+        np.testing.assert_allclose(other[1], W, rtol=1e-6, atol=1e-9)
+        np.testing.assert_allclose(other[2], H, rtol=1e-6, atol=1e-9)
+
+
+def results(folder: Path) -> tuple[float, np.ndarray, np.ndarray]:
+    with np.load(folder / "factors.npz") as arrays:
+        W, H = arrays["W"], arrays["H"]
+    return json.loads((folder / "metrics.json").read_text())["objective"], W, H
+
+
+def test_what_ties_rows_together_is_refused(tmp_path):
+    words = (*SHORT, "model=convex_nmf", "solver=mu", "trainer=ddp", "trainer.devices=2")
+    message = refusal(*words, cwd=tmp_path)
+    assert "convex_axis=features" in message
+    many = refusal(*SHORT, "solver=mu", "trainer=ddp", "trainer.devices=62", cwd=tmp_path)
+    assert "62 processes for 61 rows" in many

@@ -76,8 +76,8 @@ def newton(
         From :func:`nmfnet.functional.extrapolation.begin`; ``state.W`` and ``state.H`` are the
         result.
     data : Matrix
-        X >= 0 for KL. Dense with or without mask; sparse CSR for KL, or with only the stored
-        entries observed.
+        X >= 0 for KL. Dense with its transpose, with or without mask; sparse CSR for KL, or with
+        only the stored entries observed.
     n_iter : int
         Iterations: one step of each factor.
     beta : {1, 2}

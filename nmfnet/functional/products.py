@@ -50,7 +50,8 @@ def facing(data: Matrix, side: Side) -> tuple[Tensor, Tensor | None]:
     """Dense X and its mask with the columns of the factor of ``side`` along the last axis."""
     if side == "h":
         return data.x, data.mask
-    assert data.xt is not None
+    if data.xt is None:
+        raise ValueError("this needs X transposed as well: matrix(x, transposed=True)")
     return data.xt, data.mask_t
 
 

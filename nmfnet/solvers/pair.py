@@ -28,6 +28,9 @@ class PairSolver(Solver, ABC):
     The objective at the end of a training step never exceeds that of the step before.
     """
 
+    transposed: bool | None = None
+    """Whether a dense X is kept transposed as well; None = where it is small."""
+
     def __init__(self, *, extrapolation: bool, n_inner: int) -> None:
         super().__init__(n_inner=n_inner)
         self.extrapolation = extrapolation
@@ -83,7 +86,7 @@ class PairSolver(Solver, ABC):
             if not bool(self.state.memory.any()):
                 self._keep(begin(W, H))
             if self.prepared is None:
-                self.prepared = matrix(batch.x, batch.mask)
+                self.prepared = matrix(batch.x, batch.mask, transposed=self.transposed)
             objective = self.advance(model, self.prepared, n_iter, live)
             W[live], H[live] = self.state.W[live], self.state.H[live]
             if type(model.loss) in (Frobenius, KL) and not model.penalty_list:
@@ -146,6 +149,7 @@ class Newton(PairSolver):
     """
 
     name = "newton"
+    transposed = True
 
     def __init__(self, *, extrapolation: bool = True, n_inner: int = 10) -> None:
         super().__init__(extrapolation=extrapolation, n_inner=n_inner)

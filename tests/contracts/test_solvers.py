@@ -12,6 +12,7 @@ from making import config, planted, some_mask
 
 import nmfnet
 from nmfnet.config import build, options
+from nmfnet.data import InMemory
 
 SOLVERS = [name for name in options("solver") if name != "auto"]
 EXACT = [name for name in SOLVERS if name not in ("adam", "als", "online")]
@@ -130,3 +131,39 @@ def test_equal_budget_and_rule_for_all():
         fitted = run(solver, tol=0.0, max_iter=33, n_restarts=2)
         assert fitted.n_iter.tolist() == [33, 33] or solver == "online", solver
         assert not fitted.converged.any()
+
+
+@pytest.mark.parametrize("loss", ["frobenius", "kl"])
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_large_data_take_other_paths_to_the_same_place(monkeypatch, solver, loss):
+    """Above some sizes no transpose is kept and rows come in blocks; nothing else changes."""
+    own = {"loss": loss, "max_iter": 40, "n_restarts": 1, "tol": 0.0}
+    wanted = reached(solver, **own)
+    monkeypatch.setattr("nmfnet.functional.matrix.SMALL", 10)
+    monkeypatch.setattr("nmfnet.functional.rows.BLOCK_ENTRIES", 50)
+    found = reached(solver, **own)
+    assert (found is None) == (wanted is None)
+    assert found is None or found == pytest.approx(wanted, rel=1e-3)
+
+
+@pytest.mark.parametrize("init", ["random", "nndsvda", "kmeans"])
+@pytest.mark.parametrize("loss", ["frobenius", "kl"])
+def test_nothing_leaks_from_held_out_entries(loss, init):
+    """Whatever the held-out entries are, the fit is the same to the last bit."""
+    X = data()
+    own = {
+        "split": "entries",
+        "split.fraction": 0.2,
+        "loss": loss,
+        "init": init,
+        "max_iter": 30,
+        "n_restarts": 1,
+    }
+    held = build({"_target_": "nmfnet.data.EntrySplit", "fraction": 0.2})(
+        InMemory(X=X).read(), 0
+    ).held_out
+    one, two = run("auto", X, **own), run("auto", np.where(held, 9.0, X), **own)
+    assert held.sum() > 50
+    np.testing.assert_array_equal(one.components_, two.components_)
+    assert one.metrics["train/loss"] == two.metrics["train/loss"]
+    assert one.metrics["test/loss"] != two.metrics["test/loss"]

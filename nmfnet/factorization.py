@@ -157,7 +157,7 @@ class Factorization(L.LightningModule, ABC):
             C = self.world.total(transposed(x, self.transpose) @ W if self.transpose else x.mT @ W)
         for penalty in self.penalty_list:
             if penalty.on == name:
-                quadratic, linear = penalty.normal(G)
+                quadratic, linear = penalty.normal(G, self.factors[name].raw.detach())
                 G, C = G + quadratic, C - linear
         return G, C
 

@@ -167,3 +167,29 @@ def test_early_stopping_is_refused_where_it_means_nothing():
     ):
         with pytest.raises(nmfnet.UserError, match=word):
             nmfnet.fit(X, solver="adam_early", n_components=3, max_iter=5, **own)
+
+
+# ---------------------------------------------------------------------- the linear autoencoder
+def test_the_linear_autoencoder_is_convex_nmf_of_the_transpose():
+    """Rows and columns exchanged, and from starts of its own: the same optimum."""
+    X = counts(20, 15)[0]
+    own = {"n_components": 3, "n_restarts": 10, "solver": "cd", "dtype": "float64", "tol": 1e-9}
+    convex = nmfnet.fit(X, "convex_nmf", **own)
+    network = nmfnet.fit(X.T, "autoencoder", **own)
+    assert network.metrics["objective"] == pytest.approx(convex.metrics["objective"], rel=1e-5)
+    np.testing.assert_allclose(
+        network.reconstruct(X.T).T,
+        convex.inverse_transform(convex.transform(X)),
+        atol=0.05 * X.max(),
+    )
+
+
+def test_weights_drawn_as_published_ignore_the_scale_of_the_data():
+    X = counts()[0]
+    for constraint in ("abs", "project"):
+        model, _ = make(
+            X, model="autoencoder", solver="adam", draw="uniform", constraint=constraint
+        )
+        for value in values(model).values():
+            assert 0 <= float(value.min()) < 0.1
+            assert 0.9 < float(value.max()) < 1

@@ -179,6 +179,7 @@ def error_figure(panels: dict[str, list[dict[str, Any]]], path: Path) -> None:
         axes.set_title(title, fontsize=10)
         if i == 0:
             axes.set_ylabel("training error / converged NMF")
+        if i == len(panels) - 1:
             axes.legend(frameon=False, fontsize=8, loc="upper left")
     figure.savefig(path, dpi=130)
 

@@ -140,6 +140,14 @@ class Factorization(L.LightningModule, ABC):
     def end(self, batch: Batch) -> None:
         """Called once after training, on the full batch: keep what ``decode`` will need."""
 
+    def augment(self, batch: Batch, iteration: int) -> Batch:
+        """What a gradient step sees in place of the batch; a function of the iteration alone."""
+        return batch
+
+    def more_terms(self, batch: Batch, W: Float[Tensor, "*r n k"]) -> Terms:
+        """Terms of the objective beside the loss and the penalties, each (*r,), summed over rows."""
+        return {}
+
     def sums(self, name: str, batch: Batch, beta: float) -> Sums | None:
         """Closed form of the two multiplicative sums for one factor; None = by autograd."""
         return None
@@ -157,7 +165,7 @@ class Factorization(L.LightningModule, ABC):
             C = self.world.total(transposed(x, self.transpose) @ W if self.transpose else x.mT @ W)
         for penalty in self.penalty_list:
             if penalty.on == name:
-                quadratic, linear = penalty.normal(G)
+                quadratic, linear = penalty.normal(G, self.factors[name].raw.detach())
                 G, C = G + quadratic, C - linear
         return G, C
 
@@ -298,7 +306,9 @@ class Factorization(L.LightningModule, ABC):
         Penalties count in proportion to the rows, so that an epoch of minibatches adds up; with
         rows spread over processes, all processes get the total.
         """
-        terms = {"data": self.row_losses(batch, self.encode(batch)).sum(-1, dtype=torch.float64)}
+        W = self.encode(batch)
+        terms = {"data": self.row_losses(batch, W).sum(-1, dtype=torch.float64)}
+        terms |= self.more_terms(batch, W)
         rows, own = batch.x.shape[0], self.sizes.n_samples
         for penalty in self.penalty_list:
             factor = self.factors[penalty.on]

@@ -268,8 +268,9 @@ def _settle(model: Factorization, datamodule: MatrixDataModule, normalize: str |
     model.solver.finish(model, datamodule.train)
     model.normalise(normalize, datamodule.train)
     model.end(datamodule.train)
-    if datamodule.batch_size is not None:
-        # what was recorded is a sum of minibatches, each with the factors of its moment
+    if datamodule.batch_size is not None or model.solver.estimates:
+        # what was recorded is of some rows, or a sum of minibatches of different moments
+        model.eval()
         now = torch.stack([total(model.objective(b)) for b in datamodule.blocks("train")]).sum(0)
         model.objectives.copy_(torch.where(model.objectives.isfinite(), now, torch.inf))
         model.best.fill_(int(model.objectives.argmin()))

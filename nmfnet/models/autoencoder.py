@@ -57,6 +57,10 @@ class Autoencoder(Factorization):
         Biases: of any sign in a free encoder, constrained elsewhere.
     batch_norm : bool
         Batch normalisation after every hidden activation of the encoder.
+    draw : {"scaled", "uniform"}
+        How weights start. "scaled": the mean of a layer's input is kept, H comes from ``init``, and the
+        last layer gets the scale that fits X best. "uniform": every weight from U(0, 1), whatever
+        the scale of X, as published.
 
     Source: Egendal et al. 2024 (AE-NMF); Lemme, Reinhart & Steil 2012 (non-negative autoencoders).
 
@@ -78,6 +82,7 @@ class Autoencoder(Factorization):
         code_activation: Literal["relu", "softplus", "sigmoid", "identity"] = "relu",
         bias: bool = False,
         batch_norm: bool = False,
+        draw: Literal["scaled", "uniform"] = "scaled",
     ) -> None:
         super().__init__(parts, n_components=n_components)
         if bad := [width for width in hidden if width < 1]:
@@ -92,6 +97,7 @@ class Autoencoder(Factorization):
         if free and code_activation == "identity":
             raise UserError("model.encoder=free needs code_activation=relu, softplus or sigmoid")
         self.tied, self.bias, self.signed, self.offset = tied, bias, free, bias
+        self.scaled = draw == "scaled"
         self.act, self.code_act = ACTIVATIONS[activation], ACTIVATIONS[code_activation]
         flat = ("relu", "identity")
         self._multilinear = not (free or bias or batch_norm) and (
@@ -155,7 +161,9 @@ class Autoencoder(Factorization):
 
     def start(self, proposal: dict[str, Tensor], batch: Batch) -> None:
         for factor in self.factors.values():
-            factor.assign_(self._draw(factor))
+            factor.assign_(self._draw(factor) if self.scaled else self.uniform(factor))
+        if not self.scaled:
+            return
         if not self.tied and len(self.D) == 1:
             self.factors["H"].assign_(proposal["H"])
         last: Factor = self.D[0] if self.tied else self.D[-1]  # type: ignore[assignment]
@@ -167,6 +175,10 @@ class Autoencoder(Factorization):
         if not self.multilinear or self.tied or len(self.D) > 1:
             return None
         return self.E[-1], self.factors["H"]  # type: ignore[return-value]
+
+    def convex_pair(self) -> tuple[bool, Factor, Factor] | None:
+        pair = self.scale_pair() if len(self.E) == 1 else None
+        return None if pair is None else (False, *pair)
 
     def _draw(self, factor: Factor) -> Tensor:
         """U(0, 2 / fan in) keeps means through a layer; free weights are He-normal; biases 0."""

@@ -30,6 +30,9 @@ class Solver(nn.Module, ABC):
     masks: bool = True
     """Whether entries can be left out."""
 
+    estimates: bool = False
+    """Whether the objective that ``step`` returns is an estimate from some of the rows."""
+
     def __init__(self, *, n_inner: int) -> None:
         super().__init__()
         if n_inner < 1:

@@ -91,6 +91,10 @@ class Adam(Solver):
         Added to the denominator, in units of the starting objective per unit of the factor.
     halve : bool
         Halve the learning rate of a restart that stopped improving; False keeps it constant.
+    heldout : float in [0, 1/2]
+        Share of the rows, evenly spaced, that no gradient sees (early stopping): the objective that
+        ends a restart, halves its rate and picks its best parameters is that of these rows, times
+        n_samples over their number. For models with an encoder. 0 = all rows are trained on.
     n_inner : int
         Iterations per training step; with minibatches one iteration is one minibatch.
     """
@@ -105,15 +109,19 @@ class Adam(Solver):
         betas: Sequence[float] = (0.9, 0.999),
         eps: float = 1e-8,
         halve: bool = True,
+        heldout: float = 0.0,
         n_inner: int = 100,
     ) -> None:
         super().__init__(n_inner=n_inner)
+        if not 0 <= heldout <= 0.5:
+            raise UserError(f"solver.heldout={heldout:g}: it must be in [0, 0.5]")
         if lr <= 0:
             raise UserError(f"solver.lr={lr:g}: it must be > 0")
         if len(betas) != 2 or not all(0 <= b < 1 for b in betas):
             raise UserError(f"solver.betas={list(betas)}: give a list of two numbers in [0, 1)")
         self.lr, self.relative, self.eps, self.halve = lr, relative, eps, halve
         self.betas = (float(betas[0]), float(betas[1]))
+        self.heldout, self.estimates = heldout, heldout > 0
         self.best: list[Tensor] = []
         self.lowest = torch.empty(0)
         self.unit: Tensor | None = None  # objective per row at the start, shape (r,)
@@ -122,8 +130,21 @@ class Adam(Solver):
     def check(self, model: Factorization, batch_size: int | None) -> None:
         """Any model and loss will do; minibatches take one iteration each."""
         self.minibatch = batch_size is not None
+        if self.heldout:
+            self._check_heldout(model)
         if self.minibatch:
             self.n_inner = 1
+
+    def _check_heldout(self, model: Factorization) -> None:
+        why = ""
+        if not model.inductive:
+            why = f"needs a model with an encoder, and {type(model).__name__} has a table of rows"
+        elif self.minibatch or model.world.size > 1:
+            why = "needs all rows at once in one process"
+        elif model.sizes.n_samples < 2 / self.heldout:
+            why = f"needs at least {2 / self.heldout:.0f} rows, and X has {model.sizes.n_samples}"
+        if why:
+            raise UserError(f"solver.heldout={self.heldout:g} {why}: use solver.heldout=0")
 
     def optimizer(self, model: Factorization) -> RestartAdam:
         factors = model.factors.values()
@@ -151,23 +172,35 @@ class Adam(Solver):
         assert isinstance(adam, RestartAdam)
         for i in frozen(model, live):
             adam.multiplier[i] = 0
-        rows = batch.x.shape[0]
+        seen, judged = self._parted(batch)
+        rows = seen.x.shape[0]
         if self.unit is None:
             with torch.no_grad():
-                self.unit = (total(model.objective(batch)) / rows).clamp_min(TINY)
+                self.unit = (total(model.objective(seen)) / rows).clamp_min(TINY)
         for i in range(n_iter):
             adam.zero_grad(set_to_none=True)
-            relative = (total(model.objective(batch)) / (rows * self.unit)).sum()
+            objective = total(model.objective(model.augment(seen, model.iteration + i)))
+            relative = (objective / (rows * self.unit)).sum()
             relative.backward()  # type: ignore[no-untyped-call]
             model.sum_gradients()
             wrapped.step() if i == n_iter - 1 else adam.step()  # Lightning counts the last one
             for factor in model.factors.values():
                 factor.project_()
-        with torch.no_grad():
-            terms = model.objective(batch)
+        terms = _judge(model, judged, batch.x.shape[0] / judged.x.shape[0])
         if not self.minibatch:
             self._remember(model, adam, total(terms))
         return {name: term[live] for name, term in terms.items()}
+
+    def _parted(self, batch: Batch) -> tuple[Batch, Batch]:
+        """Rows for gradients, and rows that the objective is taken of."""
+        if not self.heldout:
+            return batch, batch
+        every, n = round(1 / self.heldout), batch.x.shape[0]
+        out = torch.arange(n, device=batch.x.device) % every == every // 2
+        return tuple(
+            Batch(batch.x[r], batch.index[r], None if batch.mask is None else batch.mask[r])
+            for r in (~out, out)
+        )  # type: ignore[return-value]
 
     def _remember(self, model: Factorization, adam: RestartAdam, objective: Tensor) -> None:
         tensors = [tensor.data for tensor in model.restart_tensors()]
@@ -194,6 +227,15 @@ class Adam(Solver):
     def finish(self, model: Factorization, batch: Batch) -> None:
         for tensor, kept in zip(model.restart_tensors(), self.best, strict=False):
             tensor.data.copy_(kept)
+
+
+@torch.no_grad()
+def _judge(model: Factorization, batch: Batch, scale: float) -> Terms:
+    """The terms of the objective as the fitted model will have them (batch norm: running means)."""
+    model.eval()
+    terms = model.objective(batch)
+    model.train()
+    return {name: term * scale for name, term in terms.items()} if scale != 1 else terms
 
 
 def frozen(model: Factorization, live: Iterable[int]) -> list[int]:

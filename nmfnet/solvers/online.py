@@ -139,7 +139,7 @@ class Online(Solver):
         else:
             for penalty in model.penalty_list:
                 if penalty.on == "H":
-                    quadratic, linear = penalty.normal(A)
+                    quadratic, linear = penalty.normal(A, H)
                     A, B = A + quadratic, B - linear
             for j in range(H.shape[0]):
                 step = (B[j] - A[j] @ H) / A[j, j].clamp_min(TINY)

@@ -118,7 +118,8 @@ def test_three_restarts_are_three_runs(model, solver, loss):
         alone, _ = make(data(), **own, restarts=range(i, i + 1))
         advance(alone, batch, 12)
         for name, value in values(alone).items():
-            torch.testing.assert_close(values(together)[name][i], value[0], rtol=1e-8, atol=1e-10)
+            # atol: Adam magnifies the rounding of gradients that are 0
+            torch.testing.assert_close(values(together)[name][i], value[0], rtol=1e-8, atol=1e-9)
 
 
 @pytest.mark.parametrize(("model", "solver", "loss"), pairs())
@@ -234,9 +235,9 @@ def test_overlapping_parts_need_a_decoder_of_their_own():
 def test_objective_in_the_metrics_is_that_of_the_fitted_model(model):
     fitted = fit(data(), model, n_restarts=3, max_iter=40, dtype="float64")
     with torch.no_grad(), fitted.restarts(int(fitted.best)):
-        now = float(total(fitted.objective(batch_of(data()))))
-    assert fitted.metrics["objective"] == pytest.approx(now, rel=1e-9)
-    assert fitted.metrics["train/loss"] == pytest.approx(now, rel=1e-9)
+        now = fitted.objective(batch_of(data()))
+    assert fitted.metrics["objective"] == pytest.approx(float(total(now)), rel=1e-9)
+    assert fitted.metrics["train/loss"] == pytest.approx(float(now["data"]), rel=1e-9)
     assert int(fitted.best) == int(fitted.objectives.argmin())
 
 

@@ -52,6 +52,48 @@ def test_values_by_hand():
     assert float(penalty_of("orthogonal", on="W", weight=1.0)(v)) == 2  # columns: 1 * 2 + 3 * 0
 
 
+def test_volume_by_hand():
+    v = value()[0]
+    penalty = penalty_of("min_volume", weight=0.5, delta=0.2)
+    expected = np.linalg.slogdet(np.eye(3) + (v @ v.T).numpy() / 0.2)[1]
+    assert float(penalty(v)) == pytest.approx(0.5 * expected, rel=1e-12)
+    with pytest.raises(nmfnet.UserError, match="delta=0"):
+        penalty_of("min_volume", delta=0.0)
+
+
+@pytest.mark.parametrize("on", ["W", "H"])
+@pytest.mark.parametrize("name", PENALTIES)
+def test_the_normal_equations_touch_the_penalty_from_above(name, on):
+    """Equal in slope where they are made, and nowhere below the penalty."""
+    penalty, here = penalty_of(name, on=on, weight=0.3), value(1).requires_grad_()
+    rows = here.mT if on == "H" else here
+    k = rows.shape[-1]
+    quadratic, linear = penalty.normal(torch.zeros(2, k, k, dtype=torch.float64), here.detach())
+
+    def bound(v: torch.Tensor) -> torch.Tensor:
+        theta = v.mT if on == "H" else v
+        return 0.5 * ((theta @ quadratic) * theta).sum((-2, -1)) + linear * theta.sum((-2, -1))
+
+    wanted, found = (torch.autograd.grad(f(here).sum(), here)[0] for f in (penalty, bound))
+    torch.testing.assert_close(found, wanted)
+    for seed in range(2, 20):
+        there = 3 * value(seed)
+        gap = (bound(there) - bound(here)) - (penalty(there) - penalty(here))
+        assert float(gap.detach().min()) >= -1e-9
+
+
+@pytest.mark.parametrize("loss", ["frobenius", "kl", "itakura_saito"])
+@pytest.mark.parametrize("name", PENALTIES)
+def test_multiplicative_updates_never_raise_a_penalised_objective(name, loss):
+    own = {f"penalty.{name}.weight": 3.0, "solver.extrapolation": False, "solver": "mu"}
+    model, batch = make(positive(20, 8), loss=loss, penalty=name, n_restarts=3, **own)
+    before = advance(model, batch, 1)
+    for _ in range(60):
+        now = advance(model, batch, 1)
+        assert bool((now <= before * (1 + 1e-12)).all())
+        before = now
+
+
 @pytest.mark.parametrize("loss", ["frobenius", "kl"])
 @pytest.mark.parametrize("name", PENALTIES)
 def test_a_heavier_penalty_lowers_what_it_penalises(name, loss):

@@ -55,7 +55,7 @@ def reached(solver: str, **own) -> float | None:
 def test_all_reach_the_same_optimum_of_nmf(solver, loss):
     value = reached(solver, loss=loss, **({"solver.lr": 0.1} if solver == "adam" else {}))
     if value is None:
-        assert loss != "frobenius" or solver == "cd"
+        assert loss != "frobenius" or solver in ("cd", "adam_early")  # not for NMF
         return
     assert 0.9999 <= value / best(loss) <= ROUGH.get(solver, 1.001)
 

@@ -124,7 +124,9 @@ def train(cfg: Plain, source: Source | None = None, *, write: bool = True) -> Re
     masked = datamodule.train.mask is not None
     world = World.of(cfg, datamodule.sizes.n_samples)
     batched = {**cfg, "batch_size": datamodule.batch_size}  # streams have one in any case
-    model = assemble(batched, datamodule.sizes, masked=masked, world=world).to(device)
+    classes = datamodule.n_classes
+    model = assemble(batched, datamodule.sizes, masked=masked, world=world, n_classes=classes)
+    model = model.to(device)
     if isinstance(datamodule, StreamDataModule):
         _check_streamed(cfg, datamodule, model, world)
     datamodule.check(model.loss.check)

@@ -32,7 +32,7 @@ from nmfnet.data.stream import Stream
 from nmfnet.data.stream_module import StreamDataModule
 from nmfnet.distributed import World
 from nmfnet.errors import UserError
-from nmfnet.evaluate import Factors, factors_of, run_metrics
+from nmfnet.evaluate import Factors, factors_of, layers_of, run_metrics
 from nmfnet.factorization import Factorization
 from nmfnet.finished import finished
 from nmfnet.loggers import Context, finish, log_result
@@ -346,6 +346,7 @@ def _figures(
             label_names=matrix.label_names,
             reference=matrix.reference,
             restarts_objective=model.objectives.cpu().numpy(),
+            layers=[H for _, H in layers_of(model, datamodule)],
         )
     )
 

@@ -26,6 +26,7 @@ def assemble(
     *,
     masked: bool = False,
     world: World | None = None,
+    n_classes: int = 0,
 ) -> Factorization:
     """A model and its parts from a plain configuration.
 
@@ -42,6 +43,8 @@ def assemble(
         Whether entries of the training data are left out.
     world : World, optional
         The processes that the rows are spread over.
+    n_classes : int
+        Number of classes of the labels; 0 without labels.
     """
     restarts = range(cfg["n_restarts"]) if restarts is None else restarts
     if not len(restarts):
@@ -62,11 +65,17 @@ def assemble(
             kkt_tol=cfg["kkt_tol"],
             time_limit=cfg["time_limit"],
         ),
+        n_classes=n_classes,
     )
     model: Factorization = build(cfg["model"], parts)
     model.world = world or World()
     model.solver = model.solver.chosen(model, cfg["batch_size"], masked)
-    model.recipe = {"format": FORMAT, "config": cfg, "masked": masked}
+    model.recipe = {
+        "format": FORMAT,
+        "config": cfg,
+        "masked": masked,
+        "n_classes": n_classes,
+    }
     model = model.to(dtype=getattr(torch, cfg["dtype"]))
     model.solver.attach(model)  # in float64 what must be
     return model
@@ -137,7 +146,12 @@ def load(path: str | Path) -> Factorization:
         raise UserError(f"{file} is not a checkpoint of nmfnet")
     if recipe["format"] > FORMAT:
         raise UserError(f"{file} was written by a newer nmfnet: upgrade nmfnet to read it")
-    model = assemble(recipe["config"], Sizes(*recipe["sizes"]), masked=recipe["masked"])
+    model = assemble(
+        recipe["config"],
+        Sizes(*recipe["sizes"]),
+        masked=recipe["masked"],
+        n_classes=recipe.get("n_classes", 0),
+    )
     model.load_state_dict(saved["state_dict"])
     model.iteration = recipe["iteration"]
     model.eval()

@@ -93,12 +93,53 @@ def run_metrics(
         result["floor/relative_error"] = floor
     result |= _components(model, datamodule, factors)
     result |= _known(matrix, factors)
+    result |= _layers(model, datamodule)
     if matrix.labels is not None:
         labels = matrix.labels[datamodule.train_rows]
         clusters = metrics.clusters_of(factors.W)
         result["labels/ari"] = metrics.adjusted_rand(labels, clusters)
         result["labels/nmi"] = metrics.normalized_mutual_information(labels, clusters)
+        result |= _held_out_labels(datamodule, factors)
     return result
+
+
+def layers_of(
+    model: Factorization, datamodule: MatrixDataModule
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """W_l and H_l of every layer of the best restart of a hierarchical model, else nothing."""
+    if datamodule.streamed:
+        return []
+    model.eval()
+    with torch.no_grad(), model.restarts(int(model.best)):
+        found = model.layers(datamodule.train)
+        return [(W.cpu().numpy(), H.cpu().numpy()) for W, H in found]
+
+
+def _layers(model: Factorization, datamodule: MatrixDataModule) -> dict[str, float]:
+    matrix, rows = datamodule.matrix, datamodule.train_rows
+    found = layers_of(model, datamodule)
+    hierarchy = {name: level[rows] for name, level in matrix.hierarchy.items()}
+    if not hierarchy and matrix.labels is not None:
+        hierarchy = {"labels": matrix.labels[rows]}
+    return metrics.layer_metrics(datamodule.values("train"), found, hierarchy) if found else {}
+
+
+def _held_out_labels(datamodule: MatrixDataModule, factors: Factors) -> dict[str, float]:
+    """Accuracy on labels that the training has not seen: hidden ones, or those of held-out rows."""
+    truth, partition = datamodule.matrix.labels, datamodule.partition
+    assert truth is not None
+    seen = truth.copy()
+    seen[partition.hidden_labels] = -1
+    known = seen[partition.train_rows]
+    if partition.hidden_labels.size:
+        hidden = np.where(known < 0, truth[partition.train_rows], -1)
+        accuracy = metrics.readout_accuracy(factors.W, known, factors.W, hidden)
+    elif factors.W_test is not None:
+        fresh = truth[partition.test_rows]
+        accuracy = metrics.readout_accuracy(factors.W, known, factors.W_test, fresh)
+    else:
+        return {}
+    return {"labels/accuracy": accuracy}
 
 
 def _fit(

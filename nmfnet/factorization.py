@@ -37,7 +37,7 @@ class Parts(NamedTuple):
     """Everything a model is put together from.
 
     ``generators`` holds one random generator per restart: restart i of a run is the run that has
-    only the i-th generator.
+    only the i-th generator. ``n_classes`` is that of the labels; 0 = the data have none.
     """
 
     sizes: Sizes
@@ -48,6 +48,7 @@ class Parts(NamedTuple):
     generators: tuple[torch.Generator, ...]
     penalties: tuple[Penalty, ...] = ()
     budget: Budget = Budget()
+    n_classes: int = 0
 
 
 class Factorization(L.LightningModule, ABC):
@@ -144,9 +145,19 @@ class Factorization(L.LightningModule, ABC):
         """What a gradient step sees in place of the batch; a function of the iteration alone."""
         return batch
 
-    def more_terms(self, batch: Batch, W: Float[Tensor, "*r n k"]) -> Terms:
-        """Terms of the objective beside the loss and the penalties, each (*r,), summed over rows."""
-        return {}
+    def terms(self, batch: Batch) -> Terms:
+        """What the model minimises beside penalties, each of shape (*r,), summed over rows.
+
+        ``data`` is the misfit of X_hat; a model may have terms of its own (layers, labels).
+        """
+        return {"data": self.row_losses(batch, self.encode(batch)).sum(-1, dtype=torch.float64)}
+
+    def layers(self, batch: Batch) -> list[tuple[Tensor, Tensor]]:
+        """``W_l (*r, n, k_l)`` and ``H_l (*r, k_l, f)`` of every layer, from wide to narrow.
+
+        Only hierarchical models have any: X ~ W_l H_l at each level.
+        """
+        return []
 
     def sums(self, name: str, batch: Batch, beta: float) -> Sums | None:
         """Closed form of the two multiplicative sums for one factor; None = by autograd."""
@@ -306,9 +317,7 @@ class Factorization(L.LightningModule, ABC):
         Penalties count in proportion to the rows, so that an epoch of minibatches adds up; with
         rows spread over processes, all processes get the total.
         """
-        W = self.encode(batch)
-        terms = {"data": self.row_losses(batch, W).sum(-1, dtype=torch.float64)}
-        terms |= self.more_terms(batch, W)
+        terms = self.terms(batch)
         rows, own = batch.x.shape[0], self.sizes.n_samples
         for penalty in self.penalty_list:
             factor = self.factors[penalty.on]

@@ -27,7 +27,7 @@ class Loss(nn.Module, ABC):
     @abstractmethod
     def forward(
         self,
-        x: Float[Tensor, "n f"],
+        x: Float[Tensor, "*#r n f"],
         x_hat: Float[Tensor, "*r n f"],
         mask: Float[Tensor, "n f"] | None = None,
     ) -> Float[Tensor, "*r n"]:
@@ -95,7 +95,7 @@ class BetaLoss(Loss, ABC):
 
     def forward(
         self,
-        x: Float[Tensor, "n f"],
+        x: Float[Tensor, "*#r n f"],
         x_hat: Float[Tensor, "*r n f"],
         mask: Float[Tensor, "n f"] | None = None,
     ) -> Float[Tensor, "*r n"]:
@@ -193,7 +193,7 @@ class Poisson(BetaLoss):
 
     def forward(
         self,
-        x: Float[Tensor, "n f"],
+        x: Float[Tensor, "*#r n f"],
         x_hat: Float[Tensor, "*r n f"],
         mask: Float[Tensor, "n f"] | None = None,
     ) -> Float[Tensor, "*r n"]:

@@ -36,7 +36,8 @@ def check_shardable(model: Factorization, batch_size: int | None, world: World) 
 def shard(model: Factorization, cfg: Plain, world: World) -> Factorization:
     """The block of a started model that belongs to this process."""
     rows = world.rows()
-    part = assemble(cfg, Sizes(rows.stop - rows.start, model.sizes.n_features), world=world)
+    sizes = Sizes(rows.stop - rows.start, model.sizes.n_features)
+    part = assemble(cfg, sizes, world=world, n_classes=model.recipe["n_classes"])
     tables = _tables(model)
     part.load_state_dict(
         {

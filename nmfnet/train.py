@@ -32,7 +32,7 @@ from nmfnet.data.stream import Stream
 from nmfnet.data.stream_module import StreamDataModule
 from nmfnet.distributed import World
 from nmfnet.errors import UserError
-from nmfnet.evaluate import Factors, factors_of, run_metrics
+from nmfnet.evaluate import Factors, factors_of, layers_of, run_metrics
 from nmfnet.factorization import Factorization
 from nmfnet.finished import finished
 from nmfnet.loggers import Context, finish, log_result
@@ -124,7 +124,9 @@ def train(cfg: Plain, source: Source | None = None, *, write: bool = True) -> Re
     masked = datamodule.train.mask is not None
     world = World.of(cfg, datamodule.sizes.n_samples)
     batched = {**cfg, "batch_size": datamodule.batch_size}  # streams have one in any case
-    model = assemble(batched, datamodule.sizes, masked=masked, world=world).to(device)
+    classes = datamodule.n_classes
+    model = assemble(batched, datamodule.sizes, masked=masked, world=world, n_classes=classes)
+    model = model.to(device)
     if isinstance(datamodule, StreamDataModule):
         _check_streamed(cfg, datamodule, model, world)
     datamodule.check(model.loss.check)
@@ -345,6 +347,7 @@ def _figures(
             label_names=matrix.label_names,
             reference=matrix.reference,
             restarts_objective=model.objectives.cpu().numpy(),
+            layers=[H for _, H in layers_of(model, datamodule)],
         )
     )
 

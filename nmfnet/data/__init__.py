@@ -4,6 +4,7 @@ The Lightning datamodule is in `nmfnet.data.module` (importing Lightning takes s
 """
 
 from nmfnet.data.catalogue import BagOfWords, MatFile, Ratings
+from nmfnet.data.hierarchical import HierarchicalBlocks
 from nmfnet.data.matrix import Matrix, Reference, Truth
 from nmfnet.data.origin import Origin
 from nmfnet.data.simple import Digits, InMemory, Planted
@@ -11,6 +12,7 @@ from nmfnet.data.source import Source
 from nmfnet.data.spectra import Spectra
 from nmfnet.data.splits import (
     EntrySplit,
+    LabelSplit,
     NoSplit,
     Partition,
     PredefinedSplit,
@@ -24,7 +26,9 @@ __all__ = [
     "BagOfWords",
     "Digits",
     "EntrySplit",
+    "HierarchicalBlocks",
     "InMemory",
+    "LabelSplit",
     "MatFile",
     "Matrix",
     "NoSplit",

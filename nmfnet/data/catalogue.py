@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, final
+from typing import Any, Literal, final
 
 import numpy as np
 import scipy.sparse as sp
@@ -87,6 +87,7 @@ class MatFile(Source):
             image_shape=shape,
             labels=labels,
             label_names=label_names,
+            hierarchy=self._hierarchy(content),
             sources=self.origin.sources(self.file),
             citation=self.origin.citation,
         )
@@ -118,6 +119,14 @@ class MatFile(Source):
             return labels, [str(name) for name in content[names]]
         return labels, [f"{self.label_word}_{i + 1}" for i in range(int(labels.max()) + 1)]
 
+    def _hierarchy(self, content: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """All classifications, the one with most classes first."""
+        found = {
+            name: np.asarray(content[chosen["values"]]).astype(np.int64) - 1
+            for name, chosen in (self.label_sets or {}).items()
+        }
+        return dict(sorted(found.items(), key=lambda item: -int(item[1].max())))
+
 
 @final
 @dataclass(frozen=True, kw_only=True)
@@ -135,6 +144,10 @@ class BagOfWords(Source):
         One word per line.
     label_names : sequence of str
         Names of the classes in the order of their numbers.
+    topics : mapping of str to sequence of str, optional
+        Larger topics, and the classes that make up each; every class in exactly one.
+    labels : {"sub", "super"}
+        Whether the classes or the topics are the labels.
     """
 
     origin: Origin
@@ -144,6 +157,8 @@ class BagOfWords(Source):
     test_labels: str
     vocabulary: str
     label_names: Sequence[str]
+    topics: Mapping[str, Sequence[str]] | None = None
+    labels: Literal["sub", "super"] = "sub"
 
     def read(self) -> Matrix:
         """Training documents first, then the test documents; never dense."""
@@ -152,6 +167,16 @@ class BagOfWords(Source):
         values = sp.csr_matrix(sp.vstack(parts), dtype=np.float64)
         values.sum_duplicates()
         n_train = parts[0].shape[0]
+        sub = np.concatenate(labels)
+        hierarchy, label_names = {"sub": sub}, {"sub": list(self.label_names)}
+        if self.topics is not None:
+            hierarchy["super"] = self._topic_of_class()[sub]
+            label_names["super"] = list(self.topics)
+        if self.labels not in hierarchy:
+            raise UserError(
+                f"data.labels={self.labels!r} is not a classification of {self.origin.name}. "
+                f"Choose {' or '.join(hierarchy)}."
+            )
         names = numbered("train", n_train) + numbered("test", parts[1].shape[0])
         return Matrix(
             values,
@@ -162,14 +187,21 @@ class BagOfWords(Source):
                 if word.strip()
             ],
             kind="text",
-            labels=np.concatenate(labels),
-            label_names=list(self.label_names),
+            labels=hierarchy[self.labels],
+            label_names=label_names[self.labels],
+            hierarchy=hierarchy,
             predefined_test=np.arange(n_train, values.shape[0], dtype=np.int64),
             sources=self.origin.sources(
                 self.train, self.test, self.vocabulary, *self._label_files()
             ),
             citation=self.origin.citation,
         )
+
+    def _topic_of_class(self) -> np.ndarray:
+        owner = {name: i for i, names in enumerate((self.topics or {}).values()) for name in names}
+        if absent := [name for name in self.label_names if name not in owner]:
+            raise UserError(f"data.topics says no topic for the class {absent[0]!r}.")
+        return np.array([owner[name] for name in self.label_names], dtype=np.int64)
 
     def _label_files(self) -> tuple[str, str]:
         return self.train_labels, self.test_labels

@@ -74,6 +74,9 @@ class Matrix:
     predefined_test : ndarray of int64 or None
         Rows of the published test set.
     truth : Truth or None
+    hierarchy : dict of str to ndarray of int64, shape (n_samples,)
+        Nested classifications from fine to coarse, by name (``labels`` is one of them); -1 where
+        unknown. Empty without any.
     sources : dict of str to str
         File name -> sha256 of every file that was read.
     citation : str
@@ -92,6 +95,7 @@ class Matrix:
     reference: Reference | None = None
     predefined_test: np.ndarray | None = None
     truth: Truth | None = None
+    hierarchy: dict[str, np.ndarray] = field(default_factory=dict)
     sources: dict[str, str] = field(default_factory=dict)
     citation: str = ""
     remarks: tuple[str, ...] = ()
@@ -170,6 +174,12 @@ class Matrix:
             raise UserError(
                 f"There are {self.labels.size} labels for {n} samples; one each is needed."
             )
+        for name, labels in self.hierarchy.items():
+            if labels.shape != (n,):
+                raise UserError(
+                    f"There are {labels.size} labels of the level {name!r} for {n} samples; one "
+                    "each is needed."
+                )
         if self.image_shape is not None and self.image_shape[0] * self.image_shape[1] != f:
             height, width = self.image_shape
             raise UserError(

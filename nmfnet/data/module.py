@@ -123,6 +123,11 @@ class MatrixDataModule(L.LightningDataModule):
         self.train, self.test = self._batches(matrix, partition)
         self._ready = True
 
+    @property
+    def n_classes(self) -> int:
+        """Number of classes that the labels name; 0 without labels."""
+        return 0 if self.matrix.labels is None else len(self.matrix.label_names or ())
+
     def release(self) -> None:
         """Let go of the matrix and its tensors; ``setup`` reads them again."""
         del self.matrix, self.train, self.test
@@ -205,7 +210,9 @@ class MatrixDataModule(L.LightningDataModule):
             mask_tensor = to_tensor(mask, self.dtype, self.device)
         extra: Mapping[str, Tensor] = {}
         if matrix.labels is not None:
-            extra = {"labels": torch.tensor(matrix.labels[rows], device=self.device)}
+            labels = matrix.labels.copy()
+            labels[self.partition.hidden_labels] = -1
+            extra = {"labels": torch.tensor(labels[rows], device=self.device)}
         return Batch(to_tensor(values, self.dtype, self.device), index, mask_tensor, extra)
 
 

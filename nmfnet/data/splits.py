@@ -1,9 +1,9 @@
-"""What is held out: nothing, whole samples, single entries, or the published test set."""
+"""What is held out: nothing, whole samples, single entries, labels, or the published test set."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, final
 
 import numpy as np
@@ -13,7 +13,15 @@ from nmfnet.data.matrix import Matrix
 from nmfnet.data.raw import is_sparse
 from nmfnet.errors import UserError
 
-__all__ = ["EntrySplit", "NoSplit", "Partition", "PredefinedSplit", "RowSplit", "Split"]
+__all__ = [
+    "EntrySplit",
+    "LabelSplit",
+    "NoSplit",
+    "Partition",
+    "PredefinedSplit",
+    "RowSplit",
+    "Split",
+]
 
 
 @dataclass(frozen=True)
@@ -27,11 +35,14 @@ class Partition:
         when no samples are held out.
     held_out : ndarray of bool or csr_matrix of bool, shape (n_samples, n_features), or None
         True where a single entry is kept from the training.
+    hidden_labels : ndarray of int64
+        Training rows whose label is kept from the training.
     """
 
     train_rows: np.ndarray
     test_rows: np.ndarray
     held_out: Any = None
+    hidden_labels: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
 
 class Split(ABC):
@@ -143,6 +154,41 @@ class EntrySplit(Split):
         everything = np.arange(n, dtype=np.int64)
         none = np.zeros(0, dtype=np.int64)
         return Partition(everything, none, held if matrix.is_sparse else held.toarray())
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class LabelSplit(Split):
+    """Train on every sample, but hide the labels of some: semi-supervised models see the others.
+
+    Every class keeps its share (largest remainders) and at least one label.
+
+    Parameters
+    ----------
+    hidden : float in (0, 1)
+        Share of the labels that are kept from the training and used to score it.
+    """
+
+    hidden: float = 0.25
+
+    def __call__(self, matrix: Matrix, seed: int) -> Partition:
+        """Draw ``round(hidden * labelled)`` labels, as far as classes keep one."""
+        _check_fraction("split.hidden", self.hidden)
+        if matrix.labels is None:
+            raise UserError(
+                "split=labels needs labels, and the data have none. Name the class column "
+                "(data.label_column=...), or use another split."
+            )
+        labelled = np.flatnonzero(matrix.labels >= 0)
+        count = max(round(self.hidden * labelled.size), 1)
+        chosen = _stratified(matrix.labels[labelled], count, np.random.default_rng(seed))
+        if chosen.size == 0:
+            raise UserError(
+                "split=labels: every class has a single label, so none can be hidden. Use another "
+                "split."
+            )
+        whole = _from_test_rows(matrix.shape[0], np.zeros(0, dtype=np.int64))
+        return replace(whole, hidden_labels=np.sort(labelled[chosen]))
 
 
 @final

@@ -18,7 +18,7 @@ LEAST = 1e-30
 
 
 def beta_divergence(
-    x: Float[Tensor, "n f"],
+    x: Float[Tensor, "*#r n f"],
     x_hat: Float[Tensor, "*r n f"],
     beta: float,
     mask: Float[Tensor, "n f"] | None = None,
@@ -59,7 +59,7 @@ def beta_divergence(
 
 
 def beta_split(
-    x: Float[Tensor, "n f"], x_hat: Float[Tensor, "*r n f"], beta: float
+    x: Float[Tensor, "*#r n f"], x_hat: Float[Tensor, "*r n f"], beta: float
 ) -> tuple[Float[Tensor, "*r n f"] | Float[Tensor, "n f"], Float[Tensor, "*r n f"]]:
     """Halves of the derivative: d d_beta(x | y) / d y = pos - neg with both >= 0 for x, y >= 0.
 

@@ -42,7 +42,7 @@ def apply_update_(
 
 
 def nmf_sums_W(
-    x: Float[Tensor, "n f"],
+    x: Float[Tensor, "*#r n f"],
     W: Float[Tensor, "*r n k"],
     H: Float[Tensor, "*r k f"],
     beta: float,
@@ -63,7 +63,7 @@ def nmf_sums_W(
 
 
 def nmf_sums_H(
-    x: Float[Tensor, "n f"],
+    x: Float[Tensor, "*#r n f"],
     W: Float[Tensor, "*r n k"],
     H: Float[Tensor, "*r k f"],
     beta: float,
@@ -101,7 +101,7 @@ def _kernels() -> ModuleType | None:
 
 
 def weighted_split(
-    x: Float[Tensor, "n f"],
+    x: Float[Tensor, "*#r n f"],
     x_hat: Float[Tensor, "*r n f"],
     beta: float,
     mask: Float[Tensor, "n f"] | None,

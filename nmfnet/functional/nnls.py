@@ -53,12 +53,27 @@ def nnls(
 
 
 def nnls_rows(
-    x: Float[Tensor, "n f"], H: Float[Tensor, "*r k f"], support: Tensor | None = None
+    x: Float[Tensor, "n f"],
+    H: Float[Tensor, "*r k f"],
+    support: Tensor | None = None,
+    ridge: float = 0.0,
 ) -> Float[Tensor, "*r n k"]:
-    """``argmin_{S >= 0} ||X - S H||_F``, the W of given components; x dense or sparse CSR."""
+    """``argmin_{S >= 0} ||X - S H||_F``, the W of given components; x dense or sparse CSR.
+
+    ``ridge`` is added to the diagonal of H Hᵀ, in units of its mean diagonal: it bounds the derivative
+    where components are nearly dependent.
+    """
     if x.is_sparse_csr and H.ndim > 2:
-        return torch.stack([nnls_rows(x, one) for one in H])
-    return nnls(H @ H.mT, x @ H.mT, support)
+        return torch.stack([nnls_rows(x, one, None, ridge) for one in H])
+    return nnls(with_ridge(H @ H.mT, ridge), x @ H.mT, support)
+
+
+def with_ridge(G: Float[Tensor, "*r k k"], ridge: float) -> Float[Tensor, "*r k k"]:
+    """G with ``ridge`` times its mean diagonal added to the diagonal."""
+    if ridge == 0:
+        return G
+    mean = G.detach().diagonal(dim1=-2, dim2=-1).mean(-1)[..., None, None]
+    return G + ridge * mean * torch.eye(G.shape[-1], dtype=G.dtype, device=G.device)
 
 
 class _SupportSolve(torch.autograd.Function):

@@ -8,7 +8,7 @@ import torch
 
 from nmfnet.functional.divergences import TINY
 from nmfnet.functional.multiplicative import apply_update_, nmf_sums_W
-from nmfnet.functional.nnls import nnls, nnls_rows
+from nmfnet.functional.nnls import nnls, nnls_rows, with_ridge
 from nmfnet.functional.rows import dense, row_blocks, take_rows
 from nmfnet.functional.sparse import sparse_sums
 from nmfnet.types import Float, Tensor
@@ -55,7 +55,7 @@ def refit_W(
     from the best constant start, otherwise.
     """
     if beta == 2 and penalty_sums is None:
-        return nnls_rows(x, H) if mask is None else _masked_nnls(x, H, mask)
+        return nnls_rows(x, H) if mask is None else masked_nnls_rows(x, H, mask)
     if x.is_sparse_csr and H.ndim > 2:
         many = [refit_W(x, h, beta, exponent, mask, penalty_sums, max_iter, tol) for h in H]
         return torch.stack(many)
@@ -82,8 +82,11 @@ def refit_W(
     return torch.cat(blocks, -2)
 
 
-def _masked_nnls(
-    x: Float[Tensor, "n f"], H: Float[Tensor, "*r k f"], mask: Float[Tensor, "n f"]
+def masked_nnls_rows(
+    x: Float[Tensor, "n f"],
+    H: Float[Tensor, "*r k f"],
+    mask: Float[Tensor, "n f"],
+    ridge: float = 0.0,
 ) -> Float[Tensor, "*r n k"]:
     """Least squares on the observed entries: every row has normal equations of its own."""
     k, f = H.shape[-2:]
@@ -93,7 +96,7 @@ def _masked_nnls(
     for rows in row_blocks(x, copies):
         part, seen = dense(take_rows(x, rows)), dense(take_rows(mask, rows))
         G = (seen @ squares.mT).unflatten(-1, (k, k))  # (*r, m, k, k)
-        blocks.append(nnls(G, (part @ H.mT)[..., None, :])[..., 0, :])
+        blocks.append(nnls(with_ridge(G, ridge), (part @ H.mT)[..., None, :])[..., 0, :])
     return torch.cat(blocks, -2)
 
 

@@ -54,6 +54,7 @@ from nmfnet.metrics.fit import (
     svd_floor_curve,
     thinned_deviance,
 )
+from nmfnet.metrics.hierarchy import layer_metrics, readout_accuracy, topic_tree
 from nmfnet.metrics.kkt import kkt_residual, kkt_residuals
 from nmfnet.metrics.medoids import Medoids, pam
 from nmfnet.metrics.reference import (
@@ -110,6 +111,7 @@ __all__ = [
     "kkt_residual",
     "kkt_residuals",
     "kl",
+    "layer_metrics",
     "legacy_dup15",
     "match_components",
     "match_reference",
@@ -124,6 +126,7 @@ __all__ = [
     "pam",
     "poisson_deviance",
     "purity",
+    "readout_accuracy",
     "recovery",
     "refit_mse",
     "relative_error",
@@ -137,5 +140,6 @@ __all__ = [
     "top_features",
     "top_words",
     "topic_diversity",
+    "topic_tree",
     "umass_coherence",
 ]

@@ -135,8 +135,9 @@ class UnrolledNMF(Factorization):
     def components(self) -> Float[Tensor, "*r k f"]:
         return self.H()
 
-    def more_terms(self, batch: Batch, W: Float[Tensor, "*r n k"]) -> Terms:
-        terms = {}
+    def terms(self, batch: Batch) -> Terms:
+        W = self.encode(batch)
+        terms = {"data": self.row_losses(batch, W).sum(-1, dtype=torch.float64)}
         if self.fixed and any(self.fixed):
             l1, l2 = self.fixed
             terms["weights"] = (l1 * W + 0.5 * l2 * W.square()).sum((-2, -1), dtype=torch.float64)

@@ -11,6 +11,7 @@ module                  figures
 ``weights``             weights_by_class, weights_stack, weights_heatmap
 ``reconstruction``      reconstruction_examples
 ``similarity``          cosine_heatmap, consensus_matrix
+``tree``                topic_tree
 ======================  ============================================================================
 """
 
@@ -46,6 +47,7 @@ def run_figures(
     reference_names: Sequence[str] | None = None,
     restarts_objective: Any = None,
     names: Sequence[str] | None = None,
+    layers: Sequence[Any] = (),
 ) -> Iterator[tuple[str, Figure]]:
     """Yield name and figure of every picture that a training run writes, drawn one at a time.
 
@@ -68,6 +70,7 @@ def run_figures(
         reference_names=reference_names,
         restarts_objective=restarts_objective,
         names=names,
+        layers=layers,
     )
     for name, make in makers.items():
         yield name, make()
@@ -91,6 +94,7 @@ def figure_makers(
     reference_names: Sequence[str] | None = None,
     restarts_objective: Any = None,
     names: Sequence[str] | None = None,
+    layers: Sequence[Any] = (),
 ) -> dict[str, Callable[[], Figure]]:
     """Return, by name, a function that draws each picture of a run; none depends on another.
 
@@ -122,12 +126,14 @@ def figure_makers(
         (see `nmfnet.plots.similarity.align_reference`).
     restarts_objective : array, shape (r,), optional
         Final objective of each restart; drawn from two restarts on.
+    layers : sequence of arrays, shapes (k_l, f), optional
+        Components of every layer of a hierarchy, from wide to narrow; drawn from two layers on.
 
     Returns
     -------
     dict
         Of ``convergence``, ``components``, ``reconstruction``, ``weights``, ``weights_by_class``,
-        ``restarts``, ``reference``: those for which there is something to draw.
+        ``restarts``, ``reference``, ``tree``: those for which there is something to draw.
     """
     makers: dict[str, Callable[[], Figure]] = {}
 
@@ -183,6 +189,12 @@ def figure_makers(
         known = given if reference_names is None else reference_names
         return cosine_heatmap(H, table, names, known, kind=_field(kind, feature_names))
 
+    def draw_tree() -> Figure:
+        from nmfnet.metrics import topic_tree as shares_of
+        from nmfnet.plots.tree import topic_tree
+
+        return topic_tree(layers, shares_of(layers), feature_names, kind=kind)
+
     if history is not None:
         makers["convergence"] = draw_convergence
     makers["components"] = draw_components
@@ -195,6 +207,8 @@ def figure_makers(
         makers["restarts"] = draw_restarts
     if reference is not None:
         makers["reference"] = draw_reference
+    if len(layers) > 1 and min(H.min() for H in layers) >= 0:
+        makers["tree"] = draw_tree
     return makers
 
 

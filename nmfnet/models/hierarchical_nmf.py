@@ -1,0 +1,188 @@
+"""Hierarchical NMF: NMF of the weights of NMF."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import final
+
+import torch
+from torch import nn
+
+from nmfnet.factorization import Factorization, Parts
+from nmfnet.functional.multiplicative import Sums
+from nmfnet.nn.hierarchy import (
+    check_fused,
+    check_init,
+    products,
+    ranks,
+    row_misfits,
+    size_of,
+    sums_of,
+)
+from nmfnet.nn.labels import LabelledFactor, check_classes
+from nmfnet.types import Batch, Float, Tensor, Terms
+
+
+@final
+class HierarchicalNMF(Factorization):
+    r"""X ~ S_0 A_0, S_0 ~ S_1 A_1, ...: each layer factorises the weights of the one before, all >= 0.
+
+    ======  =======================================  ================  ======================
+    symbol  meaning                                  code              shape
+    ======  =======================================  ================  ======================
+    X       data                                     ``batch.x``       n_samples, n_features
+    A_0     components of the first, widest layer    ``A0``            k_0, n_features
+    A_l     components of layer l in those of l - 1  ``A1``, ...       k_l, k_{l-1}
+    S_l     weights of layer l, a row per sample     ``S0``, ...       n_samples, k_l
+    W       S_L, the weights of the last layer       ``encode``        n_samples, n_components
+    H       A_L ... A_0                              ``components``    n_components, n_features
+    B       classes in the last components           ``B``             n_components, n_classes
+    ======  =======================================  ================  ======================
+
+    No layer sees a deeper one: S_{l-1} is data to layer l, so the fixed points are those of training
+    one layer after the other. Here all layers move in every iteration, from wide to narrow, until all
+    have settled. The objective is the sum over layers of the loss of S_{l-1} ~ S_l A_l, in units of the
+    size of X over that of S_{l-1}; it may rise while S_{l-1} still moves. X_hat is S_L A_L ... A_0, and
+    new rows get the W that fits it best.
+
+    Parameters
+    ----------
+    layers : sequence of int, >= 1
+        Ranks from wide to narrow.
+    n_components : int, optional
+        Takes the place of the last of ``layers``.
+    label_weight : float, >= 0
+        Of the labels in the last layer, which is semi-supervised NMF then; as in
+        ``semi_supervised_nmf``. 0 = unsupervised.
+
+    Source: Gao et al. 2019, "Neural nonnegative matrix factorization for
+    hierarchical multilayer topic modeling" (CAMSAP), the baseline there; Cichocki & Zdunek 2006
+    (multilayer NMF).
+
+    Differs from the source: S_{l-1} is taken with rows of A_{l-1} of norm 1. How X ~ S_0 A_0 shares
+    out its scale is arbitrary, and without this the next layer would depend on it.
+    """
+
+    inductive = False
+    sparse = True
+
+    def __init__(
+        self,
+        parts: Parts,
+        *,
+        layers: Sequence[int] = (10, 5),
+        n_components: int | None = None,
+        label_weight: float = 0.0,
+    ) -> None:
+        widths = ranks(layers, n_components, parts.sizes.n_features)
+        check_init(parts.init, len(widths))
+        super().__init__(parts, n_components=widths[-1])
+        self.depth, above = len(widths), [parts.sizes.n_features, *widths]
+        for i, width in enumerate(widths):
+            self.factor(f"S{i}", parts.sizes.n_samples, width, per_sample=True)
+            self.factor(f"A{i}", width, above[i])
+        self.labels = LabelledFactor(parts.n_classes, label_weight, self.loss)
+        if self.labels.used:
+            self.factor("B", widths[-1], parts.n_classes)
+        self.tables = nn.ModuleDict(self.factors)
+        check_fused(parts.solver, own_terms=True)
+        self.shardable = False
+
+    def encode(self, batch: Batch) -> Float[Tensor, "*r n k"]:
+        return self.codes()[-1][..., batch.index, :]
+
+    def decode(self, W: Float[Tensor, "*r n k"]) -> Float[Tensor, "*r n f"]:
+        return W @ self.components()
+
+    def components(self) -> Float[Tensor, "*r k f"]:
+        return products(self.stack())[-1]
+
+    def norms(self, i: int) -> Float[Tensor, "*r 1 k"]:
+        """Norm of every row of A_i."""
+        return self.factors[f"A{i}"]().norm(dim=-1).clamp_min(1e-30).unsqueeze(-2)
+
+    def stack(self) -> list[Tensor]:
+        """A_0, ..., A_L with rows of norm 1."""
+        return [self.factors[f"A{i}"]() / self.norms(i).mT for i in range(self.depth)]
+
+    def codes(self) -> list[Tensor]:
+        """S_0, ..., S_L for rows of A of norm 1."""
+        return [self.factors[f"S{i}"]() * self.norms(i) for i in range(self.depth)]
+
+    def layers(self, batch: Batch) -> list[tuple[Tensor, Tensor]]:
+        return list(zip(self.codes(), products(self.stack()), strict=True))
+
+    def terms(self, batch: Batch) -> Terms:
+        S, A = [s[..., batch.index, :] for s in self.codes()], self.stack()
+        first = row_misfits(self.loss, batch, S[0], A[0])
+        terms = {"layer1": first.sum(-1, dtype=torch.float64)}
+        whole = size_of(batch.x, self.loss.beta)
+        for i in range(1, self.depth):
+            data = S[i - 1].detach()
+            misfit = self.loss(data, S[i] @ A[i]).sum(-1, dtype=torch.float64)
+            unit = whole / size_of(data, self.loss.beta).clamp_min(1e-30)
+            terms[f"layer{i + 1}"] = unit * misfit
+        if self.labels.used:
+            terms["labels"] = self.labels.misfit(self.loss, batch, S[-1], self.factors["B"]())
+        return terms
+
+    def _layer(self, name: str, batch: Batch) -> tuple[Batch, Tensor, Tensor]:
+        """Data and factors of the layer that a factor belongs to."""
+        i = int(name[1:])
+        S, A = self.factors[f"S{i}"].raw, self.factors[f"A{i}"].raw
+        if i == 0:
+            return batch, S, A
+        return Batch(self.codes()[i - 1].detach(), batch.index), S, A
+
+    def sums(self, name: str, batch: Batch, beta: float) -> Sums | None:
+        last = self.factors[f"S{self.depth - 1}"].raw
+        if name == "B":
+            return self._label_sums("H", batch, last, beta)
+        rows, S, A = self._layer(name, batch)
+        transpose = self.transpose if rows is batch else None
+        neg, pos = sums_of("W" if name[0] == "S" else "H", rows, transpose, S, A, beta)
+        if self.labels.used and name == f"S{self.depth - 1}":
+            more_neg, more_pos = self._label_sums("W", batch, last, beta)
+            neg, pos = neg + more_neg, pos + more_pos
+        return neg, pos
+
+    def _label_sums(self, name: str, batch: Batch, W: Tensor, beta: float) -> Sums:
+        """Of the label term, in the units of the last layer's own sums."""
+        neg, pos = self.labels.sums(name, batch, W, self.factors["B"].raw, beta)
+        if self.depth == 1:
+            return neg, pos
+        data = self.codes()[self.depth - 2]
+        share = (size_of(data, beta) / size_of(batch.x, beta)).to(W.dtype)[..., None, None]
+        return share * neg, share * pos
+
+    def start(self, proposal: dict[str, Tensor], batch: Batch) -> None:
+        if self.labels.used:
+            check_classes(batch, self.labels.n_classes)
+        if self.depth == 1:
+            S, A = proposal["W"], proposal["H"]
+            self.factors["S0"].assign_(S)
+            self.factors["A0"].assign_(A)
+        else:
+            for name, factor in self.factors.items():
+                if name != "B":
+                    factor.assign_(self.uniform(factor))
+            self._scale_layers(batch)
+        if self.labels.used:
+            self.factors["B"].assign_(self.labels.readout(batch, self.encode(batch)))
+
+    def _scale_layers(self, batch: Batch) -> None:
+        """Give every S_l A_l the sum of what it stands for."""
+        wanted = batch.x.values().sum() if batch.x.is_sparse_csr else batch.x.sum()
+        for i in range(self.depth):
+            S, A = self.factors[f"S{i}"], self.factors[f"A{i}"]
+            made = (S().sum(-2) * A().sum(-1)).sum(-1)
+            factor = (wanted / made.clamp_min(1e-30)).sqrt()[..., None, None]
+            S.assign_(S() * factor)
+            A.assign_(A() * factor)
+            wanted = S().sum((-2, -1))
+
+    def end(self, batch: Batch) -> None:
+        """The objective can have been lower before: record that of the factors as they are."""
+        now = torch.stack(list(self.objective(batch).values())).sum(0)
+        self.objectives.copy_(torch.where(self.objectives.isfinite(), now, torch.inf))
+        self.best.fill_(int(self.objectives.argmin()))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +24,7 @@ from nmfnet.callbacks.progress import ProgressBar
 from nmfnet.callbacks.resuming import Resuming
 from nmfnet.checkpoint import assemble, load, resumable
 from nmfnet.config import Plain, build, run_folder, run_id
+from nmfnet.cores import most_threads
 from nmfnet.data.batches import OneBatch, to_numpy
 from nmfnet.data.module import MatrixDataModule
 from nmfnet.data.source import Source
@@ -377,7 +377,7 @@ def _threads(
     """Threads of torch during a run; matrices that fit the cache run faster on one."""
     before = torch.get_num_threads()
     if asked == "auto":
-        asked = 1 if _work(model, datamodule) < SMALL_WORK else os.cpu_count() or 1
+        asked = 1 if _work(model, datamodule) < SMALL_WORK else most_threads()
     if int(asked) < 1:
         raise UserError(f"threads={asked}: it must be auto or at least 1")
     torch.set_num_threads(int(asked))

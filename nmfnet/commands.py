@@ -76,6 +76,16 @@ def make_parser() -> argparse.ArgumentParser:
     )
     show = add(commands, "show", "settings, results and origin of one run", show_run)
     show.add_argument("run_folder", metavar="RUN", help="folder of the run, as runs/MODEL/RUN_ID")
+    sweep = commands.add_parser("sweep", help="sweeps: go on where one was stopped")
+    actions = sweep.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    resume = add(actions, "resume", "run the jobs of a sweep that have no result yet", resume_sweep)
+    resume.add_argument("folder", metavar="DIR", help="folder of the sweep, as runs/sweeps/DATE")
+    resume.add_argument(
+        "settings",
+        metavar="KEY=VALUE",
+        nargs="*",
+        help="settings to add, such as launcher=joblib or hparams_search.n_trials=100",
+    )
     add_reports(commands)
     return parser
 
@@ -219,6 +229,13 @@ def origin_lines(origin: dict[str, Any]) -> dict[str, str]:
         lines["git"] = f"{git.get('commit')}{changed}"
     lines |= {f"note {i}": note for i, note in enumerate(origin.get("notes") or [], 1)}
     return lines
+
+
+def resume_sweep(given: argparse.Namespace) -> None:
+    """``nmfnet sweep resume DIR``."""
+    from nmfnet.sweep import resume
+
+    resume(given.folder, given.settings)
 
 
 # ---------------------------------------------------------------------- reports

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -30,7 +32,10 @@ class Joblib(Pool):
         def started() -> list[Ticket]:
             if self.executor is None:
                 self.executor = ProcessPoolExecutor(
-                    self.n_jobs, initializer=_own_group, env=self.environment
+                    self.n_jobs,
+                    initializer=_as_worker,
+                    initargs=(os.getpid(),),
+                    env=self.environment,
                 )
             return [self.executor.submit(in_worker, job) for job in jobs]
 
@@ -53,7 +58,14 @@ class Joblib(Pool):
             self.executor.shutdown(wait=True, kill_workers=True)
 
 
-def _own_group() -> None:
-    """Leave the terminal's Ctrl-C to the parent, which passes it on once."""
+def _as_worker(parent: int) -> None:
+    """Leave the terminal's Ctrl-C to the parent, which passes it on once; end when it ends."""
     os.setpgid(0, 0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)  # the sweep was killed: when it is resumed, nobody else may write

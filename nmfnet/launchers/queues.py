@@ -37,8 +37,6 @@ class Submitit(Pool):
         Any other option of ``sbatch``, by its long name.
     """
 
-    queued = True
-
     def __init__(
         self,
         n_jobs: int | Literal["auto"] = "auto",
@@ -55,12 +53,13 @@ class Submitit(Pool):
     ) -> None:
         super().__init__(n_jobs, threads)
         self.cluster, self.minutes, self.gpus = cluster, int(minutes), int(gpus)
-        self.before = list(setup)
+        self.before, self.queued = list(setup), cluster == "slurm"
         asked = {"partition": partition, "account": account, "qos": qos}
         asked["mem"] = f"{memory_gb:g}GB" if memory_gb is not None else None
         self.slurm = {key: value for key, value in asked.items() if value is not None}
         self.extra = dict(extra or {})
         self.executor: Any = None
+        self.given: list[Any] = []
 
     def prepare(self) -> None:
         super().prepare()
@@ -99,7 +98,13 @@ class Submitit(Pool):
     def submit(self, jobs: Sequence[Job]) -> Sequence[Ticket]:
         self.executor = self.executor or self._executor()
         with self.executor.batch():
-            return [self.executor.submit(Queued(), job) for job in jobs]
+            tickets = [self.executor.submit(Queued(), job) for job in jobs]
+        self.given += tickets
+        return tickets
+
+    def close(self) -> None:
+        for ticket in self.given if self.cluster == "local" else ():
+            ticket._process.wait()  # its record is written a moment before it ends
 
     def interrupt(self) -> None:
         for ticket in self.running:
@@ -157,6 +162,7 @@ class Ray(Pool):
             address=self.address,
             include_dashboard=False,
             log_to_driver=False,
+            logging_level="ERROR",
             runtime_env={"env_vars": {**self.environment, "PYTHONPATH": path}},
             **here,
         )

@@ -48,8 +48,9 @@ def main() -> None:
         sys.argv[1:] = with_own_root(open_keys(sys.argv[1:]))
         if any(word in ("-m", "--multirun") for word in sys.argv[1:]):
             from nmfnet import launchers
+            from nmfnet.search.sweeper import Search
 
-            launchers.register(*launchers.PLUGINS)
+            launchers.register(*launchers.PLUGINS, Search)
         _hydra_main()
     except (UserError, HydraException, OmegaConfBaseException) as error:
         stop(str(error).replace("++", ""))

@@ -70,14 +70,17 @@ def run_job(job: Job) -> Record:
     if (before := settled(job)) is not None:
         return before
     job.record("running", pid=os.getpid())
+    from nmfnet.search.pruning import Pruned, pruning
     from nmfnet.train import Interrupted, train
 
     try:
         check_config(job.cfg)
         refuse_processes(job.cfg)
-        result = train(job.cfg)
+        result = train(job.cfg, callbacks=pruning(job.sweep, job.number))
     except UserError as error:
         return job.record("failed", error=str(error))
+    except Pruned as error:
+        return job.record("pruned", error=str(error))
     except Interrupted as error:
         return job.record("interrupted", error=str(error))
     except Exception as error:  # a bug in one job must not cost the others

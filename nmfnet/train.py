@@ -6,7 +6,7 @@ import json
 import logging
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,7 +84,13 @@ class Interrupted(Exception):
     """Ctrl-C; the message says where the checkpoint is."""
 
 
-def train(cfg: Plain, source: Source | None = None, *, write: bool = True) -> Result:
+def train(
+    cfg: Plain,
+    source: Source | None = None,
+    *,
+    write: bool = True,
+    callbacks: Sequence[L.Callback] = (),
+) -> Result:
     """Run one experiment.
 
     Parameters
@@ -95,6 +101,8 @@ def train(cfg: Plain, source: Source | None = None, *, write: bool = True) -> Re
         Data in memory, instead of ``cfg["data"]``.
     write : bool
         False = leave no files.
+    callbacks : sequence of lightning.Callback
+        Called after the stopping rule; no part of the experiment, and so of the run's name.
 
     Raises
     ------
@@ -137,7 +145,7 @@ def train(cfg: Plain, source: Source | None = None, *, write: bool = True) -> Re
         model.initialise(datamodule.sample)
         model.recipe |= {"run_id": run_id(cfg), "data_sha256": datamodule.fingerprint}
         resumed = None if anew or folder is None or world.size > 1 else resumable(folder, model)
-        return _fit(cfg, datamodule, model, folder, world, resumed)
+        return _fit(cfg, datamodule, model, folder, world, resumed, callbacks)
 
 
 def _check_streamed(
@@ -165,6 +173,7 @@ def _fit(
     folder: Path | None,
     world: World,
     before: Path | None,
+    more: Sequence[L.Callback],
 ) -> Result:
     convergence = Convergence(datamodule.train)
     callbacks: list[L.Callback] = [convergence]
@@ -172,7 +181,7 @@ def _fit(
     callbacks.append(History(folder / "history.csv" if folder and first else None, convergence))
     if first and _progress_wanted(cfg["progress"]):
         callbacks.append(ProgressBar(cfg["choices"].get("model", "model"), convergence))
-    callbacks += [build(node) for node in cfg["callbacks"].values()]
+    callbacks += [*(build(node) for node in cfg["callbacks"].values()), *more]
     kept = folder / "model.ckpt" if folder is not None and world.size == 1 else None
 
     def settle() -> None:

@@ -58,6 +58,7 @@ class Jobs(Launcher, ABC):
 
     config: DictConfig
     context: HydraContext
+    begun = False
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
@@ -81,12 +82,13 @@ class Jobs(Launcher, ABC):
             self._job(sweep, initial_job_idx + i, overrides)
             for i, overrides in enumerate(job_overrides)
         ]
-        if initial_job_idx == 0:
+        if not self.begun:
             with first_refusal(sweep):
                 self.prepare()
                 check_first(jobs[0])
         sweep.mkdir(parents=True, exist_ok=True)
         begin(sweep)
+        self.begun = True
         records: dict[int, Record] = {}
         try:
             for record in self.run(jobs):

@@ -136,7 +136,13 @@ def _records(jobs: Path) -> Iterator[dict[str, Any]]:
             yield {**record, "file": file, "folder": folder, "overrides": list(record["overrides"])}
         except (OSError, ValueError, KeyError, TypeError) as error:
             problem = f"{file} cannot be read ({error})"
-            yield {"folder": file, "overrides": [], "status": "damaged", "error": problem}
+            yield {
+                "file": file,
+                "folder": file,
+                "overrides": [],
+                "status": "damaged",
+                "error": problem,
+            }
 
 
 def _moved(folder: Path, jobs: Path) -> Path:
@@ -153,7 +159,7 @@ def _with_jobs(whole: dict[str, Run], records: list[dict[str, Any]]) -> Iterator
     for record in records:
         key, words = _key(record["folder"]), tuple(w.lstrip("+") for w in record["overrides"])
         going = record.get("status") == "running"
-        if key in whole and (going or whole[key].status != "interrupted"):
+        if key in whole and (going or not _unfinished(whole[key], record)):
             whole[key] = replace(whole[key], overrides=words)
         elif record.get("status") not in ("done", "found"):
             said = record.get("status")
@@ -166,6 +172,14 @@ def _with_jobs(whole: dict[str, Run], records: list[dict[str, Any]]) -> Iterator
             lost[key] = Run(record["folder"], status, config, {}, {}, words, error, trace)
     yield from whole.values()
     yield from lost.values()
+
+
+def _unfinished(run: Run, record: dict[str, Any]) -> bool:
+    """Whether a run has no results and was not begun again after its job had ended."""
+    if run.status != "running":
+        return run.status == "interrupted"
+    history = run.folder / "history.csv"
+    return history.stat().st_mtime <= record["file"].stat().st_mtime
 
 
 def _key(folder: Path) -> str:

@@ -265,3 +265,7 @@ def export_run(given: argparse.Namespace) -> None:
     from nmfnet.export import export
 
     export(given.run_folder, given.to, given.output)
+
+
+if __name__ == "__main__":
+    main()

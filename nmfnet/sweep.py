@@ -76,7 +76,7 @@ def run_job(job: Job) -> Record:
     try:
         check_config(job.cfg)
         refuse_processes(job.cfg)
-        result = train(job.cfg, callbacks=pruning(job.sweep, job.number))
+        result = train(job.cfg, callbacks=pruning(job.sweep, job.number), sweep=job.sweep.name)
     except UserError as error:
         return job.record("failed", error=str(error))
     except Pruned as error:

@@ -90,6 +90,7 @@ def train(
     *,
     write: bool = True,
     callbacks: Sequence[L.Callback] = (),
+    sweep: str | None = None,
 ) -> Result:
     """Run one experiment.
 
@@ -103,6 +104,8 @@ def train(
         False = leave no files.
     callbacks : sequence of lightning.Callback
         Called after the stopping rule; no part of the experiment, and so of the run's name.
+    sweep : str, optional
+        Name of the sweep that the run belongs to, for trackers.
 
     Raises
     ------
@@ -145,7 +148,7 @@ def train(
         model.initialise(datamodule.sample)
         model.recipe |= {"run_id": run_id(cfg), "data_sha256": datamodule.fingerprint}
         resumed = None if anew or folder is None or world.size > 1 else resumable(folder, model)
-        return _fit(cfg, datamodule, model, folder, world, resumed, callbacks)
+        return _fit(cfg, datamodule, model, folder, world, resumed, callbacks, sweep)
 
 
 def _check_streamed(
@@ -174,6 +177,7 @@ def _fit(
     world: World,
     before: Path | None,
     more: Sequence[L.Callback],
+    sweep: str | None,
 ) -> Result:
     convergence = Convergence(datamodule.train)
     callbacks: list[L.Callback] = [convergence]
@@ -190,7 +194,7 @@ def _fit(
     resuming = Resuming(kept, cfg["checkpoint_every"], convergence, settle)
     callbacks.append(resuming)
     name = f"{cfg['choices'].get('model', 'model')}-{folder.name if folder else 'memory'}"
-    context = Context(name, folder or Path(), Path(cfg["runs"]), cfg)
+    context = Context(name, folder or Path(), Path(cfg["runs"]), cfg, sweep)
     loggers: list[Logger] = []
     whole = False
     try:
@@ -219,7 +223,7 @@ def _fit(
                 draw = cfg["figures"]
                 figures = _figures(datamodule, model, factors, convergence) if draw else {}
                 _write(cfg, datamodule, trainer, folder, numbers, factors, figures)
-                log_result(loggers, numbers, figures)
+                log_result(loggers, numbers, figures, context)
         whole = True
     except MisconfigurationException as error:
         raise UserError(f"the trainer cannot be used as configured: {error}") from error

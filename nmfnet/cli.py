@@ -12,7 +12,6 @@ from typing import Any
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
-from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
@@ -26,6 +25,9 @@ FOLLOWED = re.compile(
 )
 """Options of Hydra that are followed by a word of their own."""
 
+OF_HYDRA = {"launcher": "launcher", "hparams_search": "sweeper"}
+"""Our groups whose options configure Hydra: launcher.n_jobs is hydra.launcher.n_jobs."""
+
 OF_THE_ROOT = (
     "hydra/job_logging=none",
     "hydra/hydra_logging=none",
@@ -34,6 +36,7 @@ OF_THE_ROOT = (
     "hydra.sweep.dir=${runs}/sweeps/${now:%Y-%m-%d_%H-%M-%S-%f}",
     "hydra.sweep.subdir=.",
     "++hydra.callbacks.sweep._target_=nmfnet.sweep.Summary",
+    "++hydra.launcher._target_=nmfnet.launchers.processes.Local",
 )
 """How train.yaml sets up Hydra."""
 
@@ -43,6 +46,11 @@ def main() -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach us instead of Hydra's own printer
     try:
         sys.argv[1:] = with_own_root(open_keys(sys.argv[1:]))
+        if any(word in ("-m", "--multirun") for word in sys.argv[1:]):
+            from nmfnet import launchers
+            from nmfnet.search.sweeper import Search
+
+            launchers.register(*launchers.PLUGINS, Search)
         _hydra_main()
     except (UserError, HydraException, OmegaConfBaseException) as error:
         stop(str(error).replace("++", ""))
@@ -72,15 +80,11 @@ def stop_unusable(error: OSError) -> None:
 
 @hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")
 def _hydra_main(cfg: DictConfig) -> float:
-    context = HydraConfig.get()
+    choices = HydraConfig.get().runtime.choices
     try:  # stopped here, before Hydra announces an error in its own words
-        plain = to_plain(cfg, context.runtime.choices)
-        if context.mode is not RunMode.MULTIRUN:
-            return run_one(plain)
-        from nmfnet.sweep import check_first, run_job
-
-        check_first(plain, context)
-        return run_job(plain, context)
+        if (search := choices.get("hparams_search")) not in (None, "none"):
+            raise UserError(f"hparams_search={search} is for sweeps: add -m")
+        return run_one(to_plain(cfg, choices))
     except UserError as error:
         stop(str(error))
         raise
@@ -152,6 +156,9 @@ def open_keys(arguments: Sequence[str]) -> list[str]:
             problems.append(f"{argument}: write settings as key=value")
         elif match[2].startswith("hydra"):
             opened.append(argument)
+        elif match[2].partition(".")[0] in OF_HYDRA and "." in match[2]:
+            group, _, key = match[2].partition(".")
+            opened.append(f"++hydra.{OF_HYDRA[group]}.{key}={match[3]}")
         elif is_group(match[2], folders):
             null = match[3] == "null" and "none" in options(match[2])
             value = "none" if null else match[3]

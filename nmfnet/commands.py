@@ -76,6 +76,16 @@ def make_parser() -> argparse.ArgumentParser:
     )
     show = add(commands, "show", "settings, results and origin of one run", show_run)
     show.add_argument("run_folder", metavar="RUN", help="folder of the run, as runs/MODEL/RUN_ID")
+    sweep = commands.add_parser("sweep", help="sweeps: go on where one was stopped")
+    actions = sweep.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    resume = add(actions, "resume", "run the jobs of a sweep that have no result yet", resume_sweep)
+    resume.add_argument("folder", metavar="DIR", help="folder of the sweep, as runs/sweeps/DATE")
+    resume.add_argument(
+        "settings",
+        metavar="KEY=VALUE",
+        nargs="*",
+        help="settings to add, such as launcher=joblib or hparams_search.n_trials=100",
+    )
     add_reports(commands)
     return parser
 
@@ -221,6 +231,13 @@ def origin_lines(origin: dict[str, Any]) -> dict[str, str]:
     return lines
 
 
+def resume_sweep(given: argparse.Namespace) -> None:
+    """``nmfnet sweep resume DIR``."""
+    from nmfnet.sweep import resume
+
+    resume(given.folder, given.settings)
+
+
 # ---------------------------------------------------------------------- reports
 def compare_two(given: argparse.Namespace) -> None:
     """``nmfnet compare RUN RUN``."""
@@ -248,3 +265,7 @@ def export_run(given: argparse.Namespace) -> None:
     from nmfnet.export import export
 
     export(given.run_folder, given.to, given.output)
+
+
+if __name__ == "__main__":
+    main()

@@ -95,7 +95,7 @@ def check_config(cfg: Plain) -> None:
     problems = list(_root_problems(cfg))
     problems.extend([*_key_problems(cfg), *_group_problems(cfg)])
     for name, node in cfg.items():
-        problems.extend(_target_problems(node, name))
+        problems.extend(target_problems(node, name))
     if problems:
         raise UserError(
             "\n  ".join([f"the configuration has {len(problems)} problem(s):", *problems])
@@ -162,16 +162,16 @@ def _nested_keys(cfg: Plain) -> list[str]:
     ]
 
 
-def _target_problems(node: Any, path: str) -> Iterator[str]:
+def target_problems(node: Any, path: str) -> Iterator[str]:
     """Problems of every node with a ``_target_`` below (and at) this one."""
     if isinstance(node, Mapping):
         if "_target_" in node:
             yield from _signature_problems(node, path)
         for key, value in node.items():
-            yield from _target_problems(value, f"{path}.{key}")
+            yield from target_problems(value, f"{path}.{key}")
     elif isinstance(node, list):
         for i, value in enumerate(node):
-            yield from _target_problems(value, f"{path}[{i}]")
+            yield from target_problems(value, f"{path}[{i}]")
 
 
 def _signature_problems(node: Mapping[str, Any], path: str) -> Iterator[str]:

@@ -4,94 +4,190 @@ from __future__ import annotations
 
 import csv
 import json
-import math
+import os
+import shutil
+import signal
 import sys
 import traceback
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
-from nmfnet.config import Plain, check_config, run_folder
+from nmfnet.config import Plain, check_config, root_is_sound, run_folder, target_problems
 from nmfnet.errors import UserError
 
+Record = dict[str, Any]
+"""What ``jobs/NNNN.json`` holds: job, overrides, run_dir, status, and metrics or the error."""
 
-def check_first(cfg: Plain, context: Any) -> None:
+COMMAND = "sweep.json"
+"""File in the folder of a sweep with the command that made it."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of a sweep, as plain values that any process can be given."""
+
+    number: int
+    overrides: tuple[str, ...]
+    cfg: Plain
+    sweep: Path
+    cwd: Path
+
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+        return self.cwd / run_folder(self.cfg)
+
+    @property
+    def file(self) -> Path:
+        """Where its record is."""
+        return self.sweep / "jobs" / f"{self.number:04d}.json"
+
+    def record(self, status: str, **more: Any) -> Record:
+        """A record that says how the job stands, written to its file."""
+        record = {
+            "job": self.number,
+            "overrides": list(self.overrides),
+            "run_dir": str(run_folder(self.cfg)),
+            "status": status,
+            **more,
+        }
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        partial = self.file.with_suffix(".part")
+        partial.write_text(json.dumps(record, indent=2) + "\n")
+        partial.replace(self.file)
+        return record
+
+
+# ---------------------------------------------------------------------- one job
+def run_job(job: Job) -> Record:
+    """Train, or record why not; whatever happens, the job's file says so."""
+    if (before := settled(job)) is not None:
+        return before
+    job.record("running", pid=os.getpid())
+    from nmfnet.search.pruning import Pruned, pruning
+    from nmfnet.train import Interrupted, train
+
+    try:
+        check_config(job.cfg)
+        refuse_processes(job.cfg)
+        result = train(job.cfg, callbacks=pruning(job.sweep, job.number), sweep=job.sweep.name)
+    except UserError as error:
+        return job.record("failed", error=str(error))
+    except Pruned as error:
+        return job.record("pruned", error=str(error))
+    except Interrupted as error:
+        return job.record("interrupted", error=str(error))
+    except Exception as error:  # a bug in one job must not cost the others
+        words = f"{type(error).__name__}: {error}"
+        return job.record("failed", error=words, traceback=traceback.format_exc())
+    return job.record("done", metrics=result.metrics)
+
+
+def settled(job: Job) -> Record | None:
+    """The record of a job that needs no run: finished before, or in this sweep."""
+    from nmfnet.finished import finished
+
+    record = read_record(job.file)
+    mine = record is not None and record.get("overrides") == list(job.overrides)
+    done = mine and record is not None and record["status"] in ("done", "found")
+    cfg = {**job.cfg, "force": False} if done else job.cfg
+    try:
+        before = finished(cfg) if root_is_sound(cfg) else None
+    except UserError:
+        return None  # the run itself will say so
+    if before is None:
+        return None
+    return job.record("found", metrics=before.metrics)
+
+
+def in_worker(job: Job) -> Record:
+    """:func:`run_job` in a process of its own, where Ctrl-C counts only while a job runs."""
+    os.chdir(job.cwd)
+    sys.argv = ["nmfnet-train", *job.overrides]
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return run_job(job)
+    except KeyboardInterrupt:
+        return job.record("interrupted", error="interrupted before it began")
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def read_record(file: Path) -> Record | None:
+    """A job's record, or None where there is none that can be read."""
+    try:
+        record = json.loads(file.read_text())
+    except (OSError, ValueError):
+        return None
+    return record if isinstance(record, dict) and "status" in record else None
+
+
+# ---------------------------------------------------------------------- a whole sweep
+@contextmanager
+def first_refusal(sweep: Path) -> Iterator[None]:
+    """When a sweep is refused before its first job: remove what Hydra has written for it."""
+    try:
+        yield
+    except UserError:
+        if not (sweep / COMMAND).exists():
+            (sweep / "multirun.yaml").unlink(missing_ok=True)
+            with suppress(OSError):  # not empty, or not ours
+                for folder in (sweep, *sweep.parents[:2]):
+                    folder.rmdir()
+        raise
+
+
+def check_first(job: Job) -> None:
     """Refuse a whole sweep for a mistake in its first job, which is most likely in every job.
 
     Raises
     ------
     UserError
-        After removing what Hydra has written for the sweep.
+        Saying what is wrong.
     """
-    if context.job.num != 0:
-        return
-    try:
-        if cfg.get("run_dir"):
-            raise UserError("run_dir is the folder of a single run: give a sweep runs=DIR")
-        check_config(cfg)
-    except UserError:
-        sweep = Path(context.sweep.dir)
-        (sweep / "multirun.yaml").unlink(missing_ok=True)
-        with suppress(OSError):  # not empty, or not ours
-            for folder in (sweep, *sweep.parents[:2]):
-                folder.rmdir()
-        raise
+    if job.cfg.get("run_dir"):
+        raise UserError("run_dir is the folder of a single run: give a sweep runs=DIR")
+    check_config(job.cfg)
+    refuse_processes(job.cfg)
 
 
-def run_job(cfg: Plain, context: Any) -> float:
-    """One job of a sweep: train, or record why not; returns the objective, or nan."""
-    from nmfnet.train import Interrupted, train
+def refuse_processes(cfg: Plain) -> None:
+    """Refuse a job of several processes, whose second would run the sweep's command again.
 
-    number = int(context.job.num)
-    record: dict[str, Any] = {
-        "job": number,
-        "overrides": list(context.overrides.task),
-        "run_dir": str(run_folder(cfg)),
-    }
-    value = math.nan
-    try:
-        check_config(cfg)
-        result = train(cfg)
-        record |= {"status": "found" if result.found else "done", "metrics": result.metrics}
-        value = float(result.metrics["objective"])
-    except UserError as error:
-        record |= {"status": "failed", "error": str(error)}
-    except Interrupted as error:
-        record |= {"status": "interrupted", "error": str(error)}
-        _write(Path(context.sweep.dir), record)
-        summarise(Path(context.sweep.dir))
-        print("nmfnet: interrupted; the same command goes on from here", file=sys.stderr)
-        sys.exit(130)
-    except Exception as error:  # a bug in one job must not cost the others
-        record |= {
-            "status": "failed",
-            "error": f"{type(error).__name__}: {error}",
-            "traceback": traceback.format_exc(),
-        }
-    _write(Path(context.sweep.dir), record)
-    _say(record)
-    return value
+    Raises
+    ------
+    UserError
+        If the trainer has several devices.
+    """
+    devices = cfg["trainer"].get("devices", 1)
+    if devices not in (1, "1", [0]):
+        raise UserError(
+            f"trainer.devices={devices} spreads one run over processes, which a sweep (-m) cannot: "
+            "take trainer=default and launcher=joblib, which runs several jobs at once, or run "
+            "the jobs with trainer=ddp one command each, without -m"
+        )
 
 
-def _write(sweep: Path, record: dict[str, Any]) -> None:
-    folder = sweep / "jobs"
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{record['job']:04d}.json").write_text(json.dumps(record, indent=2) + "\n")
-
-
-def _say(record: dict[str, Any]) -> None:
-    words = " ".join(word.lstrip("+") for word in record["overrides"])
-    print(f"[{record['job']}] {words}: {record['status']}", file=sys.stderr, flush=True)
+def begin(sweep: Path) -> None:
+    """Note the command of a sweep, for ``nmfnet sweep resume``."""
+    file = sweep / COMMAND
+    if not file.exists():
+        command = {"arguments": sys.argv[1:], "cwd": str(Path.cwd())}
+        file.write_text(json.dumps(command, indent=2) + "\n")
 
 
 def summarise(sweep: Path) -> int:
     """Print the table of a sweep, write ``sweep.csv``; returns the number of failed jobs."""
     from nmfnet.report.tables import print_sweep
 
-    records = [json.loads(file.read_text()) for file in sorted((sweep / "jobs").glob("*.json"))]
+    found = [read_record(file) for file in sorted((sweep / "jobs").glob("*.json"))]
+    records = [record for record in found if record is not None]
     if not records:
         return 0
     rows = [sweep_row(record) for record in records]
@@ -100,10 +196,16 @@ def summarise(sweep: Path) -> int:
         writer.writeheader()
         writer.writerows(rows)
     print_sweep(records, sweep)
-    return sum(record["status"] == "failed" for record in records)
+    failed = [record["job"] for record in records if record["status"] == "failed"]
+    if failed:
+        print(
+            f"{len(failed)} of {len(records)} jobs failed: {', '.join(map(str, failed))}; "
+            f"nmfnet sweep resume {sweep} runs what is missing"
+        )
+    return len(failed)
 
 
-def sweep_row(record: dict[str, Any]) -> dict[str, Any]:
+def sweep_row(record: Record) -> dict[str, Any]:
     """One line of ``sweep.csv``: the job, what was varied, how it ended, every metric."""
     from nmfnet.report.tables import overrides
 
@@ -113,8 +215,67 @@ def sweep_row(record: dict[str, Any]) -> dict[str, Any]:
 
 
 class Summary(Callback):
-    """Hydra callback: the table when a sweep has ended, exit code 1 if a job failed."""
+    """Hydra callback: a clean start, the table when a sweep has ended, exit code 1 for failures.
+
+    Parameters
+    ----------
+    resume : bool
+        Keep the records of jobs that are in the sweep's folder.
+    """
+
+    def __init__(self, resume: bool = False) -> None:
+        self.resume = resume
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Check the options of the launcher and the search; forget an earlier sweep."""
+        problems: list[str] = []
+        for name, shown in (("launcher", "launcher"), ("sweeper", "hparams_search")):
+            node = OmegaConf.to_container(config.hydra[name], resolve=True)
+            if isinstance(node, dict) and str(node.get("_target_")).startswith("nmfnet."):
+                problems += target_problems(node, shown)
+        if problems:  # Hydra makes warnings of errors raised here
+            print("nmfnet:", "\n  ".join(problems), file=sys.stderr)
+            sys.exit(2)
+        sweep = Path(config.hydra.sweep.dir)
+        if not self.resume and not (sweep / "study.db").exists():
+            shutil.rmtree(sweep / "jobs", ignore_errors=True)
+            (sweep / COMMAND).unlink(missing_ok=True)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """The table."""
         if summarise(Path(config.hydra.sweep.dir)):
             sys.exit(1)
+
+
+def resume(folder: str, more: list[str]) -> None:
+    """``nmfnet sweep resume DIR``: the command of a sweep again, for the jobs without results.
+
+    Parameters
+    ----------
+    folder : str
+        Folder of the sweep, as ``runs/sweeps/2026-01-31_12-00-00-000000``.
+    more : list of str
+        Settings to add, such as ``launcher=joblib``.
+
+    Raises
+    ------
+    UserError
+        If it is not the folder of a sweep, or the folder that it ran in is gone.
+    """
+    from nmfnet.cli import main
+
+    sweep = Path(folder).absolute()
+    try:
+        command = json.loads((sweep / COMMAND).read_text())
+        arguments, cwd = list(command["arguments"]), Path(command["cwd"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{folder} cannot be resumed ({error}): give the folder of a sweep, "
+            f"as runs/sweeps/DATE, which holds {COMMAND}"
+        ) from error
+    if not cwd.is_dir():
+        raise UserError(f"the sweep ran in {cwd}, which is gone: change cwd in {sweep / COMMAND}")
+    os.chdir(cwd)
+    own = [f"hydra.sweep.dir={sweep}", "++hydra.callbacks.sweep.resume=true"]
+    sys.argv = ["nmfnet-train", *arguments, *more, *own]
+    main()

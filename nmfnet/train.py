@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from nmfnet.callbacks.progress import ProgressBar
 from nmfnet.callbacks.resuming import Resuming
 from nmfnet.checkpoint import assemble, load, resumable
 from nmfnet.config import Plain, build, run_folder, run_id
+from nmfnet.cores import most_threads
 from nmfnet.data.batches import OneBatch, to_numpy
 from nmfnet.data.module import MatrixDataModule
 from nmfnet.data.source import Source
@@ -84,7 +84,14 @@ class Interrupted(Exception):
     """Ctrl-C; the message says where the checkpoint is."""
 
 
-def train(cfg: Plain, source: Source | None = None, *, write: bool = True) -> Result:
+def train(
+    cfg: Plain,
+    source: Source | None = None,
+    *,
+    write: bool = True,
+    callbacks: Sequence[L.Callback] = (),
+    sweep: str | None = None,
+) -> Result:
     """Run one experiment.
 
     Parameters
@@ -95,6 +102,10 @@ def train(cfg: Plain, source: Source | None = None, *, write: bool = True) -> Re
         Data in memory, instead of ``cfg["data"]``.
     write : bool
         False = leave no files.
+    callbacks : sequence of lightning.Callback
+        Called after the stopping rule; no part of the experiment, and so of the run's name.
+    sweep : str, optional
+        Name of the sweep that the run belongs to, for trackers.
 
     Raises
     ------
@@ -139,7 +150,7 @@ def train(cfg: Plain, source: Source | None = None, *, write: bool = True) -> Re
         model.initialise(datamodule.sample)
         model.recipe |= {"run_id": run_id(cfg), "data_sha256": datamodule.fingerprint}
         resumed = None if anew or folder is None or world.size > 1 else resumable(folder, model)
-        return _fit(cfg, datamodule, model, folder, world, resumed)
+        return _fit(cfg, datamodule, model, folder, world, resumed, callbacks, sweep)
 
 
 def _check_streamed(
@@ -167,6 +178,8 @@ def _fit(
     folder: Path | None,
     world: World,
     before: Path | None,
+    more: Sequence[L.Callback],
+    sweep: str | None,
 ) -> Result:
     convergence = Convergence(datamodule.train)
     callbacks: list[L.Callback] = [convergence]
@@ -174,7 +187,7 @@ def _fit(
     callbacks.append(History(folder / "history.csv" if folder and first else None, convergence))
     if first and _progress_wanted(cfg["progress"]):
         callbacks.append(ProgressBar(cfg["choices"].get("model", "model"), convergence))
-    callbacks += [build(node) for node in cfg["callbacks"].values()]
+    callbacks += [*(build(node) for node in cfg["callbacks"].values()), *more]
     kept = folder / "model.ckpt" if folder is not None and world.size == 1 else None
 
     def settle() -> None:
@@ -183,7 +196,7 @@ def _fit(
     resuming = Resuming(kept, cfg["checkpoint_every"], convergence, settle)
     callbacks.append(resuming)
     name = f"{cfg['choices'].get('model', 'model')}-{folder.name if folder else 'memory'}"
-    context = Context(name, folder or Path(), Path(cfg["runs"]), cfg)
+    context = Context(name, folder or Path(), Path(cfg["runs"]), cfg, sweep)
     loggers: list[Logger] = []
     whole = False
     try:
@@ -212,7 +225,7 @@ def _fit(
                 draw = cfg["figures"]
                 figures = _figures(datamodule, model, factors, convergence) if draw else {}
                 _write(cfg, datamodule, trainer, folder, numbers, factors, figures)
-                log_result(loggers, numbers, figures)
+                log_result(loggers, numbers, figures, context)
         whole = True
     except MisconfigurationException as error:
         raise UserError(f"the trainer cannot be used as configured: {error}") from error
@@ -381,7 +394,7 @@ def _threads(
     """Threads of torch during a run; matrices that fit the cache run faster on one."""
     before = torch.get_num_threads()
     if asked == "auto":
-        asked = 1 if _work(model, datamodule) < SMALL_WORK else os.cpu_count() or 1
+        asked = 1 if _work(model, datamodule) < SMALL_WORK else most_threads()
     if int(asked) < 1:
         raise UserError(f"threads={asked}: it must be auto or at least 1")
     torch.set_num_threads(int(asked))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
+import sqlite3
 import subprocess
 import sys
 import warnings
@@ -87,6 +89,19 @@ def test_a_missing_package_is_named(monkeypatch, tmp_path):
     assert done.code == 2
     assert "nmfnet[tracking]" in done.err
     assert not list(tmp_path.iterdir())
+
+
+def test_tensorboard_has_the_settings_beside_the_results(tmp_path):
+    pytest.importorskip("tensorboard")
+    done = train(*RUN, "figures=false", "logger=tensorboard", cwd=tmp_path)
+    assert done.code == 0, done.err
+    folder = the_run(tmp_path)
+    reader = events(folder)
+    told = reader.summary_metadata["_hparams_/session_start_info"].plugin_data.content
+    assert b"model.n_components" in told
+    declared = reader.summary_metadata["_hparams_/experiment"].plugin_data.content
+    assert b"final/train/relative_error" in declared
+    assert str(tmp_path).encode() not in told
 
 
 # ---------------------------------------------------------------------- csv and none
@@ -244,7 +259,12 @@ def test_trackers_that_were_started_are_closed_when_another_cannot(tmp_path, mon
             closed.append(status)
 
     def works(
-        context: Context, *, project: str = "", mode: str = "", group: str | None = None
+        context: Context,
+        *,
+        project: str = "",
+        mode: str = "",
+        group: str | None = None,
+        artifacts: bool = True,
     ) -> Tracker:
         return Tracker()
 
@@ -257,6 +277,75 @@ def test_trackers_that_were_started_are_closed_when_another_cannot(tmp_path, mon
     assert done.code == 2
     assert "no such server" in done.err
     assert closed == ["failed"]
+    assert not list(tmp_path.glob("runs/nmf/*"))
+
+
+@pytest.mark.slow
+def test_the_runs_of_a_sweep_are_a_group_and_keep_their_files(tmp_path):
+    words = ("-m", *RUN, "figures=false", "seed=1,2", "logger=wandb")
+    done = finished(start(*words, cwd=tmp_path), tmp_path)
+    assert done.code == 0, done.err
+    (sweep,) = (tmp_path / "runs" / "sweeps").iterdir()
+    for run in offline_runs(tmp_path):
+        binary = next(run.glob("*.wandb")).read_bytes()
+        assert sweep.name.encode() in binary
+        assert b"factors.npz" in binary
+        assert b"model.ckpt" in binary
+
+
+# ---------------------------------------------------------------------- trackio and mlflow
+@pytest.mark.slow
+def test_trackio_holds_the_same_keys(tmp_path):
+    pytest.importorskip("trackio")
+    words = ("-m", *RUN, "figures=false", "seed=1,2", "logger=trackio")
+    done = finished(start(*words, cwd=tmp_path), tmp_path)
+    assert done.code == 0, done.err
+    assert "Trackio" not in done.out + done.err
+    with contextlib.closing(sqlite3.connect(tmp_path / "runs/trackio/nmfnet.db")) as table:
+        logged = table.execute("select run_name, step, metrics from metrics order by id").fetchall()
+    assert len({name for name, *_ in logged}) == 2
+    folder = next(tmp_path.glob("runs/nmf/*"))
+    mine = [(step, json.loads(row)) for name, step, row in logged if name.endswith(folder.name)]
+    lines = history(folder)
+    assert [step for step, _ in mine[:-1]] == [int(row["iteration"]) for row in lines]
+    assert all(set(row) == set(lines[0]) for _, row in mine[:-1])
+    numbers = json.loads((folder / "metrics.json").read_text())
+    assert set(mine[-1][1]) == {k for k, v in numbers.items() if isinstance(v, int | float)}
+
+
+@pytest.mark.slow
+def test_mlflow_holds_the_same_keys_the_settings_and_the_files(tmp_path):
+    pytest.importorskip("mlflow")
+    done = finished(start("-m", *RUN, "seed=1,2", "logger=mlflow", cwd=tmp_path), tmp_path)
+    assert done.code == 0, done.err
+    assert "mlflow.store" not in done.err
+    (sweep,) = (tmp_path / "runs" / "sweeps").iterdir()
+    with contextlib.closing(sqlite3.connect(tmp_path / "runs/mlflow/mlflow.db")) as table:
+        keys = {key for (key,) in table.execute("select distinct key from metrics")}
+        params = dict(table.execute("select key, value from params"))
+        groups = table.execute("select value from tags where key='sweep'").fetchall()
+    folder = next(tmp_path.glob("runs/nmf/*"))
+    numbers = json.loads((folder / "metrics.json").read_text())
+    final = {k for k, v in numbers.items() if isinstance(v, int | float)}
+    assert keys == set(history(folder)[0]) | final
+    assert params["model.n_components"] == "3"
+    assert groups == [(sweep.name,)] * 2
+    kept = {path.name for path in tmp_path.glob("runs/mlflow/artifacts/**/*")}
+    assert {"factors.npz", "model.ckpt", "components.png"} <= kept
+
+
+@pytest.mark.parametrize(("choice", "package"), [("trackio", "trackio"), ("mlflow", "mlflow")])
+def test_a_missing_tracker_is_named(choice, package, tmp_path, monkeypatch):
+    from lightning.pytorch import loggers
+
+    def missing(*args: Any, **options: Any) -> None:
+        raise ModuleNotFoundError("no mlflow")
+
+    monkeypatch.setattr(loggers, "MLFlowLogger", missing)
+    monkeypatch.setitem(sys.modules, package, None)
+    done = train(*RUN, f"logger={choice}", cwd=tmp_path)
+    assert done.code == 2
+    assert f"nmfnet[{package}]" in done.err
     assert not list(tmp_path.glob("runs/nmf/*"))
 
 

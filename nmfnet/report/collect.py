@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from nmfnet.config import NOT_THE_EXPERIMENT
 from nmfnet.errors import UserError
-from nmfnet.report.run import Run, Status, read_run, word
+from nmfnet.report.run import Run, Status, fresh, read_run, word
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -133,10 +133,16 @@ def _records(jobs: Path) -> Iterator[dict[str, Any]]:
         try:
             record = json.loads(file.read_text())
             folder = _moved(Path(record["run_dir"]), jobs)
-            yield {**record, "folder": folder, "overrides": list(record["overrides"])}
+            yield {**record, "file": file, "folder": folder, "overrides": list(record["overrides"])}
         except (OSError, ValueError, KeyError, TypeError) as error:
             problem = f"{file} cannot be read ({error})"
-            yield {"folder": file, "overrides": [], "status": "damaged", "error": problem}
+            yield {
+                "file": file,
+                "folder": file,
+                "overrides": [],
+                "status": "damaged",
+                "error": problem,
+            }
 
 
 def _moved(folder: Path, jobs: Path) -> Path:
@@ -152,17 +158,28 @@ def _with_jobs(whole: dict[str, Run], records: list[dict[str, Any]]) -> Iterator
     lost: dict[str, Run] = {}
     for record in records:
         key, words = _key(record["folder"]), tuple(w.lstrip("+") for w in record["overrides"])
-        if key in whole and whole[key].status != "interrupted":
+        going = record.get("status") == "running"
+        if key in whole and (going or not _unfinished(whole[key], record)):
             whole[key] = replace(whole[key], overrides=words)
         elif record.get("status") not in ("done", "found"):
             said = record.get("status")
-            status: Status = said if said in ("damaged", "interrupted") else "failed"
+            status: Status = said if said in ("damaged", "interrupted", "pruned") else "failed"
+            if going:  # not yet training
+                status = "running" if fresh(record["file"]) else "interrupted"
             config = whole.pop(key).config if key in whole else {}
             error = record.get("error") or f"status: {record.get('status', 'unknown')}"
             trace = record.get("traceback") or ""
             lost[key] = Run(record["folder"], status, config, {}, {}, words, error, trace)
     yield from whole.values()
     yield from lost.values()
+
+
+def _unfinished(run: Run, record: dict[str, Any]) -> bool:
+    """Whether a run has no results and was not begun again after its job had ended."""
+    if run.status != "running":
+        return run.status == "interrupted"
+    history = run.folder / "history.csv"
+    return history.stat().st_mtime <= record["file"].stat().st_mtime
 
 
 def _key(folder: Path) -> str:

@@ -92,7 +92,7 @@ def summary(every: Sequence[Run]) -> str:
     """How many runs there are, in words."""
     done = sum(run.status == "done" for run in every)
     words = [f"{done} run{'s' * (done != 1)}"]
-    for status in ("running", "failed", "interrupted", "damaged", "newer"):
+    for status in ("running", "failed", "interrupted", "pruned", "damaged", "newer"):
         count = sum(run.status == status for run in every)
         words += [f"{count} {status}"] if count else []
     return ", ".join(words)

@@ -13,7 +13,7 @@ from nmfnet.config import Plain
 
 __all__ = ["Run", "Status", "read_run", "word"]
 
-Status = Literal["done", "running", "interrupted", "failed", "damaged", "newer"]
+Status = Literal["done", "running", "interrupted", "failed", "pruned", "damaged", "newer"]
 
 FRESH = 120.0
 """A run without results whose history grew in the last so many seconds is taken to be running."""
@@ -29,7 +29,8 @@ class Run:
         The run folder (of a failed job: where it would have been).
     status : str
         ``done``; ``running`` or ``interrupted`` (no results yet); ``failed`` (a job of a sweep);
-        ``damaged`` (files that cannot be read); ``newer`` (written by a later nmfnet).
+        ``pruned`` (stopped early by a search); ``damaged`` (files that cannot be read); ``newer``
+        (written by a later nmfnet).
     config, metrics, origin : dict
         ``config.yaml``, ``metrics.json`` and ``provenance.json``; empty where there is none.
     overrides : tuple of str
@@ -68,7 +69,7 @@ def read_run(folder: Path) -> Run:
     origin = _read(folder / "provenance.json", problems)
     if metrics is None and not (folder / "metrics.json").exists():
         problems = []
-        status = "running" if _fresh(folder / "history.csv") else "interrupted"
+        status = "running" if fresh(folder / "history.csv") else "interrupted"
         if status == "interrupted":
             problems = ["ended before it wrote its results: the same command runs it again"]
     elif problems or not metrics or not _whole(config):
@@ -106,7 +107,8 @@ def _read(file: Path, problems: list[str]) -> dict[str, Any] | None:
         return None
 
 
-def _fresh(history: Path) -> bool:
+def fresh(history: Path) -> bool:
+    """Whether a file was written a short while ago."""
     try:
         return time.time() - history.stat().st_mtime < FRESH
     except OSError:

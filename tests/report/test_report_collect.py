@@ -157,3 +157,21 @@ def test_a_thousand_runs_take_seconds(tmp_path):
     before = time.process_time()
     assert len(nmfnet.runs(tmp_path)) == 1000
     assert time.process_time() - before < 8
+
+
+def test_jobs_that_run_or_were_pruned_are_told_apart(tmp_path):
+    sweep = tmp_path / "sweeps" / "now"
+    for number, (name, status) in enumerate((("a", "running"), ("b", "running"), ("c", "pruned"))):
+        folder = tmp_path / "nmf" / name
+        if name != "b":
+            folder.mkdir(parents=True)
+            (folder / "history.csv").write_text("iteration,seconds\n")
+        make_job(sweep, number, folder, status, error="behind" if status == "pruned" else "")
+    states = {run.folder.name: run.status for run in collect(tmp_path)}
+    assert states == {"a": "running", "b": "running", "c": "pruned"}
+    for file in sweep.glob("jobs/*.json"):
+        os.utime(file, (0, 0))
+    for file in tmp_path.glob("nmf/*/history.csv"):
+        os.utime(file, (0, 0))
+    states = {run.folder.name: run.status for run in collect(tmp_path)}
+    assert states == {"a": "interrupted", "b": "interrupted", "c": "pruned"}

@@ -54,7 +54,12 @@ def run_job(cfg: Plain, context: Any) -> float:
     value = math.nan
     try:
         check_config(cfg)
-        result = train(cfg)
+        if cfg.get("ranks") is not None:
+            from nmfnet.selection.run import select
+
+            result: Any = select(cfg)
+        else:
+            result = train(cfg)
         record |= {"status": "found" if result.found else "done", "metrics": result.metrics}
         value = float(result.metrics["objective"])
     except UserError as error:

@@ -49,6 +49,9 @@ def resample(values: Any, how: str, rng: np.random.Generator, noise: float = 0.0
         return values
     if is_sparse(values):
         made = sp.csr_matrix(values).copy()
+        if how != "multinomial":
+            made.data = _drawn(made.data, how, rng, noise)
+            return made
         for start, end in zip(made.indptr[:-1], made.indptr[1:], strict=True):
             made.data[start:end] = _drawn(made.data[None, start:end], how, rng, noise)[0]
         return made

@@ -9,10 +9,13 @@ import time
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 from shell import finished, refusal, stamps, start, train
+from shell import nmfnet as nmfnet_command
 
 import nmfnet
 from nmfnet.data.channels import CHANNELS, SBS96
+from nmfnet.metrics import matched_cosine
 
 FEW = (
     "selection.replicates=4",
@@ -178,9 +181,29 @@ def test_in_processes_and_from_python():
     )
     assert one.n_components == two.n_components == 3
     assert np.array_equal(one.components_, two.components_)
-    assert nmfnet.metrics.matched_cosine(one.components_, H) > 0.98
+    assert matched_cosine(one.components_, H) > 0.98
     assert one.folder is None
     assert one.intervals.low.shape == one.weights.shape == (24, 3)
+
+
+def test_sparse_counts_and_an_outlying_sample():
+    """A sparse X gives the same suggestion; a hypermutated sample does not take it over."""
+    counts, H = catalogue(6)
+    counts[0] = np.random.default_rng(6).poisson(3000 * counts[0] / counts[0].sum() * 100)
+    options = {"selection.replicates": 4, "selection.restarts": 2, "selection.folds": 2}
+    settings = {"loss": "kl", "tol": 1e-3, "selection.hypermutators": "cap", **options}
+    for x in (counts, sp.csr_matrix(counts)):
+        found = nmfnet.select_rank(x, "2:3", **settings)
+        assert found.n_components == 3
+        assert matched_cosine(found.components_, H) > 0.98
+        assert np.allclose(found.weights.sum(1), counts.sum(1), rtol=1e-3)
+
+
+def test_the_report_reads_it(tmp_path):
+    words = ("data=planted", "data.n_samples=30", "ranks=2:3", "run_dir=runs/nmf/r", *FEW)
+    assert train(*words, cwd=tmp_path).code == 0
+    assert nmfnet_command("report", "runs", "-o", "r.html", cwd=tmp_path).code == 0
+    assert nmfnet_command("ls", "runs", cwd=tmp_path).code == 0
 
 
 # ---------------------------------------------------------------------- bad input

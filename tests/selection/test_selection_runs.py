@@ -108,7 +108,11 @@ def test_the_order_of_the_rows_does_not_matter(tmp_path):
     assert found[0] == found[1]
 
 
-@pytest.mark.parametrize("system", ["DBS78", "ID83", "SBS288"])
+@pytest.mark.parametrize(
+    "system",
+    [pytest.param("DBS78", marks=pytest.mark.slow), pytest.param("ID83", marks=pytest.mark.slow)]
+    + ["SBS288"],
+)
 def test_other_channels_are_read_by_label(system, tmp_path):
     counts, _ = catalogue(3, system=system)
     write(tmp_path / "x.txt", counts, CHANNELS[system], order=range(len(CHANNELS[system]))[::-1])
@@ -158,7 +162,13 @@ def test_more_ranks_use_the_fits_that_are_there(tmp_path):
     assert len(table(tmp_path / "r")) == 3
 
 
-@pytest.mark.parametrize("model", ["convex_nmf", "autoencoder", "projective_nmf"])
+@pytest.mark.parametrize(
+    "model",
+    [
+        "autoencoder",
+        *(pytest.param(m, marks=pytest.mark.slow) for m in ("convex_nmf", "projective_nmf")),
+    ],
+)
 def test_any_model(model, tmp_path):
     words = ("data=planted", "data.n_samples=40", "data.n_components=3", f"model={model}")
     words = (*words, "experiment=rank_selection", "ranks=[2,3]", "run_dir=r", *FEW, "max_iter=60")
@@ -186,6 +196,7 @@ def test_in_processes_and_from_python():
     assert one.intervals.low.shape == one.weights.shape == (24, 3)
 
 
+@pytest.mark.slow
 def test_sparse_counts_and_an_outlying_sample():
     """A sparse X gives the same suggestion; a hypermutated sample does not take it over."""
     counts, H = catalogue(6)
@@ -199,6 +210,7 @@ def test_sparse_counts_and_an_outlying_sample():
         assert np.allclose(found.weights.sum(1), counts.sum(1), rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_the_report_reads_it(tmp_path):
     words = ("data=planted", "data.n_samples=30", "ranks=2:3", "run_dir=runs/nmf/r", *FEW)
     assert train(*words, cwd=tmp_path).code == 0

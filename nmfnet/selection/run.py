@@ -362,7 +362,7 @@ def _metrics(
         "seconds": float(sum(r["seconds"] for r in rows)),
         "converged": min(r["converged"] for r in rows) >= 0.95,
         "n_restarts": cfg["n_restarts"],
-        "ranks": len(rows),
+        "n_ranks": len(rows),
         "ranks_stable": len(result.suggestion.stable),
         "fits": int(sum(r["fits"] for r in rows)),
     }

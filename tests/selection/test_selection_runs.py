@@ -110,8 +110,11 @@ def test_the_order_of_the_rows_does_not_matter(tmp_path):
 
 @pytest.mark.parametrize(
     "system",
-    [pytest.param("DBS78", marks=pytest.mark.slow), pytest.param("ID83", marks=pytest.mark.slow)]
-    + ["SBS288"],
+    [
+        pytest.param("DBS78", marks=pytest.mark.slow),
+        pytest.param("ID83", marks=pytest.mark.slow),
+        "SBS288",
+    ],
 )
 def test_other_channels_are_read_by_label(system, tmp_path):
     counts, _ = catalogue(3, system=system)

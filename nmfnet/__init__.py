@@ -1,6 +1,7 @@
 """nmfnet: every factorisation X ~ W H, classical or neural, on equal terms.
 
 >>> model = nmfnet.fit(X, model="convex_nmf", n_components=5)   # train on an array
+>>> found = nmfnet.select_rank(X, "2:8")                         # how many components?
 >>> model = nmfnet.load("runs/nmf/1a2b3c4d5e")                  # a run of the command line
 >>> table = nmfnet.runs("runs")                                 # all of them, as a DataFrame
 """
@@ -12,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 from nmfnet.errors import UserError
 
 if TYPE_CHECKING:
-    from nmfnet.api import fit
+    from nmfnet.api import fit, select_rank
     from nmfnet.checkpoint import load
     from nmfnet.estimator import Estimator
     from nmfnet.report.collect import runs
 
 __version__ = "0.1.0"
-__all__ = ["Estimator", "UserError", "__version__", "fit", "load", "runs"]
+__all__ = ["Estimator", "UserError", "__version__", "fit", "load", "runs", "select_rank"]
 
 
 def __getattr__(name: str) -> Any:
@@ -27,6 +28,10 @@ def __getattr__(name: str) -> Any:
         from nmfnet.api import fit
 
         return fit
+    if name == "select_rank":
+        from nmfnet.api import select_rank
+
+        return select_rank
     if name == "load":
         from nmfnet.checkpoint import load
 

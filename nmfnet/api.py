@@ -12,6 +12,7 @@ from nmfnet.errors import UserError
 
 if TYPE_CHECKING:
     from nmfnet.factorization import Factorization
+    from nmfnet.selection.run import Selected
 
 
 def fit(
@@ -68,9 +69,69 @@ def fit(
     cfg["run_dir"] = None if run_dir is None else str(run_dir)
     cfg["choices"]["data"] = "memory"
     cfg["data"] = {"sha256": source.read().fingerprint()}
+    if cfg["ranks"] is not None:
+        raise UserError("ranks=...: use nmfnet.select_rank(X, ranks=...), which tries several")
     result = train(cfg, source, write=run_dir is not None)
     result.model.metrics = result.metrics
     return result.model
+
+
+def select_rank(
+    X: Any,
+    ranks: int | str | list[int] = "2:8",
+    model: str = "nmf",
+    *,
+    mask: Any = None,
+    run_dir: str | Path | None = None,
+    **settings: Any,
+) -> Selected:
+    """Fit every rank many times to resampled data, and suggest one.
+
+    Parameters
+    ----------
+    X : array-like, DataFrame or sparse matrix, shape (n_samples, n_features)
+        A DataFrame's index and columns become the names.
+    ranks : int, str or list of int
+        ``"2:8"`` (both ends belong to it), ``"2:20:2"``, ``[2, 3, 5]``.
+    model : str
+        A choice of the group ``model``.
+    mask : array-like of bool, shape (n_samples, n_features), optional
+        True = observed.
+    run_dir : str or Path, optional
+        Write the run folder here, and go on there after an interruption; by default nothing is
+        written.
+    **settings
+        As for :func:`fit`; options of the selection as ``**{"selection.replicates": 50}``.
+
+    Returns
+    -------
+    Selected
+        ``n_components`` (the suggested rank), ``components_``, ``weights``, ``rows`` (one per rank;
+        ``pandas.DataFrame(result.rows)``), ``suggestion`` with rule and reason.
+
+    Raises
+    ------
+    UserError
+        For unknown settings, and for data that cannot be used; a finished run in ``run_dir``.
+
+    Examples
+    --------
+    >>> import nmfnet
+    >>> found = nmfnet.select_rank(counts, "2:6", loss="kl")
+    >>> found.n_components, found.suggestion.reason
+    """
+    from nmfnet.data import InMemory
+    from nmfnet.selection.run import Selected, select
+
+    source = InMemory(X=X, mask=mask)
+    cfg = configuration({"model": model, "progress": False, "ranks": ranks, **settings})
+    cfg["run_dir"] = None if run_dir is None else str(run_dir)
+    cfg["choices"]["data"] = "memory"
+    cfg["data"] = {"sha256": source.read().fingerprint()}
+    result = select(cfg, source, write=run_dir is not None)
+    if not isinstance(result, Selected):
+        raise UserError(f"{run_dir} holds the finished run of this already: give force=True")
+    return result
 
 
 def configuration(settings: dict[str, Any]) -> Plain:

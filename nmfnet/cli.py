@@ -112,6 +112,8 @@ def run_one(cfg: Plain) -> float:
     from nmfnet.train import Interrupted, NotFirst, train
 
     try:
+        if cfg.get("ranks") is not None:
+            return select_rank(cfg)
         result = train(cfg)
     except NotFirst:
         sys.exit(0)
@@ -119,6 +121,20 @@ def run_one(cfg: Plain) -> float:
         stop(str(error), code=130)
         raise
     print_result(result)
+    return float(result.metrics["objective"])
+
+
+def select_rank(cfg: Plain) -> float:
+    """Run a rank selection, print its table, return the objective at the suggested rank."""
+    from nmfnet.report.tables import print_result
+    from nmfnet.selection.run import Selected, select
+    from nmfnet.selection.tables import print_selection
+
+    result = select(cfg)
+    if isinstance(result, Selected):
+        print_selection(result)
+    else:
+        print_result(result)
     return float(result.metrics["objective"])
 
 

@@ -11,7 +11,7 @@ import math
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -70,6 +70,8 @@ class Root:
     figures: bool
     progress: bool | Literal["auto"]
     choices: dict[str, Any]
+    ranks: int | str | list[Any] | None = None
+    selection: dict[str, Any] = field(default_factory=dict)
 
 
 def conf_dir() -> Path:
@@ -114,9 +116,9 @@ def _root_problems(cfg: Plain) -> Iterator[str]:
             yield f"{key}: no such option{did_you_mean(key, [*hints, *_nested_keys(cfg)])}"
         elif hints[key] != dict[str, Any] and not fits(value, hints[key]):
             yield f"{key}={shown(value)}: {expected(hints[key], value)}"
-    for field in fields(Root):
-        if field.name not in cfg and field.default is MISSING:
-            yield f"{field.name}: missing"
+    for field_ in fields(Root):
+        if field_.name not in cfg and field_.default is field_.default_factory is MISSING:
+            yield f"{field_.name}: missing"
 
 
 def _key_problems(node: Any, path: str = "") -> Iterator[str]:
@@ -132,7 +134,10 @@ def _key_problems(node: Any, path: str = "") -> Iterator[str]:
 
 def _group_problems(cfg: Plain) -> Iterator[str]:
     """Groups that are not what they should be, and what nmfnet decides in Lightning's stead."""
-    for group in ("data", "split", "loss", "constraint", "init", "solver", "trainer", "model"):
+    for group in (
+        *("data", "split", "loss", "constraint", "init", "solver", "trainer", "model"),
+        *(["selection"] if cfg.get("ranks") is not None else []),
+    ):
         if group in cfg and not _has_target(cfg[group]):
             yield f"{group}: needs a _target_; choose one of {', '.join(options(group))}"
     for group in ("penalty", "logger", "callbacks"):
@@ -315,6 +320,11 @@ def _built(value: Any) -> Any:
 def run_id(cfg: Plain) -> str:
     """Ten hex digits that name what is computed: same experiment, same name."""
     asked = {key: value for key, value in cfg.items() if key not in NOT_THE_EXPERIMENT}
+    if cfg.get("ranks") is None:
+        asked = {k: v for k, v in asked.items() if k not in ("ranks", "selection")}
+    else:  # of every rank
+        asked["model"] = {k: v for k, v in cfg["model"].items() if k != "n_components"}
+        asked["selection"] = {k: v for k, v in cfg["selection"].items() if k != "n_jobs"}
     text = json.dumps(asked, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:10]
 

@@ -76,7 +76,12 @@ def run_job(job: Job) -> Record:
     try:
         check_config(job.cfg)
         refuse_processes(job.cfg)
-        result = train(job.cfg, callbacks=pruning(job.sweep, job.number), sweep=job.sweep.name)
+        if job.cfg.get("ranks") is not None:
+            from nmfnet.selection.run import select
+
+            result: Any = select(job.cfg)
+        else:
+            result = train(job.cfg, callbacks=pruning(job.sweep, job.number), sweep=job.sweep.name)
     except UserError as error:
         return job.record("failed", error=str(error))
     except Pruned as error:

@@ -18,7 +18,7 @@ WRONG = {
     "unknown choice in a list": ("logger=[wandb,tensorbord]", "did you mean 'tensorboard'"),
     "no model": ("model=", "no such choice", "convex_nmf"),
     "group switched off": ("model=null", "model=null", "no such choice"),
-    "no experiments yet": ("experiment=mine", "--config-dir"),
+    "no such experiment": ("experiment=sbs_extrakt", "did you mean 'sbs_extract'"),
     "unknown root key": ("modle=nmf", "modle", "did you mean 'model'"),
     "unknown nested key": ("model.n_componets=3", "model.n_componets", "'n_components'"),
     "added with +": ("+model.n_componets=3", "model.n_componets", "'n_components'"),

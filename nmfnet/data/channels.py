@@ -1,4 +1,4 @@
-"""The 96 channels of single-base substitutions: canonical order, and reading of common notations.
+"""Channels of mutation catalogues: canonical labels and order, and reading of common notations.
 
 Canonical label ``A[C>A]A``; canonical order is substitution-major: C>A, C>G, C>T, T>A, T>C, T>G,
 and within each the 5' base, then the 3' base, both A, C, G, T.
@@ -9,7 +9,18 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-__all__ = ["SBS96", "SUBSTITUTIONS", "parse_channel", "recognise_sbs96"]
+__all__ = [
+    "CHANNELS",
+    "DBS78",
+    "ID83",
+    "SBS96",
+    "SBS288",
+    "SBS1536",
+    "SUBSTITUTIONS",
+    "parse_channel",
+    "recognise_channels",
+    "recognise_sbs96",
+]
 
 SUBSTITUTIONS: tuple[str, ...] = ("C>A", "C>G", "C>T", "T>A", "T>C", "T>G")
 
@@ -59,3 +70,87 @@ def recognise_sbs96(labels: Sequence[str]) -> list[str] | None:
     channels = [parse_channel(label) for label in labels]
     found = [channel for channel in channels if channel is not None]
     return found if len(set(found)) == len(SBS96) else None
+
+
+# ---------------------------------------------------------------------- other channel systems
+_DOUBLETS = {
+    "AC": "CA CG CT GA GG GT TA TG TT",
+    "AT": "CA CC CG GA GC TA",
+    "CC": "AA AG AT GA GG GT TA TG TT",
+    "CG": "AT GC GT TA TC TT",
+    "CT": "AA AC AG GA GC GG TA TC TG",
+    "GC": "AA AG AT CA CG TA",
+    "TA": "AT CG CT GC GG GT",
+    "TC": "AA AG AT CA CG CT GA GG GT",
+    "TG": "AA AC AT CA CC CT GA GC GT",
+    "TT": "AA AC AG CA CC CG GA GC GG",
+}
+
+DBS78: tuple[str, ...] = tuple(
+    f"{before}>{after}" for before, afters in _DOUBLETS.items() for after in afters.split()
+)
+"""Doublet substitutions, ``AC>CA``."""
+
+ID83: tuple[str, ...] = (
+    *(f"1:{kind}:{base}:{n}" for kind in ("Del", "Ins") for base in "CT" for n in range(6)),
+    *(f"{size}:{kind}:R:{n}" for kind in ("Del", "Ins") for size in range(2, 6) for n in range(6)),
+    *(f"{size}:Del:M:{n}" for size in range(2, 6) for n in range(1, size if size < 5 else 6)),
+)
+"""Small insertions and deletions, ``1:Del:C:0``: size, kind, what, repeats or overlap."""
+
+SBS288: tuple[str, ...] = tuple(f"{strand}:{channel}" for strand in "TUN" for channel in SBS96)
+"""The 96 on the transcribed, untranscribed strand and outside genes, ``T:A[C>A]A``."""
+
+SBS1536: tuple[str, ...] = tuple(
+    f"{far}{channel}{end}" for channel in SBS96 for far in "ACGT" for end in "ACGT"
+)
+"""The 96 with two bases on either side, ``AA[C>A]AA``."""
+
+CHANNELS: dict[str, tuple[str, ...]] = {
+    "SBS96": SBS96,
+    "DBS78": DBS78,
+    "ID83": ID83,
+    "SBS288": SBS288,
+    "SBS1536": SBS1536,
+}
+"""Channel systems by the name that the field gives them, each in canonical order."""
+
+_DOUBLET = re.compile(r"([ACGT]{2})[\s:;,._|/>-]+([ACGT]{2})")
+_INDEL = re.compile(
+    r"(DEL|INS)[\W_]*(C|T|REPEATS|MH)[\W_]*([1-5])\+?[\W_]*([0-5])\+?"  # DEL_C_1_5+
+    r"|([1-5])\+?:(DEL|INS):([CTRM]):([0-5])\+?"  # 1:Del:C:5
+)
+
+
+def recognise_channels(labels: Sequence[str]) -> tuple[str, list[str]] | None:
+    """The channel system of a complete set of labels, and its canonical labels in the given order.
+
+    Returns
+    -------
+    (name, labels) or None
+        Name is a key of ``CHANNELS``; None unless every channel is there once and nothing else.
+    """
+    for name, known in CHANNELS.items():
+        if len(labels) != len(known):
+            continue
+        found = [_canonical(name, label) for label in labels]
+        if set(found) == set(known):
+            return name, [label for label in found if label is not None]
+    return None
+
+
+def _canonical(system: str, label: str) -> str | None:
+    text = label.strip().strip("\"'")
+    if system == "SBS96":
+        return parse_channel(text)
+    if system in ("SBS288", "SBS1536"):
+        return text.upper()
+    if system == "DBS78":
+        doublet = _DOUBLET.fullmatch(text.upper())
+        return f"{doublet[1]}>{doublet[2]}" if doublet else None
+    indel = _INDEL.fullmatch(text.upper())
+    if indel is None:
+        return None
+    kind, what, size, count = indel.group(1, 2, 3, 4) if indel[1] else indel.group(6, 7, 5, 8)
+    what = {"REPEATS": "R", "MH": "M"}.get(what, what)
+    return f"{size}:{kind.capitalize()}:{what}:{count}"

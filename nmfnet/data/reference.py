@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from nmfnet.data.channels import recognise_sbs96
+from nmfnet.data.channels import recognise_channels
 from nmfnet.data.formats import FORMATS, read_raw
 from nmfnet.data.matrix import Matrix, Reference
 from nmfnet.data.raw import did_you_mean, file_sha256, is_sparse, numbered, shorten
@@ -98,7 +98,8 @@ def _components(
 def _canonical(names: Sequence[str] | None) -> list[str] | None:
     if names is None:
         return None
-    return recognise_sbs96(names) or list(names)
+    known = recognise_channels(names)
+    return list(names) if known is None else known[1]
 
 
 def _dense(values: Any) -> np.ndarray:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
-from nmfnet.data.channels import SBS96, parse_channel, recognise_sbs96
+from nmfnet.data.channels import CHANNELS, SBS96, parse_channel, recognise_channels
 from nmfnet.data.matrix import KINDS, Matrix
 from nmfnet.data.raw import is_sparse, shorten
 from nmfnet.errors import UserError
@@ -150,7 +150,7 @@ def _split_sparse(values: Any, mask: Any) -> tuple[Any, Any]:
 
 
 def canonical_channels(matrix: Matrix, kind: str | None) -> Matrix:
-    """Decide ``kind``, and put the 96 substitution channels into canonical labels and order.
+    """Decide ``kind``, and put mutation channels into canonical labels and order.
 
     Raises
     ------
@@ -159,25 +159,26 @@ def canonical_channels(matrix: Matrix, kind: str | None) -> Matrix:
     """
     if kind is not None and kind not in KINDS:
         raise UserError(f"kind={kind!r} is unknown. Allowed: {', '.join(KINDS)}.")
-    channels = recognise_sbs96(matrix.feature_names)
-    if channels is None and recognise_sbs96(matrix.sample_names) is not None:
+    known = recognise_channels(matrix.feature_names)
+    if known is None and (other := recognise_channels(matrix.sample_names)) is not None:
         raise UserError(
-            f"The 96 mutation channels ({shorten(matrix.sample_names, 2)}) lie on the axis called "
-            "samples: the orientation is the other way round. Set data.orientation to the other of "
-            "samples_by_features and features_by_samples."
+            f"The {len(other[1])} mutation channels ({shorten(matrix.sample_names, 2)}) lie on the "
+            "axis called samples: the orientation is the other way round. Set data.orientation to "
+            "the other of samples_by_features and features_by_samples."
         )
     if kind not in (None, "sbs96"):
         return replace(matrix, kind=kind)
-    if channels is None:
+    if known is None or (kind == "sbs96" and known[0] != "SBS96"):
         return _without_channels(matrix, kind)
+    system, channels = known
     place = {channel: i for i, channel in enumerate(channels)}
-    order = np.array([place[channel] for channel in SBS96])
+    order = np.array([place[channel] for channel in CHANNELS[system]])
     values = matrix.values[:, order]
     return replace(
         matrix,
         values=values if matrix.is_sparse else np.ascontiguousarray(values),
-        feature_names=list(SBS96),
-        kind="sbs96",
+        feature_names=list(CHANNELS[system]),
+        kind="sbs96" if system == "SBS96" else "generic",
         mask=None if matrix.mask is None else matrix.mask[:, order],
     )
 

@@ -10,7 +10,7 @@ from typing import Any, Literal, final, get_args
 import numpy as np
 import scipy.sparse as sp
 
-from nmfnet.data.channels import recognise_sbs96
+from nmfnet.data.channels import recognise_channels
 from nmfnet.data.formats import read_raw
 from nmfnet.data.matrix import Kind, Matrix
 from nmfnet.data.origin import Origin
@@ -44,7 +44,7 @@ class Table(Source):
         The file; inside the data set's folder when ``origin`` is given.
     orientation : {"samples_by_features", "features_by_samples"}
         What rows and columns of the file are. Needed unless the file says it (h5ad, npz with names,
-        10x mtx).
+        10x mtx; a complete set of mutation channels on one axis).
     label_column : str, optional
         Column (or row, if the samples are columns) that holds the class of each sample.
     label_pattern : str, optional
@@ -149,7 +149,7 @@ class Table(Source):
 
     def _is_transposed(self, raw: RawTable, file: Path) -> bool:
         """Whether the file has the samples on its columns."""
-        orientation = self.orientation or raw.orientation
+        orientation = self.orientation or raw.orientation or _by_channels(raw)
         if orientation is None:
             raise UserError(_orientation_message(raw, file))
         if raw.orientation is not None and raw.orientation != orientation:
@@ -230,6 +230,17 @@ def _oriented(raw: RawTable, transposed: bool) -> tuple[Any, list[str] | None, l
     return values, raw.column_names, raw.row_names
 
 
+def _by_channels(raw: RawTable) -> str | None:
+    """The orientation of a mutation catalogue, where its channels say it."""
+    for names, meaning in (
+        (raw.row_names, "features_by_samples"),
+        (raw.column_names, "samples_by_features"),
+    ):
+        if names and recognise_channels(names):
+            return meaning
+    return None
+
+
 def _orientation_message(raw: RawTable, file: Path) -> str:
     rows, columns = raw.values.shape
     lines = [
@@ -242,8 +253,4 @@ def _orientation_message(raw: RawTable, file: Path) -> str:
         f"First row names:    {shorten(raw.row_names or []) or 'none in the file'}",
         f"First column names: {shorten(raw.column_names or []) or 'none in the file'}",
     ]
-    if raw.row_names and recognise_sbs96(raw.row_names):
-        lines.append("The rows are the 96 mutation channels: features_by_samples is right.")
-    if raw.column_names and recognise_sbs96(raw.column_names):
-        lines.append("The columns are the 96 mutation channels: samples_by_features is right.")
     return "\n".join(lines)

@@ -31,6 +31,7 @@ from nmfnet.metrics.consistency import (
     pair_values,
     pairwise_matched_cosine,
 )
+from nmfnet.metrics.decomposition import Decomposition, decompose
 from nmfnet.metrics.factors import (
     collapse_count,
     component_cosines,
@@ -83,6 +84,7 @@ from nmfnet.metrics.topics import (
 __all__ = [
     "Assignment",
     "Consistency",
+    "Decomposition",
     "Medoids",
     "Product",
     "ReferenceMatch",
@@ -101,6 +103,7 @@ __all__ = [
     "cophenetic_correlation",
     "cross_method_cosine",
     "cv_coherence",
+    "decompose",
     "dispersion",
     "explained_variance",
     "exposure_recovery",

@@ -137,6 +137,11 @@ def _condensed(consensus: Any) -> FloatArray:
 
 
 def _tree(distances: FloatArray) -> FloatArray:
+    """Average linkage.
+
+    On 24 bits the averages of equal distances are exact. Otherwise rounding splits ties, merges come
+    in the wrong order, and scipy returns something that is no tree.
+    """
     from scipy.cluster.hierarchy import linkage
 
-    return np.asarray(linkage(distances, method="average"))
+    return np.asarray(linkage(distances.astype(np.float32).astype(np.float64), method="average"))

@@ -11,6 +11,7 @@ module                  figures
 ``weights``             weights_by_class, weights_stack, weights_heatmap
 ``reconstruction``      reconstruction_examples
 ``similarity``          cosine_heatmap, consensus_matrix
+``selection``           rank_selection
 ``tree``                topic_tree
 ======================  ============================================================================
 """

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from nmfnet.train import Result
 
 SHOWN = {
+    "n_components": "suggested number of components",
+    "ranks_stable": "ranks that are stable",
+    "stability/silhouette_mean": "silhouette of replicates, mean",
     "train/loss": "loss, training data",
     "train/relative_error": "relative error, training data",
     "test/loss": "loss, held-out data",

@@ -8,8 +8,8 @@ import torch
 
 from nmfnet.types import Float, Tensor
 
-BLOCK_ENTRIES = 8_000_000
-"""Most entries (restarts included) of a dense block: 32 MB in float32."""
+BLOCK_ENTRIES = 2_000_000
+"""Most entries (restarts included) of a dense block: 8 MB in float32, 16 MB where sums are formed."""
 
 
 def row_blocks(x: Float[Tensor, "n f"], copies: int = 1) -> Iterator[slice]:

@@ -122,7 +122,10 @@ def scores(
     layers = factors(fitted, i, matrix)
     W = layers[-1][0]
     numbers = metrics.layer_metrics(matrix.values, layers, matrix.hierarchy)
-    result = {"n_iter": int(fitted.n_iter[i]), "converged": bool(fitted.converged[i])}
+    result: dict[str, Any] = {
+        "n_iter": int(fitted.n_iter[i]),
+        "converged": bool(fitted.converged[i]),
+    }
     result["error"] = numbers[f"layer{len(layers)}/relative_error"]
     result["accuracy"] = metrics.readout_accuracy(W, seen, W, scored)
     result |= numbers

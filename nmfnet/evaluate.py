@@ -112,7 +112,7 @@ def layers_of(
     model.eval()
     with torch.no_grad(), model.restarts(int(model.best)):
         found = model.layers(datamodule.train)
-        return [(W.cpu().numpy(), H.cpu().numpy()) for W, H in found]
+        return [(W.detach().cpu().numpy(), H.detach().cpu().numpy()) for W, H in found]
 
 
 def _layers(model: Factorization, datamodule: MatrixDataModule) -> dict[str, float]:

@@ -4,6 +4,7 @@ The Lightning datamodule is in `nmfnet.data.module` (importing Lightning takes s
 """
 
 from nmfnet.data.catalogue import BagOfWords, MatFile, Ratings
+from nmfnet.data.documents import Documents
 from nmfnet.data.hierarchical import HierarchicalBlocks
 from nmfnet.data.matrix import Matrix, Reference, Truth
 from nmfnet.data.origin import Origin
@@ -25,6 +26,7 @@ from nmfnet.data.table import Table
 __all__ = [
     "BagOfWords",
     "Digits",
+    "Documents",
     "EntrySplit",
     "HierarchicalBlocks",
     "InMemory",

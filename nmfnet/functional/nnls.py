@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 
 from nmfnet.functional.products import in_ranges
+from nmfnet.functional.sparse import Transpose, times_components
 from nmfnet.types import Float, Tensor
 
 Array = npt.NDArray[Any]
@@ -57,15 +58,17 @@ def nnls_rows(
     H: Float[Tensor, "*r k f"],
     support: Tensor | None = None,
     ridge: float = 0.0,
+    transpose: Transpose | None = None,
 ) -> Float[Tensor, "*r n k"]:
     """``argmin_{S >= 0} ||X - S H||_F``, the W of given components; x dense or sparse CSR.
 
     ``ridge`` is added to the diagonal of H Hᵀ, in units of its mean diagonal: it bounds the derivative
-    where components are nearly dependent.
+    where components are nearly dependent. ``transpose`` makes the derivative faster for a sparse x.
     """
     if x.is_sparse_csr and H.ndim > 2:
-        return torch.stack([nnls_rows(x, one, None, ridge) for one in H])
-    return nnls(with_ridge(H @ H.mT, ridge), x @ H.mT, support)
+        return torch.stack([nnls_rows(x, one, None, ridge, transpose) for one in H])
+    C = times_components(x, H, transpose) if x.is_sparse_csr else x @ H.mT
+    return nnls(with_ridge(H @ H.mT, ridge), C, support)
 
 
 def with_ridge(G: Float[Tensor, "*r k k"], ridge: float) -> Float[Tensor, "*r k k"]:

@@ -6,7 +6,7 @@ zero is stored as a zero). Without one, absent entries are observed zeros.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -112,6 +112,29 @@ def transposed(
     return torch.sparse_csr_tensor(
         rows, columns, values[order], size=(x.shape[1], x.shape[0]), check_invariants=False
     )
+
+
+def times_components(
+    x: Float[Tensor, "n f"], H: Float[Tensor, "k f"], transpose: Transpose | None
+) -> Float[Tensor, "n k"]:
+    """``x Hᵀ``, differentiable in H; with the transposed pattern several times faster backwards."""
+    if transpose is None or not (torch.is_grad_enabled() and H.requires_grad):
+        return x @ H.mT
+    product: Tensor = _TimesComponents.apply(H, x, transpose)
+    return product
+
+
+class _TimesComponents(torch.autograd.Function):
+    """``x Hᵀ`` with the gradient ``gᵀ x`` by products with Xᵀ in CSR."""
+
+    @staticmethod
+    def forward(ctx: Any, H: Tensor, x: Tensor, transpose: Transpose) -> Tensor:
+        ctx.x, ctx.transpose = x, transpose
+        return x @ H.mT
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        return (transposed(ctx.x, ctx.transpose) @ grads[0]).mT, None, None
 
 
 def sparse_row_losses(

@@ -36,7 +36,7 @@ class HierarchicalNMF(Factorization):
     S_l     weights of layer l, a row per sample     ``S0``, ...       n_samples, k_l
     W       S_L, the weights of the last layer       ``encode``        n_samples, n_components
     H       A_L ... A_0                              ``components``    n_components, n_features
-    B       classes in the last components           ``B``             n_components, n_classes
+    B       classes in the last components, Y ~ S_L B  ``B``           n_components, n_classes
     ======  =======================================  ================  ======================
 
     No layer sees a deeper one: S_{l-1} is data to layer l, so the fixed points are those of training
@@ -123,7 +123,8 @@ class HierarchicalNMF(Factorization):
             unit = whole / size_of(data, self.loss.beta).clamp_min(1e-30)
             terms[f"layer{i + 1}"] = unit * misfit
         if self.labels.used:
-            terms["labels"] = self.labels.misfit(self.loss, batch, S[-1], self.factors["B"]())
+            last = self.factors[f"S{self.depth - 1}"]()[..., batch.index, :]
+            terms["labels"] = self.labels.misfit(self.loss, batch, last, self.factors["B"]())
         return terms
 
     def _layer(self, name: str, batch: Batch) -> tuple[Batch, Tensor, Tensor]:
@@ -168,7 +169,8 @@ class HierarchicalNMF(Factorization):
                     factor.assign_(self.uniform(factor))
             self._scale_layers(batch)
         if self.labels.used:
-            self.factors["B"].assign_(self.labels.readout(batch, self.encode(batch)))
+            last = self.factors[f"S{self.depth - 1}"]()
+            self.factors["B"].assign_(self.labels.readout(batch, last))
 
     def _scale_layers(self, batch: Batch) -> None:
         """Give every S_l A_l the sum of what it stands for."""

@@ -150,7 +150,8 @@ class NeuralNMF(Factorization):
 
     def codes(self, batch: Batch, A: list[Tensor]) -> list[Tensor]:
         """S_0, ..., S_L: shapes (*r, n, k_l)."""
-        S = [project(batch, A[0])]
+        whole = len(batch.index) == self.sizes.n_samples and torch.is_grad_enabled()
+        S = [project(batch, A[0], self.transpose if whole else None)]
         for deeper in A[1:]:
             S.append(project_codes(S[-1], deeper))
         return S

@@ -93,14 +93,16 @@ def products(layers: Sequence[Tensor]) -> list[Tensor]:
     return made
 
 
-def project(batch: Batch, A: Float[Tensor, "*r k f"]) -> Float[Tensor, "*r n k"]:
+def project(
+    batch: Batch, A: Float[Tensor, "*r k f"], transpose: Transpose | None = None
+) -> Float[Tensor, "*r n k"]:
     """``q(X, A)``: the best non-negative weights of components A in the rows of X.
 
     Gram matrices have a ridge of ten roundings, without which the derivative overflows where
     components coincide.
     """
     if batch.mask is None or batch.x.is_sparse_csr:
-        return nnls_rows(batch.x, A, None, ridge_of(A))
+        return nnls_rows(batch.x, A, None, ridge_of(A), transpose)
     return masked_nnls_rows(batch.x, A, batch.mask, ridge_of(A))
 
 

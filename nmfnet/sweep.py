@@ -200,14 +200,19 @@ def summarise(sweep: Path) -> int:
         writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)))
         writer.writeheader()
         writer.writerows(rows)
-    print_sweep(records, sweep)
+    print_sweep(records, shown(sweep))
     failed = [record["job"] for record in records if record["status"] == "failed"]
     if failed:
         print(
             f"{len(failed)} of {len(records)} jobs failed: {', '.join(map(str, failed))}; "
-            f"nmfnet sweep resume {sweep} runs what is missing"
+            f"nmfnet sweep resume {shown(sweep)} runs what is missing"
         )
     return len(failed)
+
+
+def shown(folder: Path) -> Path:
+    """A folder as seen from here."""
+    return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
 
 
 def sweep_row(record: Record) -> dict[str, Any]:
@@ -234,10 +239,10 @@ class Summary(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Check the options of the launcher and the search; forget an earlier sweep."""
         problems: list[str] = []
-        for name, shown in (("launcher", "launcher"), ("sweeper", "hparams_search")):
+        for name, group in (("launcher", "launcher"), ("sweeper", "hparams_search")):
             node = OmegaConf.to_container(config.hydra[name], resolve=True)
             if isinstance(node, dict) and str(node.get("_target_")).startswith("nmfnet."):
-                problems += target_problems(node, shown)
+                problems += target_problems(node, group)
         if problems:  # Hydra makes warnings of errors raised here
             print("nmfnet:", "\n  ".join(problems), file=sys.stderr)
             sys.exit(2)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import os
-import shutil
 import signal
+import socket
 import sys
 import traceback
 from collections.abc import Iterator
@@ -69,7 +69,7 @@ def run_job(job: Job) -> Record:
     """Train, or record why not; whatever happens, the job's file says so."""
     if (before := settled(job)) is not None:
         return before
-    job.record("running", pid=os.getpid())
+    job.record("running", pid=os.getpid(), host=socket.gethostname())
     from nmfnet.search.pruning import Pruned, pruning
     from nmfnet.train import Interrupted, train
 
@@ -247,9 +247,10 @@ class Summary(Callback):
             print("nmfnet:", "\n  ".join(problems), file=sys.stderr)
             sys.exit(2)
         sweep = Path(config.hydra.sweep.dir)
-        if not self.resume and not (sweep / "study.db").exists():
-            shutil.rmtree(sweep / "jobs", ignore_errors=True)
-            (sweep / COMMAND).unlink(missing_ok=True)
+        goes_on = self.resume or (sweep / "study.db").exists()
+        if not goes_on and (sweep / COMMAND).exists():  # an earlier sweep's folder
+            for file in [*(sweep / "jobs").glob("[0-9]*.json"), sweep / COMMAND]:
+                file.unlink()
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """The table."""
@@ -270,7 +271,7 @@ def resume(folder: str, more: list[str]) -> None:
     Raises
     ------
     UserError
-        If it is not the folder of a sweep, or the folder that it ran in is gone.
+        If it is not the folder of a sweep, the folder that it ran in is gone, or it still runs.
     """
     from nmfnet.cli import main
 
@@ -285,7 +286,27 @@ def resume(folder: str, more: list[str]) -> None:
         ) from error
     if not cwd.is_dir():
         raise UserError(f"the sweep ran in {cwd}, which is gone: change cwd in {sweep / COMMAND}")
+    for file in sorted((sweep / "jobs").glob("*.json")):
+        record = read_record(file) or {}
+        if record.get("status") == "running" and _alive(record):
+            raise UserError(
+                f"job {record['job']} of this sweep is still running (process {record['pid']}): "
+                f"wait for it or end it, or remove {shown(file)} if that is another program"
+            )
     os.chdir(cwd)
     own = [f"hydra.sweep.dir={sweep}", "++hydra.callbacks.sweep.resume=true"]
     sys.argv = ["nmfnet-train", *arguments, *more, *own]
     main()
+
+
+def _alive(record: Record) -> bool:
+    """Whether the process that runs a job is there, as far as this machine can tell."""
+    if record.get("host") != socket.gethostname():
+        return False
+    try:
+        os.kill(int(record["pid"]), 0)
+    except (ProcessLookupError, KeyError, ValueError):
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import os
-import shutil
 import signal
+import socket
 import sys
 import traceback
 from collections.abc import Iterator
@@ -69,7 +69,7 @@ def run_job(job: Job) -> Record:
     """Train, or record why not; whatever happens, the job's file says so."""
     if (before := settled(job)) is not None:
         return before
-    job.record("running", pid=os.getpid())
+    job.record("running", pid=os.getpid(), host=socket.gethostname())
     from nmfnet.search.pruning import Pruned, pruning
     from nmfnet.train import Interrupted, train
 
@@ -200,14 +200,19 @@ def summarise(sweep: Path) -> int:
         writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)))
         writer.writeheader()
         writer.writerows(rows)
-    print_sweep(records, sweep)
+    print_sweep(records, shown(sweep))
     failed = [record["job"] for record in records if record["status"] == "failed"]
     if failed:
         print(
             f"{len(failed)} of {len(records)} jobs failed: {', '.join(map(str, failed))}; "
-            f"nmfnet sweep resume {sweep} runs what is missing"
+            f"nmfnet sweep resume {shown(sweep)} runs what is missing"
         )
     return len(failed)
+
+
+def shown(folder: Path) -> Path:
+    """A folder as seen from here."""
+    return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
 
 
 def sweep_row(record: Record) -> dict[str, Any]:
@@ -234,17 +239,18 @@ class Summary(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Check the options of the launcher and the search; forget an earlier sweep."""
         problems: list[str] = []
-        for name, shown in (("launcher", "launcher"), ("sweeper", "hparams_search")):
+        for name, group in (("launcher", "launcher"), ("sweeper", "hparams_search")):
             node = OmegaConf.to_container(config.hydra[name], resolve=True)
             if isinstance(node, dict) and str(node.get("_target_")).startswith("nmfnet."):
-                problems += target_problems(node, shown)
+                problems += target_problems(node, group)
         if problems:  # Hydra makes warnings of errors raised here
             print("nmfnet:", "\n  ".join(problems), file=sys.stderr)
             sys.exit(2)
         sweep = Path(config.hydra.sweep.dir)
-        if not self.resume and not (sweep / "study.db").exists():
-            shutil.rmtree(sweep / "jobs", ignore_errors=True)
-            (sweep / COMMAND).unlink(missing_ok=True)
+        goes_on = self.resume or (sweep / "study.db").exists()
+        if not goes_on and (sweep / COMMAND).exists():  # an earlier sweep's folder
+            for file in [*(sweep / "jobs").glob("[0-9]*.json"), sweep / COMMAND]:
+                file.unlink()
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """The table."""
@@ -265,7 +271,7 @@ def resume(folder: str, more: list[str]) -> None:
     Raises
     ------
     UserError
-        If it is not the folder of a sweep, or the folder that it ran in is gone.
+        If it is not the folder of a sweep, the folder that it ran in is gone, or it still runs.
     """
     from nmfnet.cli import main
 
@@ -280,7 +286,27 @@ def resume(folder: str, more: list[str]) -> None:
         ) from error
     if not cwd.is_dir():
         raise UserError(f"the sweep ran in {cwd}, which is gone: change cwd in {sweep / COMMAND}")
+    for file in sorted((sweep / "jobs").glob("*.json")):
+        record = read_record(file) or {}
+        if record.get("status") == "running" and _alive(record):
+            raise UserError(
+                f"job {record['job']} of this sweep is still running (process {record['pid']}): "
+                f"wait for it or end it, or remove {shown(file)} if that is another program"
+            )
     os.chdir(cwd)
     own = [f"hydra.sweep.dir={sweep}", "++hydra.callbacks.sweep.resume=true"]
     sys.argv = ["nmfnet-train", *arguments, *more, *own]
     main()
+
+
+def _alive(record: Record) -> bool:
+    """Whether the process that runs a job is there, as far as this machine can tell."""
+    if record.get("host") != socket.gethostname():
+        return False
+    try:
+        os.kill(int(record["pid"]), 0)
+    except (ProcessLookupError, KeyError, ValueError):
+        return False
+    except PermissionError:
+        return True
+    return True

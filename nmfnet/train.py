@@ -225,7 +225,8 @@ def _fit(
                 draw = cfg["figures"]
                 figures = _figures(datamodule, model, factors, convergence) if draw else {}
                 _write(cfg, datamodule, trainer, folder, numbers, factors, figures)
-                log_result(loggers, numbers, figures, context)
+                best = {"best_restart": int(model.best)}
+                log_result(loggers, numbers | best, figures, context)
         whole = True
     except MisconfigurationException as error:
         raise UserError(f"the trainer cannot be used as configured: {error}") from error

@@ -8,6 +8,7 @@ import os
 import re
 import resource
 import select
+import shlex
 import signal
 import subprocess
 import sys
@@ -281,10 +282,12 @@ def test_the_readme_uses_keys_that_are_there(tmp_path):
     """Every ``nmfnet-train`` and ``train.py`` line of the README passes the configuration check."""
     text = (Path(__file__).parents[1] / "README.md").read_text()
     blocks = "\n".join(re.findall(r"^```bash\n(.*?)^```", text, re.MULTILINE | re.DOTALL))
+    blocks = blocks.replace("\\\n", " ")
     lines = re.findall(r"(?:python3? train\.py|nmfnet-train) (.+)$", blocks, re.MULTILINE)
     assert lines
     for line in lines:
-        words = [word for word in line.split() if word != "-m"]
+        words = [word for word in shlex.split(line, comments=True) if word != "-m"]
+        words = [word for word in words if "(" not in word]  # ranges of a search
         first = [re.sub(r"=([^\[,]+),.*", r"=\1", word) for word in words]
         done = train("--cfg", "job", *first, cwd=tmp_path)
         assert done.code == 0, (line, done.err)

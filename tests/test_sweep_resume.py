@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import time
 from pathlib import Path
 
@@ -66,6 +67,27 @@ def test_a_sweep_in_the_folder_of_another_starts_anew(tmp_path):
     assert [row["seed"] for row in rows_of(tmp_path / "here")] == ["4", "5"]
 
 
+def test_a_sweep_that_still_runs_is_not_resumed(tmp_path):
+    assert train("-m", *FAST, "seed=1,2", cwd=tmp_path).code == 0
+    sweep = sweep_of(tmp_path)
+    file = sweep / "jobs" / "0001.json"
+    told = {"job": 1, "status": "running", "pid": os.getpid(), "host": socket.gethostname()}
+    file.write_text(json.dumps(told))
+    message = the_message(nmfnet("sweep", "resume", str(sweep), cwd=tmp_path))
+    assert f"job 1 of this sweep is still running (process {os.getpid()})" in message
+    file.write_text(json.dumps(told | {"host": "elsewhere"}))
+    assert nmfnet("sweep", "resume", str(sweep), cwd=tmp_path).code == 0
+
+
+def test_a_folder_of_jobs_that_is_no_sweeps_is_left_alone(tmp_path):
+    (tmp_path / "jobs").mkdir()
+    mine = tmp_path / "jobs" / "0007.json"
+    mine.write_text('{"my": "own"}')
+    assert train("-m", *FAST, "seed=1,2", "hydra.sweep.dir=.", cwd=tmp_path).code == 0
+    assert mine.read_text() == '{"my": "own"}'
+    assert len(rows_of(tmp_path)) == 2
+
+
 @pytest.mark.parametrize("content", [None, "{", "[]", '{"arguments": []}', '{"cwd": "/gone"}'])
 def test_what_is_no_sweep_is_not_resumed(content, tmp_path):
     folder = tmp_path / "sweep"
@@ -92,7 +114,7 @@ def test_kill_9_loses_only_what_was_running(launcher, tmp_path):
     if launcher == "joblib":
         words += ("launcher.n_jobs=2",)
     process = start(*words, cwd=tmp_path)
-    for _ in range(1200):
+    for _ in range(9000):
         done = [r for r in tmp_path.glob("runs/sweeps/*/jobs/*.json") if '"done"' in r.read_text()]
         if len(done) >= 3:
             break
@@ -132,7 +154,7 @@ def _alive(pid: int) -> bool:
 def test_ctrl_c_stops_jobs_side_by_side_with_checkpoints(tmp_path):
     words = ("-m", *LONG, "max_iter=1000000000", "launcher=joblib", "launcher.n_jobs=2")
     process = start(*words, cwd=tmp_path)
-    for _ in range(1200):
+    for _ in range(3600):
         files = list(tmp_path.glob("runs/*/*/history.csv"))
         if sum(len(file.read_text().splitlines()) > 3 for file in files) >= 2:
             break

@@ -18,6 +18,7 @@ echo "left running: $(grep -l '"running"' runs/sweeps/*/jobs/*.json | wc -l)"
 python -m nmfnet.commands sweep resume runs/sweeps/* > second.txt 2> second.log && code=0 || code=$?
 tail -n 3 second.txt | cut -c 1-150
 echo "exit code $code; $(grep -c ': found' second.log) found, $(grep -c ': done' second.log) run"
+python -m nmfnet.commands report runs -o report_broken.html
 rm broken
 python -m nmfnet.commands sweep resume runs/sweeps/* > third.txt 2> third.log && code=0 || code=$?
 echo "mended, exit code $code; $(grep -c ': found' third.log) found, $(grep -c ': done' third.log) run"

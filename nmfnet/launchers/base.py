@@ -30,6 +30,7 @@ from nmfnet.sweep import (
     first_refusal,
     read_record,
     settled,
+    shown,
     summarise,
 )
 
@@ -105,7 +106,7 @@ class Jobs(Launcher, ABC):
 
     def _job(self, sweep: Path, number: int, overrides: Sequence[str]) -> Job:
         """The configuration of one job."""
-        from nmfnet.cli import to_plain
+        from nmfnet.cli import OF_HYDRA, to_plain
 
         cfg = self.context.config_loader.load_sweep_config(self.config, list(overrides))
         with open_dict(cfg):
@@ -113,10 +114,11 @@ class Jobs(Launcher, ABC):
         outer = HydraConfig.instance().cfg
         try:
             HydraConfig.instance().set_config(cfg)  # for ${hydra:job.num} and the like
-            choices, words = cfg.hydra.runtime.choices, list(cfg.hydra.overrides.task)
+            choices, words = cfg.hydra.runtime.choices, cfg.hydra.overrides.task
+            words = tuple(word for word in words if word.partition("=")[0] not in OF_HYDRA)
             with open_dict(cfg):
                 del cfg["hydra"]
-            return Job(number, tuple(words), to_plain(cfg, choices), sweep, Path.cwd())
+            return Job(number, words, to_plain(cfg, choices), sweep, Path.cwd())
         finally:
             HydraConfig.instance().cfg = outer
 
@@ -292,11 +294,6 @@ def say(record: Record) -> None:
     """One line per job, as it ends."""
     words = " ".join(word.lstrip("+") for word in record["overrides"])
     print(f"[{record['job']}] {words}: {record['status']}", file=sys.stderr, flush=True)
-
-
-def shown(folder: Path) -> Path:
-    """A folder as seen from here."""
-    return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
 
 
 def _returned(record: Record) -> JobReturn:

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from nmfnet.config import did_you_mean
 from nmfnet.errors import UserError
-from nmfnet.launchers.base import Jobs, Pool, shown
+from nmfnet.launchers.base import Jobs, Pool
 from nmfnet.search.space import Space, read_space
 from nmfnet.search.study import (
     FILE,
@@ -31,7 +31,7 @@ from nmfnet.search.study import (
     quiet,
     storage_of,
 )
-from nmfnet.sweep import Record, first_refusal, read_record
+from nmfnet.sweep import Record, first_refusal, read_record, shown
 
 if TYPE_CHECKING:
     from optuna import Study

@@ -138,7 +138,9 @@ def from_consensus(plan: Plan, W: np.ndarray, H: np.ndarray) -> np.ndarray | Non
         start = Path(folder) / "start.npz"
         np.savez(start, W=W + 1e-6 * W.mean(), H=H + 1e-6 * H.mean())  # zeros would stay
         given = {"_target_": "nmfnet.inits.Given", "path": str(start)}
-        cfg = {**plan.cfg, "init": given, "tol": plan.cfg["tol"] / 100}  # one fit, to the end
+        # one fit, to the end: in float32 a divergence far below sum(X) stops falling too early
+        to_the_end = {"tol": plan.cfg["tol"] / 100, "dtype": "float64"}
+        cfg = {**plan.cfg, **to_the_end, "init": given}
         return np.asarray(_train(plan._replace(cfg=cfg), job, matrix, 1).factors.H, np.float64)
 
 

@@ -14,7 +14,7 @@ from nmfnet.selection.options import Selection
 from nmfnet.selection.rule import is_stable
 from nmfnet.selection.weights import refit_weights
 
-__all__ = ["Rank", "measure", "table"]
+__all__ = ["Rank", "measure", "refined", "table"]
 
 LOST = 0.8
 """A component below this cosine with the consensus it started from is another one."""
@@ -29,8 +29,8 @@ class Rank(NamedTuple):
     ----------
     n_components : int
     components : ndarray, shape (k, f)
-        Rows sum to 1, the heaviest in the data first: the consensus of the replicates, refined on
-        the data where the model is X ~ W H (see ``Selection.refine``).
+        Consensus of the replicates (of the suggested rank: see ``refined``), rows sum to 1, the
+        heaviest in the data first.
     weights : ndarray, shape (n, k)
         Of the data on these components, in the unit of X.
     members : ndarray of int, shape (replicates, k)
@@ -62,13 +62,9 @@ def measure(
     done = {job: made for job, made in fits.items() if made is not None}
     stack = np.stack([made["H"] for job, made in done.items() if job.kind == "replicate"])
     clusters = metrics.cluster_restarts(stack)
-    consensus = clusters.components
-    weights = refit_weights(plan.matrix.values, consensus, beta, plan.matrix.mask)
-    components, drift = _estimate(plan, weights, consensus)
-    if components is not consensus:
-        weights = refit_weights(plan.matrix.values, components, beta, plan.matrix.mask)
+    weights = refit_weights(plan.matrix.values, clusters.components, beta, plan.matrix.mask)
     order = np.argsort(-weights.sum(axis=0), kind="stable")
-    components, weights = components[order], weights[:, order]
+    components, weights = clusters.components[order], weights[:, order]
     numbers: dict[str, float] = {
         "n_components": n_components,
         "silhouette_mean": float(clusters.silhouettes.mean()),
@@ -77,7 +73,7 @@ def measure(
     (restarts,) = (made for job, made in done.items() if job.kind == "restarts")
     numbers |= {key: restarts[key] for key in ("cophenetic", "dispersion")}
     numbers |= _reconstruction(plan, weights, components)
-    numbers |= {"consensus_cosine": drift, "best_objective": restarts["objective"]}
+    numbers["best_objective"] = restarts["objective"]
     held: dict[str, FloatArray] = {
         kind: np.mean([made["held_out"] for job, made in done.items() if job.kind == kind], axis=0)
         for kind in _held_kinds(done)
@@ -94,19 +90,23 @@ def measure(
     return Rank(n_components, components, weights, members, stack, silhouettes, held, numbers)
 
 
-def _estimate(plan: Plan, W: FloatArray, H: FloatArray) -> tuple[FloatArray, float]:
-    """Components of the data, started from the consensus, and their smallest cosine with it.
+def refined(plan: Plan, rank: Rank, beta: float | None) -> Rank:
+    """The rank with components fitted to the data, from its consensus as the start.
 
-    Where the fit leaves the consensus (a cosine below ``LOST``) the consensus stays.
+    Where that fit leaves the consensus (a component's cosine with it below ``LOST``), or the model
+    is not X ~ W H, the consensus stays.
     """
-    found = from_consensus(plan, W, H) if plan.options.refine else None
+    found = from_consensus(plan, rank.weights, rank.components)
     if found is None:
-        return H, 1.0
-    cosine = float(np.diag(metrics.component_cosines(found, H)).min())
-    total = found.sum(axis=1, keepdims=True)
-    if cosine < LOST or (total <= 0).any():
-        return H, cosine
-    return found / total, cosine
+        return rank
+    cosines = np.diag(metrics.component_cosines(found, rank.components))
+    totals = found.sum(axis=1, keepdims=True)
+    if cosines.min() < LOST or (totals <= 0).any():
+        return rank
+    components = found / totals
+    weights = refit_weights(plan.matrix.values, components, beta, plan.matrix.mask)
+    numbers = rank.numbers | {"consensus_cosine": float(cosines.min())}
+    return rank._replace(components=components, weights=weights, numbers=numbers)
 
 
 def _held_kinds(done: dict[Job, Any]) -> list[Kind]:

@@ -47,8 +47,8 @@ class Selection:
         ``cap``: samples with an outlying total (see ``resampling.cutoff``) enter the fits with their
         counts thinned to the cutoff; their weights are those of all their counts.
     refine : bool
-        Start one more fit to the data from the consensus, and report its components (for
-        model=nmf): the mean of fits to noisier replicates is biased, the optimum near it is not.
+        At the suggested rank, start one more fit to the data from the consensus, and report its
+        components (for model=nmf): the mean of fits to noisier replicates is biased.
     channels : bool
         Refuse data whose features are not mutation channels, or whose values are not counts.
     intervals : bool

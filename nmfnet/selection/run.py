@@ -25,7 +25,7 @@ from nmfnet.finished import Finished, finished
 from nmfnet.metrics.decomposition import Decomposition
 from nmfnet.metrics.reference import ReferenceMatch
 from nmfnet.selection.fits import Kind, Plan, Store, fit_all, jobs, key_of, replicate
-from nmfnet.selection.measures import Rank, measure, table
+from nmfnet.selection.measures import Rank, measure, refined, table
 from nmfnet.selection.options import Selection, parse_ranks
 from nmfnet.selection.resampling import are_counts
 from nmfnet.selection.rule import Suggestion, suggest
@@ -140,6 +140,9 @@ def select(cfg: Plain, source: Source | None = None, *, write: bool = True) -> S
     found = {k: measure(plan, store, todo, k, beta) for k in ranks}
     rows = table(list(found.values()), held[0] if held else None, options)
     suggestion = suggest(rows, options, _unit(held, beta))
+    if options.refine:
+        k = suggestion.n_components
+        found[k] = refined(plan, found[k], beta)
     result = _result(cfg, plan, found, rows, suggestion, datamodule, beta)
     if folder is not None:
         from nmfnet.selection.folder import write_folder
@@ -367,6 +370,8 @@ def _metrics(
         "fits": int(sum(r["fits"] for r in rows)),
     }
     numbers |= {f"train/{key}": value for key, value in scores.items()}
+    drift = result.ranks[result.n_components].numbers.get("consensus_cosine", 1.0)
+    numbers["stability/consensus_cosine"] = drift
     for key in ("silhouette_mean", "silhouette_min", "cophenetic", "dispersion"):
         numbers[f"stability/{key}"] = row[key]
     for key in row:

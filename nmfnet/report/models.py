@@ -41,7 +41,7 @@ def _line(name: str) -> ModelLine:
     what = preset[1] if preset else doc.split("\n\n")[0].replace("\n", " ")
     source = re.search(r"^Source: (.*?)(?=\n\n|\Z)", doc, re.DOTALL | re.MULTILINE)
     words = " ".join(source[1].split()).rstrip(".") if source else ""
-    return ModelLine(name, what.rstrip("."), words, chosen.get("override /solver", "mu"))
+    return ModelLine(name, what.rstrip("."), words, chosen.get("override /solver", "auto"))
 
 
 def markdown() -> str:

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 SHOWN = {
     "n_components": "suggested number of components",
     "ranks_stable": "ranks that are stable",
-    "stability/silhouette_mean": "silhouette of replicates, mean",
     "train/loss": "loss, training data",
     "train/relative_error": "relative error, training data",
     "test/loss": "loss, held-out data",
@@ -24,6 +23,7 @@ SHOWN = {
     "n_iter": "iterations",
     "seconds": "seconds of training",
     "converged": "converged",
+    "stability/silhouette_mean": "silhouette of the fits, mean",
     "stability/matched_cosine": "agreement of restarts (cosine)",
     "truth/matched_cosine": "agreement with the truth (cosine)",
     "reference/assigned_cosine": "agreement with the reference (cosine)",

@@ -21,10 +21,17 @@ from making import advance, batch_of, make, planted, some_mask, values
 import nmfnet
 from nmfnet.config import conf_dir, locate, options
 from nmfnet.metrics import matched_cosine
+from nmfnet.report.models import model_lines
 from nmfnet.solvers.base import total
 
 MODELS = options("model")
 SOLVERS = [name for name in options("solver") if name != "auto"]
+PATIENT = [
+    pytest.param(line.name, marks=pytest.mark.slow) if line.solver != "auto" else line.name
+    for line in model_lines()
+]
+"""Models, those trained by gradients among the slow tests."""
+
 LOSSES = ["frobenius", "kl"]
 MINIBATCH = {"online": 10}
 """Solvers that need a batch size, and one for them."""
@@ -165,7 +172,7 @@ def locate_name(group: str, choice: str) -> str:
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", PATIENT)
 def test_transform_of_the_training_rows_is_w(model, loss, tmp_path):
     """Exactly where W is a function of the row; else the refit is no worse than the training W."""
     X = data()
@@ -213,7 +220,7 @@ def one_rank(model: str) -> dict:
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", PATIENT)
 def test_planted_parts_are_recovered(model, loss):
     """Components without overlap, and a pure sample of each: every model can represent these."""
     X, H = parts()

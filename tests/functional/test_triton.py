@@ -55,6 +55,7 @@ def run_checks(kind: str, tmp_path: Path) -> None:
 
 
 @needs_triton
+@pytest.mark.slow
 def test_kernel_is_the_eager_rule(tmp_path):
     run_checks("interpreted", tmp_path)
 

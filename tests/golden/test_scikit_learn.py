@@ -55,6 +55,7 @@ def test_digits_end_no_worse_than_scikit_learn(loss, solver):
     assert ours(X, 8, loss, solver=solver) <= 1.001 * scikit_learn(X, 8, loss)
 
 
+@pytest.mark.slow
 @pytest.mark.catalogue
 @pytest.mark.parametrize("solver", ["auto", pytest.param("mu", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("loss", ["frobenius", "kl"])

@@ -122,11 +122,17 @@ def _held_out(axes: Axes, ranks: np.ndarray, rows: Rows, stable: np.ndarray) -> 
     worst = float(np.nanmax(worse))
     scale = float(np.nanmedian(np.abs(worse[worse != 0]))) if (worse != 0).any() else 1.0
     if worst > 20 * max(scale, 1e-12) or worst > 50 * float(np.nanmax(error) or 1.0):
-        axes.set_yscale("symlog", linthresh=max(float(np.nanmax(error)), 1e-9))
+        axes.set_yscale("symlog", linthresh=_linear(error))
         locator = SymmetricalLogLocator(transform=axes.yaxis.get_transform())
         locator.set_params(numticks=5)
         axes.yaxis.set_major_locator(locator)
     style.label_axes(axes, title="held-out loss above that of the best stable rank")
+
+
+def _linear(error: np.ndarray) -> float:
+    """Where a symmetric log axis is linear: up to a typical standard error."""
+    some = error[np.isfinite(error) & (error > 0)]
+    return float(np.median(some)) if some.size else 1.0
 
 
 def _reconstruction(axes: Axes, ranks: np.ndarray, rows: Rows, stable: np.ndarray) -> None:

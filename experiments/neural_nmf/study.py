@@ -34,7 +34,10 @@ HERE = Path(__file__).parent
 SEEDS = 8
 DEPTHS = {1: ([9], "nine"), 2: ([9, 4], "four"), 3: ([9, 4, 2], "two")}
 SUPERVISION = {"none": 0.0, "40 %": 0.6, "all": 0.0}
-"""Share of hidden labels; with "none" the models see no label at all."""
+"""Share of labels hidden in the blocks; with "none" the models see no label at all."""
+
+HIDDEN = 0.25
+"""Share of labels hidden in the newsgroups, from every model."""
 
 WEIGHT = 0.01
 """``label_weight`` of every model that learns from labels."""
@@ -73,12 +76,11 @@ def run(job: Job) -> list[dict[str, Any]]:
     torch.set_num_threads(1)
     matrix = source(data, labels=labels).read()
     assert matrix.labels is not None
-    hidden = SUPERVISION.get(supervision, 0.25)
+    hidden = SUPERVISION[supervision] if data == "hierarchical_blocks" else HIDDEN
     own = dict(settings)
     if supervision != "none":
         own["labels"] = matrix.labels
-    if hidden:
-        own |= {"split": "labels", "split.hidden": hidden}
+        own |= {"split": "labels", "split.hidden": hidden} if hidden else {}
     started = time.process_time()
     fitted = nmfnet.fit(
         matrix.values,

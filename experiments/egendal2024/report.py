@@ -41,7 +41,7 @@ def trained(terms: str) -> tuple[list[dict[str, Any]], Signatures]:
             m: {r["run"] for r in table if (r["cohort"], r["model"]) == (cohort, m)} for m in models
         }
         common = sorted(set.intersection(*ids.values()))
-        if len(common) < 3:
+        if len(common) < 5:
             continue
         with np.load(HERE / "results" / f"{terms}_{cohort}.npz") as kept:
             for model in models:

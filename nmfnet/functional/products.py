@@ -33,8 +33,13 @@ def in_threads(task: Callable[[int], None], items: list[int]) -> None:
         for item in items:
             task(item)
         return
+
+    def some(first: int) -> None:
+        for item in items[first::threads]:
+            task(item)
+
     with ThreadPoolExecutor(threads) as pool:
-        for _ in pool.map(task, items):
+        for _ in pool.map(some, range(threads)):
             pass
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import itertools
 import json
 import os
 import re
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from _pytest.mark.structures import ParameterSet
 from making import advance, batch_of, make, planted, some_mask, values
 
 import nmfnet
@@ -26,10 +28,8 @@ from nmfnet.solvers.base import total
 
 MODELS = options("model")
 SOLVERS = [name for name in options("solver") if name != "auto"]
-PATIENT = [
-    pytest.param(line.name, marks=pytest.mark.slow) if line.solver != "auto" else line.name
-    for line in model_lines()
-]
+MARKS = {line.name: [] if line.solver == "auto" else [pytest.mark.slow] for line in model_lines()}
+PATIENT = [pytest.param(name, marks=MARKS[name]) for name in MODELS]
 """Models, those trained by gradients among the slow tests."""
 
 LOSSES = ["frobenius", "kl"]
@@ -68,8 +68,9 @@ def accepts(model: str, solver: str, loss: str) -> bool:
     return True
 
 
-def pairs() -> list[tuple[str, str, str]]:
-    return [(m, s, loss) for m in MODELS for s in SOLVERS for loss in LOSSES]
+def pairs() -> list[ParameterSet]:
+    every = itertools.product(MODELS, SOLVERS, LOSSES)
+    return [pytest.param(*names, marks=MARKS[names[0]]) for names in every]
 
 
 def or_skip(model: str, solver: str, loss: str) -> dict:
@@ -116,7 +117,7 @@ def test_same_seed_same_bits(model, solver, loss):
 
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("solver", [name for name in SOLVERS if name not in MINIBATCH])
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", PATIENT)
 def test_three_restarts_are_three_runs(model, solver, loss):
     own = {**or_skip(model, solver, loss), "n_restarts": 3}
     together, batch = make(data(), **own)

@@ -76,6 +76,7 @@ def test_history_never_rises_and_ends_at_a_stationary_point(solver, loss, tmp_pa
     assert recorded[-1] == pytest.approx(fitted.metrics["train/loss"], rel=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("penalty", ["L1", "L2"])
 @pytest.mark.parametrize("loss", ["frobenius", "kl"])
 def test_solvers_agree_under_penalties(penalty, loss):
@@ -91,6 +92,7 @@ def test_solvers_agree_under_penalties(penalty, loss):
         assert value is None or value == pytest.approx(wanted, rel=2e-3), solver
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["frobenius", "kl"])
 def test_solvers_agree_with_missing_entries(loss):
     X, mask = data(), some_mask(40, 12)

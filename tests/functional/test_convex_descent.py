@@ -53,6 +53,7 @@ def test_W_alone_is_least_squares(data):
     assert objective(x, A, W) <= objective(x, A, torch.from_numpy(exact)) * 1.001 + 1e-9
 
 
+@pytest.mark.slow
 def test_never_worse_than_multiplicative_updates_from_the_same_start():
     x = np.random.default_rng(1).random((40, 10))
     settings = {"n_components": 3, "tol": 1e-8, "max_iter": 20_000, "dtype": "float64"}

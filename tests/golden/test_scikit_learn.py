@@ -65,6 +65,7 @@ def test_breast_cancer_signatures_end_no_worse_than_scikit_learn(loss, solver):
     assert ours(X, 4, loss, **own) <= 1.001 * scikit_learn(X, 4, loss)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", options("model"))
 @pytest.mark.parametrize("loss", ["frobenius", "kl"])
 def test_no_model_reports_an_error_below_the_svd_floor(model, loss):

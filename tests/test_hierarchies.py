@@ -6,6 +6,7 @@ import itertools
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from making import advance, batch_of, planted
@@ -256,3 +257,29 @@ def test_a_class_without_a_label_is_refused(model):
 def test_labels_of_the_wrong_length_are_refused_by_fit():
     with pytest.raises(nmfnet.UserError, match="5 labels for 24 samples"):
         nmfnet.fit(X, "semi_supervised_nmf", labels=list("abcab"), figures=False)
+
+
+@pytest.mark.parametrize("orientation", ["samples_by_features", "features_by_samples"])
+def test_a_survey_of_symptoms_with_a_group_of_every_patient(tmp_path, orientation):
+    """Severities 0 to 4 of named symptoms, whole numbers, with the answer of some patients unknown."""
+    rng = np.random.default_rng(0)
+    groups = np.array(["well", "unwell"])[np.arange(60) % 2]
+    severe = np.where((groups == "unwell")[:, None] == (np.arange(20) < 12), 0.7, 0.2)
+    frame = pd.DataFrame(
+        rng.binomial(4, severe),
+        index=[f"patient{i:03d}" for i in range(60)],
+        columns=[f"symptom{j:02d}" for j in range(20)],
+    ).astype(object)
+    frame["group"] = groups
+    (frame if orientation == "samples_by_features" else frame.T).to_csv(tmp_path / "survey.csv")
+    done = train(
+        "data=table", "data.path=survey.csv", f"data.orientation={orientation}",
+        "data.label_column=group", "model=neural_nmf", "model.layers=[4,2]", "split=labels",
+        "model.supervision=l2", "max_iter=100", "figures=false", "run_dir=run", cwd=tmp_path,
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    found = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert found["labels/accuracy"] > 0.9
+    with np.load(tmp_path / "run" / "factors.npz") as arrays:
+        assert list(arrays["feature_names"]) == [f"symptom{j:02d}" for j in range(20)]
+        assert arrays["W"].shape == (60, 2)

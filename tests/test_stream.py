@@ -360,7 +360,7 @@ print(int(status["VmHWM"].split()[0]) / 1024)
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory as Linux tells it")
 def test_memory_does_not_grow_with_the_data(tmp_path):
-    """A file of 400 MB costs less than 100 MB more than one of 0.4 MB."""
+    """A file of 400 MB costs less than 250 MB more than one of 0.4 MB: some blocks, not the file."""
     f = 512
     rng = np.random.default_rng(0)
     H = rng.gamma(0.3, size=(5, f)).astype(np.float32)
@@ -379,7 +379,7 @@ def test_memory_does_not_grow_with_the_data(tmp_path):
         )  # fmt: skip
         peaks[n] = float(done.stdout.split()[-1])
     assert (tmp_path / "200000.npy").stat().st_size > 400e6
-    assert peaks[200_000] - peaks[200] < 100, peaks
+    assert peaks[200_000] - peaks[200] < 250, peaks
 
 
 # ---------------------------------------------------------------------- partial_fit

@@ -246,7 +246,7 @@ def test_ctrl_c_ends_a_whole_sweep(tmp_path):
     done = finished(process, tmp_path)
     assert done.code == 130
     assert "interrupted" in done.out
-    assert done.err.startswith("nmfnet: interrupted")
+    assert "\nnmfnet: interrupted; nmfnet sweep resume " in done.err
     assert len(list(tmp_path.glob("runs/nmf/*"))) == 1
     assert [row["status"] for row in rows_of(sweep_of(tmp_path))] == ["interrupted"]
 

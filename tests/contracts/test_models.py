@@ -69,8 +69,13 @@ def accepts(model: str, solver: str, loss: str) -> bool:
 
 
 def pairs() -> list[ParameterSet]:
+    """Every model with every solver and loss; those that few will choose among the slow tests."""
     every = itertools.product(MODELS, SOLVERS, LOSSES)
-    return [pytest.param(*names, marks=MARKS[names[0]]) for names in every]
+    rare = ("als", "anls", "lbfgs", "online", "pgd", "adam_early")
+    return [
+        pytest.param(*names, marks=[pytest.mark.slow] if names[1] in rare else MARKS[names[0]])
+        for names in every
+    ]
 
 
 def or_skip(model: str, solver: str, loss: str) -> dict:

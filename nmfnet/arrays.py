@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from nmfnet.errors import UserError
+from nmfnet.functional.csr import csr
 
 
 def as_tensor(X: Any, dtype: torch.dtype, device: torch.device | str = "cpu") -> Tensor:
@@ -23,14 +24,9 @@ def as_tensor(X: Any, dtype: torch.dtype, device: torch.device | str = "cpu") ->
         tensor = X.detach()
         tensor = tensor.to_sparse_csr() if tensor.layout == torch.sparse_coo else tensor
     elif type(X).__module__.startswith("scipy.sparse"):
-        csr = X.tocsr()
-        tensor = torch.sparse_csr_tensor(
-            torch.from_numpy(csr.indptr.astype(np.int64)),
-            torch.from_numpy(csr.indices.astype(np.int64)),
-            torch.from_numpy(np.ascontiguousarray(csr.data)),
-            size=csr.shape,
-            check_invariants=False,
-        )
+        rows = X.tocsr()
+        crow, columns = (torch.from_numpy(a.astype(np.int64)) for a in (rows.indptr, rows.indices))
+        tensor = csr(crow, columns, torch.from_numpy(np.ascontiguousarray(rows.data)), rows.shape)
     else:
         array = np.asarray(X)
         if array.dtype.kind not in "buif":

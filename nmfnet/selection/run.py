@@ -27,7 +27,7 @@ from nmfnet.metrics.reference import ReferenceMatch
 from nmfnet.selection.fits import Kind, Plan, Store, fit_all, jobs, key_of, replicate
 from nmfnet.selection.measures import Rank, measure, refined, table
 from nmfnet.selection.options import Selection, parse_ranks
-from nmfnet.selection.resampling import are_counts
+from nmfnet.selection.resampling import are_counts, hypermutators_note
 from nmfnet.selection.rule import Suggestion, suggest
 from nmfnet.selection.weights import Intervals, intervals, refit_weights
 
@@ -319,6 +319,9 @@ def _result(
     if bounds is not None:
         bounds = Intervals(*(_spread(part, place) for part in bounds))
     notes = list(datamodule.notes)
+    if are_counts(plan.matrix.values):
+        said = hypermutators_note(plan.matrix, plan.options.hypermutators == "cap")
+        notes += [said] if said else []
     result = Selected(
         None, rows, suggestion, ranks, names, whole.sample_names, whole.feature_names, bounds,
         notes=notes,

@@ -11,7 +11,6 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
-from nmfnet.data.raw import is_sparse
 from nmfnet.functional.csr import csr
 from nmfnet.types import Batch
 
@@ -22,21 +21,7 @@ __all__ = [
     "take_rows",
     "to_device",
     "to_numpy",
-    "to_tensor",
 ]
-
-
-def to_tensor(values: Any, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """A matrix as a tensor: dense stays dense, scipy CSR becomes torch CSR.
-
-    Shares memory with ``values`` where dtype and device allow it.
-    """
-    if is_sparse(values):
-        rows = sp.csr_matrix(values)
-        rows.sort_indices()
-        parts = [torch.from_numpy(_writable(a)) for a in (rows.indptr, rows.indices, rows.data)]
-        return csr(parts[0], parts[1], parts[2].to(dtype), rows.shape).to(device)
-    return torch.from_numpy(_writable(np.ascontiguousarray(values))).to(device=device, dtype=dtype)
 
 
 def to_numpy(x: Tensor) -> Any:
@@ -182,8 +167,3 @@ class RowBatches(Minibatches):
             None if mask is None else take_rows(mask, rows),
             {name: tensor[rows] for name, tensor in extra.items()},
         )
-
-
-def _writable(array: np.ndarray) -> np.ndarray:
-    """Torch refuses to wrap read-only memory without a warning."""
-    return array if array.flags.writeable else array.copy()

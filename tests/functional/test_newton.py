@@ -82,16 +82,15 @@ def test_the_bound_holds_and_is_tight(ratio):
 def test_the_end_is_stationary(kind):
     data, beta = problem(kind)
     state = starts(data)
-    for _ in range(100):
+    for _ in range(1000 if kind == "frobenius-masked" else 100):  # its last digits take long
         newton(state, data, 50, beta=beta)
     W, H = state.W, state.H
     neg, pos = beta_split(data.x, W @ H, beta)
     neg, pos = torch.broadcast_tensors(neg, pos)
     if data.mask is not None:
         neg, pos = neg * data.mask, pos * data.mask
-    most = 1e-4 if kind == "frobenius-masked" else 1e-6  # the last digits of that one take long
-    assert float(kkt_residual(W, neg @ H.mT, pos @ H.mT)) < most
-    assert float(kkt_residual(H, W.mT @ neg, W.mT @ pos)) < most
+    assert float(kkt_residual(W, neg @ H.mT, pos @ H.mT)) < 1e-6
+    assert float(kkt_residual(H, W.mT @ neg, W.mT @ pos)) < 1e-6
 
 
 @pytest.mark.parametrize("penalties", [{}, PENALTIES], ids=["plain", "penalised"])

@@ -24,9 +24,10 @@ from nmfnet.errors import UserError
 from nmfnet.finished import Finished, finished
 from nmfnet.metrics.decomposition import Decomposition
 from nmfnet.metrics.reference import ReferenceMatch
-from nmfnet.selection.fits import Kind, Plan, Store, fit_all, jobs, key_of, replicate
+from nmfnet.selection.fits import Job, Kind, Plan, Store, fit_all, jobs, key_of, replicate
 from nmfnet.selection.measures import Rank, measure, refined, table
 from nmfnet.selection.options import Selection, parse_ranks
+from nmfnet.selection.relevance import Kept, applies, kept
 from nmfnet.selection.resampling import are_counts
 from nmfnet.selection.rule import Suggestion, suggest
 from nmfnet.selection.weights import Intervals, intervals, refit_weights
@@ -58,6 +59,8 @@ class Selected:
         Components of the suggested rank against the reference, one to one and best; empty without.
     decompositions : list of Decomposition
         The same as sums of few references.
+    ard : Kept or None
+        How many components automatic relevance determination keeps.
     metrics : dict
         As in ``metrics.json``.
     notes : list of str
@@ -73,6 +76,7 @@ class Selected:
     intervals: Intervals | None = None
     matches: list[ReferenceMatch] = field(default_factory=list)
     decompositions: list[Decomposition] = field(default_factory=list)
+    ard: Kept | None = None
     metrics: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     found: bool = False
@@ -124,7 +128,10 @@ def select(cfg: Plain, source: Source | None = None, *, write: bool = True) -> S
     datamodule = _data(cfg, source)
     matrix = _checked(datamodule.matrix, ranks, options)
     plan, held, beta = _plan(cfg, matrix, options)
-    todo = jobs(ranks, options, plan.resampled, held)
+    missing = applies(plan.cfg, matrix, beta) if options.ard else None
+    if missing is not None:
+        datamodule.notes.append(missing)
+    todo = jobs(ranks, options, held, missing is None)
     store = Store(
         None if folder is None else folder / "fits",
         key_of(plan),
@@ -138,12 +145,16 @@ def select(cfg: Plain, source: Source | None = None, *, write: bool = True) -> S
             f"interrupted after {done} of {len(todo)} fits; the same command does the others"
         ) from stop
     found = {k: measure(plan, store, todo, k, beta) for k in ranks}
-    rows = table(list(found.values()), held[0] if held else None, options)
+    relevance = _kept(store, todo)
+    rows = table(list(found.values()), held[0] if held else None, options, relevance)
     suggestion = suggest(rows, options, _unit(held, beta))
+    if relevance is not None:
+        reason = f"{suggestion.reason}; {relevance.sentence}"
+        suggestion = suggestion._replace(reason=reason)
     if options.refine:
         k = suggestion.n_components
         found[k] = refined(plan, found[k], beta)
-    result = _result(cfg, plan, found, rows, suggestion, datamodule, beta)
+    result = _result(cfg, plan, found, rows, suggestion, datamodule, relevance)
     if folder is not None:
         from nmfnet.selection.folder import write_folder
 
@@ -163,6 +174,11 @@ def _same(cfg: Plain, folder: Path | None) -> bool:
         return run_id(yaml.safe_load((folder / "config.yaml").read_text())) == run_id(cfg)
     except (OSError, ValueError, AttributeError, KeyError, yaml.YAMLError):
         return False
+
+
+def _kept(store: Store, todo: Sequence[Job]) -> Kept | None:
+    starts = [job for job in todo if job.kind == "ard"]
+    return kept([store.memory[job] for job in starts], starts[0].n_components) if starts else None
 
 
 def _restarts(todo: Sequence[Any], n_components: int) -> Any:
@@ -271,7 +287,8 @@ def _plan(cfg: Plain, matrix: Matrix, options: Selection) -> tuple[Plan, list[Ki
         **{"ranks": None, "selection": {}, "logger": {}, "callbacks": {}, "run_dir": None},
         **{"figures": False, "progress": False, "force": True, "resume": False},
     }
-    return Plan(alone, replace(matrix, reference=None, truth=None), options, resampled), held, beta
+    plain = replace(matrix, reference=None, truth=None)
+    return Plan(alone, plain, options, resampled, beta), held, beta
 
 
 def _say(progress: bool | str) -> Any:
@@ -307,7 +324,7 @@ def _result(
     rows: list[dict[str, float]],
     suggestion: Suggestion,
     datamodule: MatrixDataModule,
-    beta: float | None,
+    relevance: Kept | None,
 ) -> Selected:
     whole = datamodule.matrix
     chosen = found[suggestion.n_components]
@@ -315,13 +332,13 @@ def _result(
     place = np.array([used.get(name, -1) for name in whole.sample_names])
     ranks = {k: rank._replace(weights=_spread(rank.weights, place)) for k, rank in found.items()}
     names = component_names(whole.feature_names, suggestion.n_components)
-    bounds = _bootstrap(plan, chosen, beta) if plan.options.intervals else None
+    bounds = _bootstrap(plan, chosen, plan.beta) if plan.options.intervals else None
     if bounds is not None:
         bounds = Intervals(*(_spread(part, place) for part in bounds))
     notes = list(datamodule.notes)
     result = Selected(
         None, rows, suggestion, ranks, names, whole.sample_names, whole.feature_names, bounds,
-        notes=notes,
+        ard=relevance, notes=notes,
     )  # fmt: skip
     if whole.reference is not None and np.all(chosen.components >= 0):
         known = whole.reference
@@ -370,6 +387,11 @@ def _metrics(
         "fits": int(sum(r["fits"] for r in rows)),
     }
     numbers |= {f"train/{key}": value for key, value in scores.items()}
+    if (relevance := result.ard) is not None:
+        numbers["ard/n_components"] = relevance.n_components
+        numbers |= {"ard/min": min(relevance.starts), "ard/max": max(relevance.starts)}
+        numbers["ard/dispersion"] = relevance.dispersion
+        numbers["seconds"] += relevance.seconds
     drift = result.ranks[result.n_components].numbers.get("consensus_cosine", 1.0)
     numbers["stability/consensus_cosine"] = drift
     for key in ("silhouette_mean", "silhouette_min", "cophenetic", "dispersion"):

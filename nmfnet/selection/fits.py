@@ -17,6 +17,7 @@ from nmfnet.data.matrix import Matrix
 from nmfnet.data.source import Source
 from nmfnet.data.splits import EntrySplit
 from nmfnet.errors import UserError
+from nmfnet.metrics import balance_scale
 from nmfnet.selection.options import Selection
 from nmfnet.selection.relevance import fit_relevance
 from nmfnet.selection.resampling import capped_shares, resample, thin, with_values
@@ -28,6 +29,10 @@ Fit = dict[str, Any]
 
 Kind = Literal["restarts", "replicate", "thinning", "entries", "ard"]
 KINDS: tuple[Kind, ...] = ("restarts", "replicate", "thinning", "entries", "ard")
+
+
+FORMAT = 2
+"""Of what a fit holds; changes when the same name comes to mean something else."""
 
 
 class Job(NamedTuple):
@@ -134,7 +139,9 @@ def _restarts(plan: Plan, job: Job, fold: np.random.Generator) -> Fit:
     return {
         "H": factors.H.astype(np.float32),
         "W": factors.W.astype(np.float32),
-        "clusters": factors.all_W.argmax(axis=2).astype(np.int16),  # (restarts, n)
+        "clusters": balance_scale(factors.all_W, factors.all_H)[0]
+        .argmax(axis=2)
+        .astype(np.int16),  # (restarts, n)
     } | numbers
 
 
@@ -251,7 +258,9 @@ def key_of(plan: Plan) -> str:
     options = {k: v for k, v in vars(plan.options).items() if k not in free}
     words = {k: v for k, v in plan.cfg.items() if k not in ("threads", "device", "choices")}
     model = {k: v for k, v in plan.cfg["model"].items() if k != "n_components"}
-    text = repr((options, plan.resampled, sorted({**words, "model": model}.items(), key=str)))
+    text = repr(
+        (FORMAT, options, plan.resampled, sorted({**words, "model": model}.items(), key=str))
+    )
     return hashlib.sha256((text + plan.matrix.fingerprint()).encode()).hexdigest()[:16]
 
 

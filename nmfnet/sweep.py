@@ -280,9 +280,10 @@ def resume(folder: str, more: list[str]) -> None:
         command = json.loads((sweep / COMMAND).read_text())
         arguments, cwd = list(command["arguments"]), Path(command["cwd"])
     except (OSError, ValueError, KeyError, TypeError) as error:
+        there = (sweep / COMMAND).exists()
+        why = f"its {COMMAND} is damaged" if there else f"it holds no {COMMAND}"
         raise UserError(
-            f"{folder} cannot be resumed ({error}): give the folder of a sweep, "
-            f"as runs/sweeps/DATE, which holds {COMMAND}"
+            f"{folder} cannot be resumed, {why}: give the folder of a sweep, as runs/sweeps/DATE"
         ) from error
     if not cwd.is_dir():
         raise UserError(f"the sweep ran in {cwd}, which is gone: change cwd in {sweep / COMMAND}")

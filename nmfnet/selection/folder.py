@@ -18,7 +18,7 @@ from nmfnet.errors import UserError
 from nmfnet.provenance import provenance
 from nmfnet.selection.options import Selection
 from nmfnet.selection.run import MOST_SAMPLES, Selected
-from nmfnet.train import without_nan
+from nmfnet.writing import without_nan
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

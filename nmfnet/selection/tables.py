@@ -7,7 +7,7 @@ import math
 from rich.table import Table
 
 from nmfnet.report.tables import readable, wide_console
-from nmfnet.selection.run import Selected
+from nmfnet.selection.outcome import Selected
 
 __all__ = ["print_selection"]
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from nmfnet.errors import UserError
+from nmfnet.functional.csr import csr
 
 
 def as_tensor(X: Any, dtype: torch.dtype, device: torch.device | str = "cpu") -> Tensor:
@@ -23,23 +24,24 @@ def as_tensor(X: Any, dtype: torch.dtype, device: torch.device | str = "cpu") ->
         tensor = X.detach()
         tensor = tensor.to_sparse_csr() if tensor.layout == torch.sparse_coo else tensor
     elif type(X).__module__.startswith("scipy.sparse"):
-        csr = X.tocsr()
-        tensor = torch.sparse_csr_tensor(
-            torch.from_numpy(csr.indptr.astype(np.int64)),
-            torch.from_numpy(csr.indices.astype(np.int64)),
-            torch.from_numpy(np.ascontiguousarray(csr.data)),
-            size=csr.shape,
-            check_invariants=False,
-        )
+        rows = X.tocsr()
+        rows = rows if rows.has_sorted_indices else rows.sorted_indices()
+        crow, columns, values = (_shared(a) for a in (rows.indptr, rows.indices, rows.data))
+        tensor = csr(crow, columns, values.to(dtype), rows.shape)
     else:
         array = np.asarray(X)
         if array.dtype.kind not in "buif":
             raise UserError(f"X holds {array.dtype} values: give a matrix of numbers")
-        array = np.ascontiguousarray(array)
-        tensor = torch.from_numpy(array if array.flags.writeable else array.copy())
+        tensor = _shared(array)
     if tensor.ndim != 2:
         raise UserError(
             f"X has {tensor.ndim} dimension(s), shape {tuple(tensor.shape)}: give a matrix "
             "(n_samples, n_features)"
         )
     return tensor.to(device=device, dtype=dtype)
+
+
+def _shared(array: np.ndarray) -> Tensor:
+    """A tensor over the same memory; over a copy of what torch cannot write to."""
+    array = np.ascontiguousarray(array)
+    return torch.from_numpy(array if array.flags.writeable else array.copy())

@@ -121,12 +121,13 @@ def load(path: str | Path) -> Factorization:
     Parameters
     ----------
     path : str or Path
-        A run folder, or a ``model.ckpt``.
+        A run folder, the folder of a rank selection, or a ``model.ckpt``.
 
     Returns
     -------
     Factorization
-        With the best restart only.
+        With the best restart only. Of a rank selection: NMF with the components and weights that it
+        reports for the suggested rank, so that ``transform`` gives the weights of new rows.
 
     Raises
     ------
@@ -134,6 +135,8 @@ def load(path: str | Path) -> Factorization:
         If there is no checkpoint, it is not one of nmfnet's, or a newer nmfnet wrote it.
     """
     file = Path(path)
+    if (file / "selection.json").is_file():
+        return _selected(file)
     file = file / "model.ckpt" if file.is_dir() else file
     if not file.is_file():
         raise UserError(f"{path} holds no model.ckpt: give the folder of a finished run")
@@ -154,5 +157,31 @@ def load(path: str | Path) -> Factorization:
     )
     model.load_state_dict(saved["state_dict"])
     model.iteration = recipe["iteration"]
+    model.eval()
+    return model
+
+
+def _selected(folder: Path) -> Factorization:
+    """The suggested rank of a rank selection as an NMF."""
+    import numpy as np
+    import yaml
+
+    try:
+        config = yaml.safe_load((folder / "config.yaml").read_text())
+        with np.load(folder / "factors.npz") as arrays:
+            W, H = (torch.from_numpy(arrays[name]) for name in ("W", "H"))
+    except (OSError, ValueError, KeyError, yaml.YAMLError) as error:
+        raise UserError(f"{folder} is not a whole rank selection: {error}") from error
+    if H.min() < 0:
+        raise UserError(
+            f"The components in {folder} have negative entries, and no non-negative model holds "
+            "them: read factors.npz"
+        )
+    config |= {"model": {"_target_": "nmfnet.models.nmf.NMF", "n_components": len(H)}}
+    config |= {"solver": {"_target_": "nmfnet.solvers.auto.Auto"}, "n_restarts": 1, "penalty": {}}
+    config |= {"constraint": {"_target_": "nmfnet.constraints.Project"}}
+    model = assemble(config, Sizes(W.shape[0], H.shape[1]))
+    for name, value in (("W", W), ("H", H)):
+        model.factors[name].assign_(value.to(model.precision)[None])
     model.eval()
     return model

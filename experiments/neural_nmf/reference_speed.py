@@ -16,8 +16,8 @@ import numpy as np
 import torch
 
 from nmfnet.api import configuration
+from nmfnet.arrays import as_tensor
 from nmfnet.checkpoint import assemble
-from nmfnet.data.batches import to_tensor
 from nmfnet.data.registry import source
 from nmfnet.types import Batch, Sizes
 
@@ -47,7 +47,7 @@ def ours(
     """The same gradient descent with ``as_released``."""
     settings = {"as_released": True, "objective": objective, "layers": [len(A) for A in start]}
     cfg = configuration({"model": "neural_nmf", "dtype": "float64", **settings})
-    x = to_tensor(values, torch.float64, torch.device("cpu"))
+    x = as_tensor(values, torch.float64, torch.device("cpu"))
     model = assemble(cfg, Sizes(*x.shape))
     batch = Batch(x, torch.arange(x.shape[0]))
     model.initialise(batch)

@@ -24,8 +24,8 @@ import torch
 
 import nmfnet
 from nmfnet import metrics
+from nmfnet.arrays import as_tensor
 from nmfnet.data import LabelSplit, Matrix
-from nmfnet.data.batches import to_tensor
 from nmfnet.data.registry import source
 from nmfnet.factorization import Factorization
 from nmfnet.types import Batch
@@ -110,7 +110,7 @@ def run(job: Job) -> list[dict[str, Any]]:
 
 def factors(fitted: Factorization, i: int, matrix: Matrix) -> list[tuple[np.ndarray, np.ndarray]]:
     """W_l and H_l of every layer of one restart; the only layer of a flat model."""
-    x = to_tensor(matrix.values, fitted.precision, torch.device("cpu"))
+    x = as_tensor(matrix.values, fitted.precision, torch.device("cpu"))
     batch = Batch(x, torch.arange(x.shape[0]))
     with torch.no_grad(), fitted.restarts(i):
         found = fitted.layers(batch) or [(fitted.encode(batch), fitted.components())]

@@ -1,12 +1,14 @@
-"""Classical and neural factorisations of counts with a known truth, one table.
+"""Classical and neural factorisations of mutation counts, one table.
 
 ``NMFNET_DATA=... python experiments/signatures/contenders.py --data sbs-syn-scenario8``
 
-The catalogues are noise-free as stored, so Poisson counts are drawn of them (seed 0); every fifth
-genome is held out. Every model minimises the same KL divergence of the same counts, at the true number of
-signatures, from the same number of random starts, under one stopping rule; the start with the lowest
-objective is scored by the same code. One row of ``contenders.csv`` per data set and model; the
-same command again runs what is missing.
+The synthetic catalogues are noise-free as stored, so Poisson counts are drawn of them (seed 0); PCAWG's
+are counts. Every fifth genome is held out. Every model minimises the same KL divergence of the same
+counts, at the same number of signatures, from the same number of random starts, under one stopping rule;
+the start with the lowest objective is scored by the same code. One row of ``contenders.csv`` per data set
+and model. ``--stability`` fits each model to bootstraps of the training genomes instead, one start each,
+and writes how well their signatures agree to ``stability.csv``. The same command again runs what is
+missing.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import csv
 import tempfile
 import time
 from collections.abc import Callable
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -29,17 +32,26 @@ from nmfnet.factorization import Factorization
 from nmfnet.functional.refit import refit_W
 
 HERE = Path(__file__).parent
-N_SIGNATURES = {"sbs-syn-scenario8": 3, "sbs-syn-many-types": 21}
+N_SIGNATURES = {"sbs-syn-scenario8": 3, "sbs-syn-many-types": 21, "pcawg-sbs96": 21}
+"""The true numbers, and for PCAWG that of SigProfilerExtractor (Alexandrov et al. 2020)."""
 SHARED: dict[str, Any] = {"loss": "kl", "seed": 0, "threads": 1, "figures": False}
 
 
-def counts(name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Training counts, held-out counts, true signatures."""
+def counts(name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Training counts, held-out counts, true signatures where they are known."""
     matrix = source(name).read()
-    assert matrix.truth is not None
-    x = np.random.default_rng(0).poisson(matrix.values).astype(float)
+    x, truth = matrix.values.astype(float), None
+    if matrix.truth is not None:
+        x, truth = np.random.default_rng(0).poisson(x).astype(float), matrix.truth.H
     held_out = np.arange(len(x)) % 5 == 4
-    return x[~held_out], x[held_out], matrix.truth.H
+    return x[~held_out], x[held_out], truth
+
+
+def reference(name: str) -> np.ndarray:
+    """Signatures that have names, in the channels of a data set."""
+    known = source(name).read().reference
+    assert known is not None
+    return known.values
 
 
 def volume_weight(x: np.ndarray) -> float:
@@ -86,13 +98,21 @@ def deviance(x: np.ndarray, W: np.ndarray, H: np.ndarray) -> float:
     return metrics.poisson_deviance(x, metrics.Product(W, H)) / x.size
 
 
+def unit_rows(H: np.ndarray) -> np.ndarray:
+    """Signatures that sum to 1."""
+    return metrics.normalize_scale(np.ones((1, len(H))), H.astype(np.float64))[1]
+
+
 def score(
-    model: Factorization, x: np.ndarray, new: np.ndarray, truth: np.ndarray
+    model: Factorization, x: np.ndarray, new: np.ndarray, truth: np.ndarray | None, name: str
 ) -> dict[str, Any]:
-    """Signatures against the truth; deviance of training and held-out genomes."""
+    """Signatures against the truth or the reference; deviance of training and held-out genomes."""
     H = model.components_.astype(np.float64)
-    _, unit = metrics.normalize_scale(np.ones((1, len(H))), H)
-    found = metrics.recovery(unit, truth, threshold=0.9)
+    if truth is None:
+        named = metrics.match_components(unit_rows(H), reference(name)).scores
+        found = {"f1": None, "cosine_all": float(named.mean())}
+    else:
+        found = metrics.recovery(unit_rows(H), truth, threshold=0.9)
     start = time.perf_counter()
     own = model.transform(new)
     encoding = time.perf_counter() - start
@@ -115,6 +135,25 @@ def score(
     return {key: f"{v:.6g}" if isinstance(v, float) else v for key, v in result.items()}
 
 
+def stability(model: str, x: np.ndarray, k: int, shared: dict[str, Any], draws: int) -> float:
+    """Mean cosine of matched signatures over pairs of fits to Poisson draws of the counts."""
+    rng = np.random.default_rng(1)
+    drawn = [rng.poisson(x).astype(float) for _ in range(draws)]
+    fitted = [CONTENDERS[model](one, k, shared | {"seed": i}) for i, one in enumerate(drawn)]
+    H = [unit_rows(fit.components_) for fit in fitted]
+    pairs = [metrics.match_components(a, b).scores.mean() for a, b in combinations(H, 2)]
+    return float(np.mean(pairs))
+
+
+def save(rows: list[dict[str, Any]], path: Path) -> None:
+    """All rows so far, the last one printed."""
+    with path.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    print(*rows[-1].values(), flush=True)
+
+
 def main() -> None:
     """Read the command line; run what is missing."""
     words = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -122,26 +161,30 @@ def main() -> None:
     words.add_argument("--models", nargs="+", choices=CONTENDERS, default=list(CONTENDERS))
     words.add_argument("--restarts", type=int, default=3)
     words.add_argument("--max-iter", type=int, default=3000)
-    words.add_argument("--out", type=Path, default=HERE / "contenders.csv")
+    words.add_argument("--stability", type=int, default=0, metavar="DRAWS", help="bootstraps")
+    words.add_argument("--out", type=Path, default=HERE)
     asked = words.parse_args()
     shared = SHARED | {"n_restarts": asked.restarts, "max_iter": asked.max_iter}
-    rows = list(csv.DictReader(asked.out.open())) if asked.out.exists() else []
+    path = asked.out / ("stability.csv" if asked.stability else "contenders.csv")
+    rows: list[dict[str, Any]] = list(csv.DictReader(path.open())) if path.exists() else []
     done = {(row["data"], row["model"]) for row in rows}
     for name in asked.data:
         x, new, truth = counts(name)
         for model in asked.models:
             if (name, model) in done:
                 continue
-            start = time.process_time()
-            fitted = CONTENDERS[model](x, N_SIGNATURES[name], shared)
+            row: dict[str, Any] = {"data": name, "model": model}
+            start, k = time.process_time(), N_SIGNATURES[name]
+            if asked.stability:
+                found = stability(model, x, k, shared | {"n_restarts": 1}, asked.stability)
+                row |= {"draws": asked.stability, "stability": f"{found:.4f}"}
+            else:
+                fitted = CONTENDERS[model](x, k, shared)
             seconds = time.process_time() - start
-            row = {"data": name, "model": model} | score(fitted, x, new, truth)
+            if not asked.stability:
+                row |= score(fitted, x, new, truth, name)
             rows.append(row | {"cpu_seconds": f"{seconds:.1f}"})
-            with asked.out.open("w", newline="") as stream:
-                writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
-                writer.writeheader()
-                writer.writerows(rows)
-            print(*rows[-1].values(), flush=True)
+            save(rows, path)
 
 
 if __name__ == "__main__":

@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 import scipy.sparse as sp
 import torch
 from torch import Tensor
 
-from nmfnet.data.raw import is_sparse
+from nmfnet.functional.csr import csr
 from nmfnet.types import Batch
 
-__all__ = ["OneBatch", "RowBatches", "take_rows", "to_device", "to_numpy", "to_tensor"]
-
-
-def to_tensor(values: Any, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """A matrix as a tensor: dense stays dense, scipy CSR becomes torch CSR.
-
-    Shares memory with ``values`` where dtype and device allow it.
-    """
-    if is_sparse(values):
-        csr = sp.csr_matrix(values)
-        csr.sort_indices()
-        parts = [torch.from_numpy(_writable(a)) for a in (csr.indptr, csr.indices, csr.data)]
-        return _csr(parts[0], parts[1], parts[2].to(dtype), csr.shape).to(device)
-    return torch.from_numpy(_writable(np.ascontiguousarray(values))).to(device=device, dtype=dtype)
+__all__ = [
+    "Minibatches",
+    "OneBatch",
+    "RowBatches",
+    "take_rows",
+    "to_device",
+    "to_numpy",
+]
 
 
 def to_numpy(x: Tensor) -> Any:
@@ -63,7 +57,7 @@ def take_rows(x: Tensor, rows: Tensor) -> Tensor:
     shift = torch.repeat_interleave(start - ends + counts, counts)  # old minus new position
     at = shift + torch.arange(shift.numel(), device=x.device)
     new_crow = torch.cat([ends.new_zeros(1), ends]).to(crow.dtype)
-    return _csr(new_crow, x.col_indices()[at], x.values()[at], (rows.numel(), x.shape[1]))
+    return csr(new_crow, x.col_indices()[at], x.values()[at], (rows.numel(), x.shape[1]))
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
@@ -89,31 +83,32 @@ class OneBatch:
         yield self.batch
 
 
-class RowBatches:
-    """Loader that yields slices of shuffled rows; every row once per epoch.
+class Minibatches(ABC):
+    """Loader of shuffled minibatches; every row once per epoch, and a pass can be resumed inside.
 
     The order is a function of (seed, epoch) alone. Lightning sets the epoch through ``sampler``;
     elsewhere every pass moves on to the next epoch.
 
     Parameters
     ----------
-    batch : Batch
-        All training rows.
+    n_rows : int
     batch_size : int
-        Rows per slice; the last one may be smaller.
+        Rows per batch; the last one of an epoch may be smaller.
     seed : int
     """
 
-    def __init__(self, batch: Batch, batch_size: int, seed: int) -> None:
-        self.batch = batch
-        self.batch_size = batch_size
-        self.seed = seed
+    def __init__(self, n_rows: int, batch_size: int, seed: int) -> None:
+        self.n_rows, self.batch_size, self.seed = n_rows, batch_size, seed
         self.epoch = 0
         self._yielded = 0  # batches of this pass so far
         self._skip = 0
 
+    @abstractmethod
+    def batches(self, entropy: list[int], first: int) -> Iterator[Batch]:
+        """One pass in the order that ``entropy`` seeds, from batch number ``first`` on."""
+
     @property
-    def sampler(self) -> RowBatches:
+    def sampler(self) -> Minibatches:
         """What Lightning calls ``set_epoch`` on."""
         return self
 
@@ -130,19 +125,39 @@ class RowBatches:
         self._skip = state_dict["yielded"]
 
     def __len__(self) -> int:
-        return -(-int(self.batch.index.numel()) // self.batch_size)
+        return -(-self.n_rows // self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
-        mixed = int(np.random.SeedSequence([self.seed, self.epoch]).generate_state(1)[0])
+        entropy = [self.seed, self.epoch]
         self.epoch += 1
+        self._yielded, self._skip = self._skip, 0
+        for batch in self.batches(entropy, self._yielded):
+            self._yielded += 1
+            yield batch
+
+
+@final
+class RowBatches(Minibatches):
+    """Minibatches of a batch that is in memory.
+
+    Parameters
+    ----------
+    batch : Batch
+        All training rows.
+    batch_size, seed : int
+        As for `Minibatches`.
+    """
+
+    def __init__(self, batch: Batch, batch_size: int, seed: int) -> None:
+        super().__init__(int(batch.index.numel()), batch_size, seed)
+        self.batch = batch
+
+    def batches(self, entropy: list[int], first: int) -> Iterator[Batch]:
+        mixed = int(np.random.SeedSequence(entropy).generate_state(1)[0])
         generator = torch.Generator().manual_seed(mixed)
-        n = int(self.batch.index.numel())
-        order = torch.randperm(n, generator=generator).to(self.batch.x.device)
-        first, self._skip = self._skip, 0
-        for i, rows in enumerate(torch.split(order, self.batch_size)):
-            if i >= first:
-                self._yielded = i + 1
-                yield self._slice(rows)
+        order = torch.randperm(self.n_rows, generator=generator).to(self.batch.x.device)
+        for rows in torch.split(order[first * self.batch_size :], self.batch_size):
+            yield self._slice(rows)
 
     def _slice(self, rows: Tensor) -> Batch:
         x, index, mask, extra = self.batch
@@ -151,17 +166,4 @@ class RowBatches:
             index[rows],
             None if mask is None else take_rows(mask, rows),
             {name: tensor[rows] for name, tensor in extra.items()},
-        )
-
-
-def _writable(array: np.ndarray) -> np.ndarray:
-    """Torch refuses to wrap read-only memory without a warning."""
-    return array if array.flags.writeable else array.copy()
-
-
-def _csr(crow: Tensor, columns: Tensor, values: Tensor, shape: tuple[int, int]) -> Tensor:
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
-        return torch.sparse_csr_tensor(
-            crow, columns, values, size=tuple(shape), check_invariants=False
         )

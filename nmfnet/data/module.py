@@ -11,7 +11,8 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
-from nmfnet.data.batches import OneBatch, RowBatches, to_device, to_numpy, to_tensor
+from nmfnet.arrays import as_tensor
+from nmfnet.data.batches import OneBatch, RowBatches, to_device, to_numpy
 from nmfnet.data.matrix import Matrix
 from nmfnet.data.raw import is_sparse
 from nmfnet.data.source import Source
@@ -207,13 +208,13 @@ class MatrixDataModule(L.LightningDataModule):
         if mask is not None:
             mask = mask if everything else mask[rows]
             values = _masked(values, mask)
-            mask_tensor = to_tensor(mask, self.dtype, self.device)
+            mask_tensor = as_tensor(mask, self.dtype, self.device)
         extra: Mapping[str, Tensor] = {}
         if matrix.labels is not None:
             labels = matrix.labels.copy()
             labels[self.partition.hidden_labels] = -1
             extra = {"labels": torch.tensor(labels[rows], device=self.device)}
-        return Batch(to_tensor(values, self.dtype, self.device), index, mask_tensor, extra)
+        return Batch(as_tensor(values, self.dtype, self.device), index, mask_tensor, extra)
 
 
 def _without(mask: Any, held: Any) -> Any:

@@ -16,7 +16,7 @@ from nmfnet.errors import UserError
 
 __all__ = ["Numbered", "Stored", "open_stored"]
 
-BLOCK_BYTES = 8_000_000
+BLOCK_BYTES = 2_000_000
 """Rows that are read in one go come to about this much."""
 
 

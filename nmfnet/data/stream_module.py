@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import ctypes
+import platform
+from collections.abc import Callable, Iterator
 from typing import Any, Literal, final
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from nmfnet.data.batches import Minibatches
 from nmfnet.data.module import LossCheck, MatrixDataModule
 from nmfnet.data.splits import EntrySplit
 from nmfnet.data.stored import Numbered, Stored
@@ -18,28 +21,32 @@ from nmfnet.types import Batch, Sizes
 
 __all__ = ["StoredBatches", "StreamDataModule"]
 
+M_MMAP_THRESHOLD = -3
+"""Number of that setting in glibc's malloc.h."""
+
 BATCH_BYTES = 4_000_000
 """Size of a minibatch where none is asked for."""
+
+LARGE = 1_000_000
+"""Bytes from which an array gets pages of its own, returned to the system when it is freed."""
 
 SAMPLE_ROWS, SAMPLE_BYTES = 2000, 16_000_000
 """Most rows that a model is started from, and shown in pictures."""
 
 
 @final
-class StoredBatches:
-    """Loader that yields minibatches of a `Stored`; every row once per epoch.
+class StoredBatches(Minibatches):
+    """Minibatches of a `Stored`.
 
     Blocks of rows are read in a random order, a pool of several at a time, and the rows of a pool
-    are shuffled. The order is a function of (seed, epoch) alone; Lightning sets the epoch through
-    ``sampler``.
+    are shuffled. Memory: one pool, one block and the batches that are in use.
 
     Parameters
     ----------
     stored : Stored
         The training rows.
-    batch_size : int
-        The last batch of an epoch may be smaller.
-    seed : int
+    batch_size, seed : int
+        As for `Minibatches`.
     dtype : torch.dtype
     device : torch.device
     pool : int, >= 1
@@ -53,60 +60,40 @@ class StoredBatches:
         seed: int,
         dtype: torch.dtype,
         device: torch.device,
-        pool: int = 4,
+        pool: int = 8,
     ) -> None:
-        self.stored, self.batch_size, self.seed = stored, batch_size, seed
-        self.dtype, self.device, self.pool = dtype, device, pool
+        super().__init__(len(stored), batch_size, seed)
+        self.stored, self.dtype, self.device, self.pool = stored, dtype, device, pool
         self.blocks = stored.blocks()
-        self.epoch = 0
-        self._yielded = 0
-        self._skip = 0
 
-    @property
-    def sampler(self) -> StoredBatches:
-        """What Lightning calls ``set_epoch`` on."""
-        return self
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the order of the next pass."""
-        self.epoch = epoch
-
-    def state_dict(self) -> dict[str, int]:
-        """How far a pass has come; Lightning puts it into checkpoints."""
-        return {"yielded": self._yielded % len(self)}
-
-    def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Leave out the batches that were yielded before, in the next pass."""
-        self._skip = state_dict["yielded"]
-
-    def __len__(self) -> int:
-        return -(-len(self.stored) // self.batch_size)
-
-    def __iter__(self) -> Iterator[Batch]:
-        rng = np.random.default_rng([self.seed, self.epoch])
-        self.epoch += 1
-        self._yielded, self._skip = self._skip, 0
-        left_x: Tensor | None = None
-        left_index = np.empty(0, dtype=np.int64)
-        for x, index in self._pools(rng, self._yielded * self.batch_size):
+    def batches(self, entropy: list[int], first: int) -> Iterator[Batch]:
+        left = self.n_rows - first * self.batch_size
+        x, numbers = self._empty(min(self.batch_size, left))
+        filled = 0
+        for rows, index in self._pools(np.random.default_rng(entropy), first * self.batch_size):
             start = 0
             while start < index.size:
-                stop = min(start + self.batch_size - left_index.size, index.size)
-                part = x[start:stop] if left_x is None else torch.cat([left_x, x[start:stop]])
-                left_index = np.concatenate([left_index, index[start:stop]])
-                left_x, start = part, stop
-                if left_index.size == self.batch_size:
-                    yield self._batch(left_x, left_index)
-                    left_x, left_index = None, left_index[:0]
-        if left_x is not None:
-            yield self._batch(left_x, left_index)
+                stop = min(start + numbers.size - filled, index.size)
+                new = slice(filled, filled + stop - start)
+                x[new], numbers[new] = rows[start:stop], index[start:stop]
+                start, filled = stop, new.stop
+                if filled == numbers.size:
+                    yield Batch(x.to(self.device), torch.from_numpy(numbers).to(self.device))
+                    left -= filled
+                    x, numbers = self._empty(min(self.batch_size, left))
+                    filled = 0
 
-    def _batch(self, x: Tensor, index: np.ndarray) -> Batch:
-        self._yielded += 1
-        return Batch(x.to(self.device), torch.from_numpy(index).to(self.device))
+    def _empty(self, n: int) -> tuple[Tensor, np.ndarray]:
+        x = torch.empty(n, self.stored.shape[1], dtype=self.dtype)
+        return x, np.empty(n, dtype=np.int64)
 
     def _pools(self, rng: np.random.Generator, skip: int) -> Iterator[tuple[Tensor, np.ndarray]]:
-        """Shuffled rows of several blocks and their numbers; the first ``skip`` rows left out."""
+        """Shuffled rows of several blocks and their numbers; the first ``skip`` rows left out.
+
+        All pools are written over the same memory.
+        """
+        sizes = sorted(block.stop - block.start for block in self.blocks)
+        pool, _ = self._empty(sum(sizes[-self.pool :]))
         order = rng.permutation(len(self.blocks))
         for at in range(0, order.size, self.pool):
             blocks = [self.blocks[i] for i in order[at : at + self.pool].tolist()]
@@ -115,17 +102,24 @@ class StoredBatches:
             if skip >= index.size:  # not even read
                 skip -= index.size
                 continue
-            x = torch.empty(index.size, self.stored.shape[1], dtype=self.dtype)
-            place = np.empty_like(mixed)
-            place[mixed] = np.arange(mixed.size)
-            start = 0
-            for block in blocks:
-                values = as_tensor(self.stored[block], self.dtype)
-                stop = start + values.shape[0]
-                x[torch.from_numpy(place[start:stop])] = values
-                start = stop
-            yield x[skip:], index[mixed][skip:]
+            place = torch.from_numpy(np.argsort(mixed))
+            for block, to in zip(
+                blocks, place.split([b.stop - b.start for b in blocks]), strict=True
+            ):
+                pool[to] = as_tensor(self.stored[block], self.dtype)
+            yield pool[skip : index.size], index[mixed][skip:]
             skip = 0
+
+
+@final
+class Blocks:
+    """A loader that reads one block after the other, anew in every pass."""
+
+    def __init__(self, blocks: Callable[[], Iterator[Batch]]) -> None:
+        self.blocks = blocks
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self.blocks()
 
 
 @final
@@ -147,6 +141,7 @@ class StreamDataModule(MatrixDataModule):
                 "split=entries would need a mask as large as the data, and data=stream keeps no "
                 "such thing in memory: use split=rows"
             )
+        return_large_arrays_at_once()
         matrix = self.source.read()
         assert isinstance(matrix, StoredMatrix)
         n, f = matrix.shape
@@ -183,7 +178,7 @@ class StreamDataModule(MatrixDataModule):
         )
 
     def val_dataloader(self) -> list[Any]:
-        return [] if self.test is None else [list(self.blocks("test"))]
+        return [] if self.test is None else [Blocks(lambda: self.blocks("test"))]
 
     def blocks(self, part: Literal["train", "test"]) -> Iterator[Batch]:
         whole = self.train if part == "train" else self.test
@@ -216,6 +211,16 @@ class StreamDataModule(MatrixDataModule):
         scan = self.matrix.scan
         name = f"row_{scan.lowest_row}"
         loss_check(scan.lowest, [name], self.feature_names, f"{name} of X", None)
+
+
+def return_large_arrays_at_once() -> None:
+    """Tell glibc, where it is the allocator, to give every array above LARGE its own pages.
+
+    By default it soon keeps arrays of the size of a minibatch in its heap, where small objects
+    made between them leave holes that no later batch fits: the process grows with every batch.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, LARGE)
 
 
 def as_tensor(values: np.ndarray, dtype: torch.dtype) -> Tensor:

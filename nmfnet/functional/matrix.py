@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import NamedTuple
 
 import torch
 
+from nmfnet.functional.csr import csr
 from nmfnet.functional.rows import row_blocks
 from nmfnet.types import Float, Tensor
 
@@ -61,9 +61,7 @@ def matrix(
     """
     if x.is_sparse_csr:
         half = 0.5 * float(x.values().double().square().sum())
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # "CSR support is in beta"
-            return Matrix(x, _transposed(x), mask, mask, half)
+        return Matrix(x, _transposed(x), mask, mask, half)
     x = x.contiguous()
     if transposed is None:
         transposed = mask is not None or (x.numel() <= SMALL and not x.is_cuda)
@@ -88,7 +86,7 @@ def _transposed(x: Float[Tensor, "n f"]) -> Float[Tensor, "f n"]:
     crow = torch.zeros(x.shape[1] + 1, dtype=x.crow_indices().dtype)
     col, values = torch.empty_like(x.col_indices()), torch.empty_like(x.values())
     transpose(*arrays, crow.numpy(), col.numpy(), values.numpy())
-    return torch.sparse_csr_tensor(crow, col, values, size=x.shape[::-1], check_invariants=False)
+    return csr(crow, col, values, (x.shape[1], x.shape[0]))
 
 
 class LowRank(NamedTuple):

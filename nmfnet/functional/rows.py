@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import torch
-
+from nmfnet.functional.csr import csr
 from nmfnet.types import Float, Tensor
 
 BLOCK_ENTRIES = 2_000_000
@@ -29,13 +28,8 @@ def take_rows(x: Float[Tensor, "n f"], rows: slice) -> Float[Tensor, "m f"]:
         return x
     pointer = x.crow_indices()[start : stop + 1]
     first, last = int(pointer[0]), int(pointer[-1])
-    return torch.sparse_csr_tensor(
-        pointer - pointer[0],
-        x.col_indices()[first:last],
-        x.values()[first:last],
-        size=(stop - start, x.shape[1]),
-        check_invariants=False,
-    )
+    columns, values = x.col_indices()[first:last], x.values()[first:last]
+    return csr(pointer - pointer[0], columns, values, (stop - start, x.shape[1]))
 
 
 def dense(x: Float[Tensor, "n f"]) -> Float[Tensor, "n f"]:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from nmfnet.functional.csr import csr
 from nmfnet.functional.divergences import LEAST, TINY
 from nmfnet.functional.multiplicative import Sums
 from nmfnet.types import Float, Tensor
@@ -49,9 +50,7 @@ def row_numbers(x: Float[Tensor, "n f"]) -> Tensor:
 
 def with_values(x: Float[Tensor, "n f"], values: Tensor) -> Float[Tensor, "n f"]:
     """The pattern of x with other values."""
-    return torch.sparse_csr_tensor(
-        x.crow_indices(), x.col_indices(), values, size=x.shape, check_invariants=False
-    )
+    return csr(x.crow_indices(), x.col_indices(), values, (x.shape[0], x.shape[1]))
 
 
 def at_entries(x: Float[Tensor, "n f"], W: Float[Tensor, "n k"], H: Float[Tensor, "k f"]) -> Tensor:
@@ -109,9 +108,7 @@ def transposed(
     """Xᵀ as CSR, with its own or other values."""
     rows, columns, order = transpose
     values = x.values() if values is None else values
-    return torch.sparse_csr_tensor(
-        rows, columns, values[order], size=(x.shape[1], x.shape[0]), check_invariants=False
-    )
+    return csr(rows, columns, values[order], (x.shape[1], x.shape[0]))
 
 
 def times_components(

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from nmfnet.arrays import as_tensor
 from nmfnet.config import Plain, build, locate
-from nmfnet.data.batches import to_tensor
 from nmfnet.data.matrix import Matrix
 from nmfnet.functional.ard import ard, ard_objective, dispersion, prior_of
 from nmfnet.selection.resampling import are_counts
@@ -91,8 +91,8 @@ def fit_relevance(
         Of the fit for the dispersion, which all starts share, and of this start.
     """
     began, cpu = time.perf_counter(), torch.device("cpu")
-    x = to_tensor(matrix.values, torch.float64, cpu)
-    mask = None if matrix.mask is None else to_tensor(matrix.mask, torch.float64, cpu)
+    x = as_tensor(matrix.values, torch.float64, cpu)
+    mask = None if matrix.mask is None else as_tensor(matrix.mask, torch.float64, cpu)
     n, f = matrix.shape
     observed = n * f if matrix.mask is None else int(matrix.mask.sum())
     mean = float(matrix.values.sum()) / max(observed, 1)

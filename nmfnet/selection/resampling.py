@@ -118,6 +118,21 @@ def capped_shares(matrix: Matrix) -> FloatArray:
     return np.where(totals > most, most / np.maximum(totals, 1.0), 1.0)
 
 
+def hypermutators_note(matrix: Matrix, capped: bool) -> str | None:
+    """What to know of samples above the cutoff, where they hold a tenth of all counts or more."""
+    totals = np.asarray(matrix.values.sum(axis=1), np.float64).ravel()
+    above = totals > cutoff(totals, matrix.shape[1])
+    share = totals[above].sum() / totals.sum()
+    if share < 0.1:
+        return None
+    text = (
+        f"{int(above.sum())} of {totals.size} samples, outliers in size, hold {share:.0%} of counts"
+    )
+    if capped:
+        return f"{text}: thinned for the fits, not for the weights"
+    return f"{text}: compare with selection.hypermutators=cap, under which they weigh less"
+
+
 def with_values(matrix: Matrix, values: Any, mask: Any = None) -> Matrix:
     """The matrix with other values, without what only the original has."""
     return replace(

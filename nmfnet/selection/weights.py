@@ -38,11 +38,11 @@ def refit_weights(values: Any, components: Any, beta: float | None, mask: Any = 
     -------
     ndarray, shape (n, k)
     """
-    from nmfnet.data.batches import to_tensor
+    from nmfnet.arrays import as_tensor
 
     cpu = torch.device("cpu")
-    x = to_tensor(values, torch.float64, cpu)
-    seen = None if mask is None else to_tensor(mask, torch.float64, cpu)
+    x = as_tensor(values, torch.float64, cpu)
+    seen = None if mask is None else as_tensor(mask, torch.float64, cpu)
     H = torch.as_tensor(np.asarray(components, np.float64))
     if beta != 1 or bool((H < 0).any()):
         return refit_W(x, H, 2.0, 1.0, seen).numpy()

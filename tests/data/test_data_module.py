@@ -14,8 +14,9 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor, nn
 
+from nmfnet.arrays import as_tensor
 from nmfnet.data import EntrySplit, InMemory, NoSplit, RowSplit, Source, Split
-from nmfnet.data.batches import OneBatch, RowBatches, take_rows, to_device, to_tensor
+from nmfnet.data.batches import OneBatch, RowBatches, take_rows, to_device
 from nmfnet.data.module import MatrixDataModule
 from nmfnet.errors import UserError
 from nmfnet.types import Batch
@@ -191,7 +192,7 @@ def test_take_rows_of_csr_equals_scipy(index_type: type) -> None:
         matrix.indices.astype(index_type),
         matrix.indptr.astype(index_type),
     )
-    tensor = to_tensor(matrix, torch.float64, CPU)
+    tensor = as_tensor(matrix, torch.float64, CPU)
     for rows in ([], [7], [3, 3, 49, 0], list(range(50))[::-1]):
         taken = take_rows(tensor, torch.tensor(rows, dtype=torch.int64))
         assert taken.layout == torch.sparse_csr
@@ -200,7 +201,7 @@ def test_take_rows_of_csr_equals_scipy(index_type: type) -> None:
 
 def test_sparse_tensor_shares_memory() -> None:
     matrix = sp.random(50, 30, 0.1, format="csr", random_state=1)
-    tensor = to_tensor(matrix, torch.float64, CPU)
+    tensor = as_tensor(matrix, torch.float64, CPU)
     assert tensor.values().data_ptr() == matrix.data.ctypes.data
 
 

@@ -16,7 +16,7 @@ from nmfnet.plots.selection import rank_selection
 from nmfnet.plots.spectra import LAYOUTS
 from nmfnet.selection.options import Selection, parse_ranks
 from nmfnet.selection.relevance import fit_relevance, kept
-from nmfnet.selection.resampling import are_counts, cutoff, resample, thin
+from nmfnet.selection.resampling import are_counts, cutoff, hypermutators_note, resample, thin
 from nmfnet.selection.rule import suggest
 from nmfnet.selection.weights import intervals, refit_weights
 
@@ -94,6 +94,19 @@ def test_counts_are_recognised_and_outliers_are_few():
     totals = np.random.default_rng(3).lognormal(8, 0.5, 1000)
     assert (np.append(totals, 1e7) > cutoff(np.append(totals, 1e7), 1)).sum() <= 10
     assert cutoff(totals, 10**6) == 1e8
+
+
+def test_outliers_in_size_are_said_where_they_weigh():
+    rng = np.random.default_rng(0)
+    counts = rng.poisson(rng.gamma(2, 50, size=(60, 1)) * np.ones(10))
+    matrix = Matrix(counts, [f"s{i}" for i in range(60)], list("abcdefghij"))
+    assert hypermutators_note(matrix, capped=False) is None
+    counts[7] = 200_000
+    said = hypermutators_note(matrix, capped=False)
+    assert said is not None
+    assert said.startswith("1 of 60 samples")
+    assert "selection.hypermutators=cap" in said
+    assert "thinned" in str(hypermutators_note(matrix, capped=True))
 
 
 # ---------------------------------------------------------------------- weights

@@ -85,6 +85,10 @@ def test_signatures_of_a_catalogue(tmp_path):
     with np.load(run / "factors.npz") as arrays:
         assert arrays["H"].shape == (3, 96)
         assert tuple(arrays["feature_names"]) == SBS96
+        W, H = arrays["W"], arrays["H"]
+    loaded = nmfnet.load(run)
+    assert np.allclose(loaded.components_, H)
+    assert np.allclose(loaded.transform(counts), W, rtol=1e-2, atol=1)
     with (run / "intervals.csv").open() as file:
         bounds = list(csv.DictReader(file))
     assert len(bounds) == 24 * 3

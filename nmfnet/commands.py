@@ -96,12 +96,16 @@ def add_reports(commands: Any) -> None:
     compare.add_argument("run_a", metavar="RUN", help="folder of a run")
     compare.add_argument("run_b", metavar="RUN", help="folder of another")
     report = add(commands, "report", "one self-contained web page about many runs", write_report)
-    report.add_argument("runs", metavar="RUNS", nargs="?", default="runs", help="(default: runs)")
+    report.add_argument(
+        "runs", metavar="RUNS", nargs="?", default="runs", help="folder of runs (default: runs)"
+    )
     report.add_argument(
         "-o", "--output", metavar="FILE", default="report.html", help="(default: report.html)"
     )
     live = add(commands, "dashboard", "the same page, live while a sweep runs", serve_dashboard)
-    live.add_argument("runs", metavar="RUNS", nargs="?", default="runs", help="(default: runs)")
+    live.add_argument(
+        "runs", metavar="RUNS", nargs="?", default="runs", help="folder of runs (default: runs)"
+    )
     live.add_argument(
         "--port", type=int, default=8050, help="on this machine only; 0 = any free (default: 8050)"
     )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nmfnet.errors import UserError
+from nmfnet.report.arrays import read_factors
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -91,20 +92,12 @@ class _Factors:
 
 
 def _read(run: Run) -> _Factors:
-    file = run.folder / "factors.npz"
-    try:
-        with np.load(file) as arrays:
-            held = {name: arrays[name] for name in arrays.files}
-        samples, features, held_out = (
-            [str(name) for name in held.get(key, ())]
-            for key in ("sample_names", "feature_names", "test_sample_names")
-        )
-        W_test = held.get("W_test")
-        return _Factors(run, held["W"], held["H"], samples, features, W_test, held_out)
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(
-            f"{file} cannot be read ({error}): repeat the run with force=true"
-        ) from error
+    held = read_factors(run.folder)
+    samples, features, held_out = (
+        [str(name) for name in held.get(key, ())]
+        for key in ("sample_names", "feature_names", "test_sample_names")
+    )
+    return _Factors(run, held["W"], held["H"], samples, features, held.get("W_test"), held_out)
 
 
 # ---------------------------------------------------------------------- formats

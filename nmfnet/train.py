@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import logging
-import math
-import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import lightning as L
-import numpy as np
 import torch
-import yaml
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from nmfnet.callbacks.convergence import Convergence
@@ -24,28 +18,25 @@ from nmfnet.callbacks.progress import ProgressBar
 from nmfnet.callbacks.resuming import Resuming
 from nmfnet.checkpoint import assemble, load, resumable
 from nmfnet.config import Plain, build, run_folder, run_id
-from nmfnet.cores import most_threads
-from nmfnet.data.batches import OneBatch, to_numpy
+from nmfnet.data.batches import OneBatch
 from nmfnet.data.module import MatrixDataModule
 from nmfnet.data.source import Source
 from nmfnet.data.stream import Stream
 from nmfnet.data.stream_module import StreamDataModule
 from nmfnet.distributed import World
 from nmfnet.errors import UserError
-from nmfnet.evaluate import Factors, factors_of, layers_of, run_metrics
+from nmfnet.evaluate import Factors, factors_of, run_metrics
 from nmfnet.factorization import Factorization
 from nmfnet.finished import finished
 from nmfnet.loggers import Context, finish, log_result
-from nmfnet.provenance import provenance
+from nmfnet.machine import device_of, threads
+from nmfnet.quiet import quiet
 from nmfnet.sharding import block, check_shardable, join, shard
 from nmfnet.solvers.base import total
+from nmfnet.writing import figures_of, make_folder, write_run
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger
-    from matplotlib.figure import Figure
-
-SMALL_WORK = 20_000_000
-"""Multiplications of an iteration below which one thread is faster than several."""
 
 
 @dataclass
@@ -120,7 +111,7 @@ def train(
         return Result(folder, before.metrics, load(folder), None, [], found=True)
     anew = cfg["force"] or not cfg["resume"]
     cfg = {**cfg, "force": False, "resume": True}  # said to this command, not for good
-    device = _device(cfg["device"])
+    device = device_of(cfg["device"])
     source = source or build(cfg["data"])
     kind = StreamDataModule if isinstance(source, Stream) else MatrixDataModule
     datamodule = kind(
@@ -143,7 +134,7 @@ def train(
     datamodule.check(model.loss.check)
     model.solver.check(model, datamodule.batch_size)
     model.check_normalise(cfg["normalize"])
-    with _threads(cfg["threads"], datamodule, model), _quiet():
+    with threads(cfg["threads"], datamodule, model), _hushed():
         if world.size > 1:
             check_shardable(model, cfg["batch_size"], world)
             model.world = World()  # this is the whole; its blocks come later
@@ -203,7 +194,7 @@ def _fit(
         for node in cfg["logger"].values() if folder and first else ():
             loggers.append(build(node, context))
         if folder is not None and first:
-            _make(folder, keep=before is not None)
+            make_folder(folder, keep=before is not None)
         trainer = build(
             {
                 **cfg["trainer"],
@@ -223,8 +214,8 @@ def _fit(
             numbers = run_metrics(model, datamodule, factors, convergence.seconds)
             if folder is not None:
                 draw = cfg["figures"]
-                figures = _figures(datamodule, model, factors, convergence) if draw else {}
-                _write(cfg, datamodule, trainer, folder, numbers, factors, figures)
+                figures = figures_of(datamodule, model, factors, convergence) if draw else {}
+                write_run(cfg, datamodule, trainer, folder, numbers, factors, figures)
                 best = {"best_restart": int(model.best)}
                 log_result(loggers, numbers | best, figures, context)
         whole = True
@@ -292,141 +283,10 @@ def _settle(model: Factorization, datamodule: MatrixDataModule, normalize: str |
         model.best.fill_(int(model.objectives.argmin()))
 
 
-def _write(
-    cfg: Plain,
-    datamodule: MatrixDataModule,
-    trainer: L.Trainer,
-    folder: Path,
-    numbers: dict[str, Any],
-    factors: Factors,
-    figures: dict[str, Figure],
-) -> None:
-    """Everything in the run folder; ``metrics.json`` last, since it says that the run is whole."""
-    from nmfnet.plots import save
-
-    (folder / "config.yaml").write_text(yaml.safe_dump(cfg, sort_keys=False))
-    arrays = {
-        "W": factors.W,
-        "H": factors.H,
-        "sample_names": np.array(datamodule.sample_names),
-        "feature_names": np.array(datamodule.feature_names),
-    }
-    if factors.W_test is not None:
-        arrays |= {
-            "W_test": factors.W_test,
-            "test_sample_names": np.array(datamodule.test_sample_names),
-        }
-    np.savez_compressed(folder / "factors.npz", **arrays)  # type: ignore[arg-type]
-    trainer.save_checkpoint(folder / "model.ckpt")
-    origin = json.dumps(provenance(cfg, datamodule), indent=2)
-    (folder / "provenance.json").write_text(origin + "\n")
-    (folder / "figures").mkdir(exist_ok=True)
-    for name, figure in figures.items():
-        save(figure, folder / "figures" / f"{name}.png")
-    partial = folder / "metrics.json.part"
-    partial.write_text(json.dumps(without_nan(numbers), indent=2, allow_nan=False) + "\n")
-    partial.replace(folder / "metrics.json")
-
-
-def without_nan(numbers: dict[str, Any]) -> dict[str, Any]:
-    """Numbers that json has: null for what is infinite or undefined."""
-    return {
-        key: None if isinstance(value, float) and not math.isfinite(value) else value
-        for key, value in numbers.items()
-    }
-
-
-def _figures(
-    datamodule: MatrixDataModule, model: Factorization, factors: Factors, convergence: Convergence
-) -> dict[str, Figure]:
-    from nmfnet.plots import run_figures
-
-    matrix, rows, shown = datamodule.matrix, datamodule.train_rows, datamodule.rows_shown()
-    x = to_numpy(datamodule.sample.x) if datamodule.streamed else matrix.values[rows]
-    records = [record.row() for record in convergence.records]
-    history = {key: np.array([r[key] for r in records]) for key in records[0]}
-    return dict(
-        run_figures(
-            W=factors.W[shown],
-            H=factors.H,
-            x=x,
-            x_hat=model.inverse_transform,
-            mask=None if datamodule.train.mask is None else to_numpy(datamodule.train.mask),
-            history=history,
-            kind=matrix.kind,
-            image_shape=matrix.image_shape,
-            sample_names=[datamodule.sample_names[i] for i in shown],
-            feature_names=datamodule.feature_names,
-            labels=None if matrix.labels is None else matrix.labels[rows],
-            label_names=matrix.label_names,
-            reference=matrix.reference,
-            restarts_objective=model.objectives.cpu().numpy(),
-            layers=[H for _, H in layers_of(model, datamodule)],
-        )
-    )
-
-
-def _make(folder: Path, *, keep: bool) -> None:
-    """The run folder, without what is left there of another run (``keep``: than this one)."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "history.csv").touch()
-        left = () if keep else ("model.ckpt",)
-        for name in ("metrics.json", "model.ckpt.part", "figures/*.png", *left):
-            for old in folder.glob(name):
-                old.unlink()
-    except OSError as error:
-        raise UserError(
-            f"cannot write to {folder}: {error.strerror}: choose another run_dir or runs"
-        ) from error
-
-
-def _device(asked: str) -> torch.device:
-    if asked == "cuda" and not torch.cuda.is_available():
-        raise UserError("device=cuda, but torch finds no usable GPU: use device=auto or device=cpu")
-    gpu = asked != "cpu" and torch.cuda.is_available()
-    return torch.device("cuda" if gpu else "cpu")
-
-
-@contextmanager
-def _threads(
-    asked: int | str, datamodule: MatrixDataModule, model: Factorization
-) -> Iterator[None]:
-    """Threads of torch during a run; matrices that fit the cache run faster on one."""
-    before = torch.get_num_threads()
-    if asked == "auto":
-        asked = 1 if _work(model, datamodule) < SMALL_WORK else most_threads()
-    if int(asked) < 1:
-        raise UserError(f"threads={asked}: it must be auto or at least 1")
-    torch.set_num_threads(int(asked))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def _work(model: Factorization, datamodule: MatrixDataModule) -> int:
-    """Multiplications of one iteration of one restart, up to a small factor."""
-    n, f = datamodule.sizes
-    shapes = [parameter.shape[1:] for parameter in model.parameters()]
-    return sum(shape.numel() * (f if n in shape else n) for shape in shapes)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
+def _hushed() -> AbstractContextManager[None]:
     """Without Lightning's advice, which is about training networks."""
-    noisy = [logging.getLogger(f"lightning.{name}") for name in ("pytorch", "fabric")]
-    levels = [logger.level for logger in noisy]
-    for logger in noisy:
-        logger.setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="lightning")
-        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
-        try:
-            yield
-        finally:
-            for logger, level in zip(noisy, levels, strict=True):
-                logger.setLevel(level)
+    loggers = ("lightning.pytorch", "lightning.fabric")
+    return quiet(loggers, module="lightning", messages=("Sparse CSR tensor support is in beta",))
 
 
 def _progress_wanted(asked: bool | str) -> bool:

@@ -17,8 +17,8 @@ from test_sweep import rows_of, sweep_of, table_of
 from nmfnet import launchers
 from nmfnet.config import conf_dir, options
 from nmfnet.cores import cores, most_threads
+from nmfnet.jobs import Job
 from nmfnet.launchers import base
-from nmfnet.sweep import Job
 
 
 def statuses(folder: Path) -> list[str]:

@@ -380,7 +380,7 @@ def test_a_given_start_continues_a_run(tmp_path):
 
 
 def test_undefined_numbers_are_null(tmp_path):
-    from nmfnet.train import without_nan
+    from nmfnet.writing import without_nan
 
     assert without_nan({"a": math.nan, "b": math.inf, "c": 1.5, "d": 2, "e": True}) == {
         **dict.fromkeys("ab"),

@@ -13,7 +13,7 @@ optuna = pytest.importorskip("optuna")
 
 from nmfnet.search.pruning import Pruned, Pruning  # noqa: E402
 from nmfnet.search.space import read_space  # noqa: E402
-from nmfnet.search.study import quiet  # noqa: E402
+from nmfnet.search.study import hushed  # noqa: E402
 
 OPTUNA = (
     "-m",
@@ -27,7 +27,7 @@ SIZES = "model.n_components=range(2,9)"
 
 
 def study_of(sweep: Path) -> optuna.Study:
-    with quiet():
+    with hushed():
         return optuna.load_study(study_name="nmfnet", storage=f"sqlite:///{sweep}/study.db")
 
 
@@ -101,7 +101,7 @@ def test_a_search_goes_on_where_it_was_killed(tmp_path):
     words = (*OPTUNA, "hparams_search.sampler=random", "hparams_search.n_trials=3", SIZES)
     assert train(*words, cwd=tmp_path).code == 0
     sweep = sweep_of(tmp_path)
-    with quiet():  # as kill -9 leaves them: one trial that had ended, one that had not begun
+    with hushed():  # as kill -9 leaves them: one trial that had ended, one that had not begun
         study = study_of(sweep)
         for number in (3, 4):
             trial = study.ask({"model.n_components": optuna.distributions.IntDistribution(2, 8)})

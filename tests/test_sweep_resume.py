@@ -95,7 +95,8 @@ def test_what_is_no_sweep_is_not_resumed(content, tmp_path):
     if content is not None:
         (folder / "sweep.json").write_text(content)
     message = the_message(nmfnet("sweep", "resume", "sweep", cwd=tmp_path))
-    assert "sweep cannot be resumed" in message
+    why = "it holds no sweep.json" if content is None else "its sweep.json is damaged"
+    assert f"sweep cannot be resumed, {why}" in message
     assert "runs/sweeps/DATE" in message
 
 

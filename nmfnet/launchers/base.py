@@ -22,17 +22,8 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
 from nmfnet.errors import UserError
-from nmfnet.sweep import (
-    Job,
-    Record,
-    begin,
-    check_first,
-    first_refusal,
-    read_record,
-    settled,
-    shown,
-    summarise,
-)
+from nmfnet.jobs import Job, Record, read_record, settled
+from nmfnet.sweep import begin, check_first, first_refusal, shown, summarise
 
 POLL = 0.05
 """Seconds between looks at the running jobs."""

@@ -9,8 +9,8 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from nmfnet.jobs import Job, Record, in_worker, run_job
 from nmfnet.launchers.base import Jobs, Pool, Ticket
-from nmfnet.sweep import Job, Record, in_worker, run_job
 
 
 class Local(Jobs):

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from nmfnet.errors import UserError
+from nmfnet.jobs import Job, Record, in_worker
 from nmfnet.launchers.base import Pool, Ticket, needs_package
-from nmfnet.sweep import Job, Record, in_worker
 
 
 class Submitit(Pool):

@@ -33,6 +33,7 @@ from nmfnet.metrics.consistency import (
 )
 from nmfnet.metrics.decomposition import Decomposition, decompose
 from nmfnet.metrics.factors import (
+    balance_scale,
     collapse_count,
     component_cosines,
     feature_scores,
@@ -90,6 +91,7 @@ __all__ = [
     "ReferenceMatch",
     "RestartClusters",
     "adjusted_rand",
+    "balance_scale",
     "bootstrap_interval",
     "cluster_restarts",
     "clustering_accuracy",

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from nmfnet.errors import UserError
 from nmfnet.metrics._checks import as_dense
 from nmfnet.metrics.clustering import clusters_of
+from nmfnet.metrics.factors import balance_scale
 
 __all__ = ["consensus_clusters", "consensus_matrix", "cophenetic_correlation", "dispersion"]
 
@@ -17,16 +18,17 @@ FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.intp]
 
 
-def consensus_matrix(W: Any) -> FloatArray:
+def consensus_matrix(W: Any, H: Any = None) -> FloatArray:
     """How often two samples fall in the same cluster, over restarts.
 
     Parameters
     ----------
     W : array, shape (r, n, k)
-        Per-sample factor of each restart; a sample's cluster is its largest component. The scale
-        of the components matters: W as the solver left it is what the source uses,
-        ``normalize_scale`` first takes the dependence on the start away (on leukemia-brunet it
-        moves the cophenetic correlation of K = 3 from .994 to 1.000). Say which.
+        Per-sample factor of each restart; a sample's cluster is its largest component.
+    H : array, shape (r, k, f), optional
+        Components. With them W is first put on the scale of ``balance_scale``, so that the result is
+        a function of the products W H; without, W is taken as it is, on whatever scale the solver
+        left it. (The source does that, with multiplicative updates, which come near to balance.)
 
     Returns
     -------
@@ -38,6 +40,8 @@ def consensus_matrix(W: Any) -> FloatArray:
     Source: Brunet et al. 2004; Monti et al. 2003.
     """
     stack = as_dense("W", W, 3)
+    if H is not None:
+        stack = balance_scale(stack, H)[0]
     r, n, k = stack.shape
     clusters = np.array([clusters_of(one) for one in stack])  # (r, n)
     member = (clusters[:, :, None] == np.arange(k)).astype(np.float32)  # (r, n, k), exact counts

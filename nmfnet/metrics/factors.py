@@ -16,6 +16,7 @@ from nmfnet.functional.assignment import Assignment, assign, cosine_matrix
 from nmfnet.metrics._checks import as_dense, same_width
 
 __all__ = [
+    "balance_scale",
     "collapse_count",
     "component_cosines",
     "feature_scores",
@@ -54,6 +55,34 @@ def normalize_scale(W: Any, H: Any) -> tuple[FloatArray, FloatArray]:
     scale = np.abs(right).sum(axis=-1)
     divisor = np.where(scale > 0, scale, 1.0)
     return left * scale[..., None, :], right / divisor[..., :, None]
+
+
+def balance_scale(W: Any, H: Any) -> tuple[FloatArray, FloatArray]:
+    """Share the scale of every component equally: its column of W and its row of H get one sum.
+
+    Where components are compared within a sample (which is the largest?), the answer depends on how
+    their scale is split between W and H, and a solver may leave any split. This one is a function
+    of the product alone, and the one to which multiplicative updates from uniform starts come near:
+    each half-step moves the whole change of a component's mass into one factor, in turn.
+
+    Parameters
+    ----------
+    W : array, shape (..., n, k)
+        Per-sample factor; leading dimensions are restarts.
+    H : array, shape (..., k, f)
+        Components. With signs, sums are of absolute values.
+
+    Returns
+    -------
+    W, H : ndarray, shapes as given
+        Unit: the square root of that of X; W H is unchanged. A component whose column or row is all
+        zero becomes 0 in both.
+    """
+    left, right = normalize_scale(W, H)
+    mass = np.abs(left).sum(axis=-2)  # (..., k)
+    root = np.sqrt(mass)
+    inverse = np.divide(1.0, root, out=np.zeros_like(root), where=root > 0)
+    return left * inverse[..., None, :], right * root[..., :, None]
 
 
 def component_cosines(H_a: Any, H_b: Any) -> FloatArray:

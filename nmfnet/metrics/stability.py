@@ -154,7 +154,7 @@ def stability_metrics(H: Any, W: Any = None, *, max_samples: int = 4000) -> dict
     H : array, shape (r, k, f)
         Components, r >= 2.
     W : array, shape (r, n, k), optional
-        Per-sample factors on one scale (see ``consensus_matrix``).
+        Per-sample factors; put on one scale with H (``balance_scale``).
     max_samples : int, default 4000
         Above this the n x n consensus matrix is not made.
 
@@ -172,7 +172,7 @@ def stability_metrics(H: Any, W: Any = None, *, max_samples: int = 4000) -> dict
         "silhouette_min": float(clusters.silhouettes.min()),
     }
     if W is not None and np.shape(W)[1] <= max_samples:
-        consensus = consensus_matrix(W)
+        consensus = consensus_matrix(W, H)
         result["cophenetic"] = cophenetic_correlation(consensus)
         result["dispersion"] = dispersion(consensus)
     return result

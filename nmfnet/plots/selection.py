@@ -30,7 +30,7 @@ def rank_selection(
     rows : sequence of mappings
         The table ``rank_selection.csv``: ``n_components``, ``silhouette_mean``, ``silhouette_min``
         and any of ``worse`` with ``worse_se``, ``relative_error``, ``cosine_mean``,
-        ``cophenetic``, ``dispersion``.
+        ``cophenetic``, ``dispersion``, ``ard``.
     suggested : int, optional
         Rank that is marked.
     thresholds : (float, float)
@@ -50,6 +50,9 @@ def rank_selection(
     if suggested is not None:
         title += f": {suggested} suggested"
     note = "Dashed: the suggested rank. Dotted: what a stable rank needs. Filled: stable ranks."
+    relevance = np.nan_to_num(_column(rows, "ard"))
+    if relevance.any():
+        note += " Triangles: what starts of ARD keep."
     style.heading(figure, title, note, left=0.75)
     stable = _column(rows, "stable") > 0
     makers = (_stability, _held_out, _reconstruction, _consensus)
@@ -64,6 +67,7 @@ def rank_selection(
             draw(axes, ranks, rows, stable)  # type: ignore[operator]
         if suggested is not None:
             axes.axvline(suggested, color=style.GREY, linestyle="--", linewidth=0.9, zorder=0)
+        _relevance(axes, ranks, relevance)
         ticks = ranks[spread_rows(len(ranks), 12)]
         axes.set_xticks(ticks, [f"{rank:.0f}" for rank in ticks])
         axes.set_xlim(ranks.min() - 0.4, ranks.max() + 0.4)
@@ -89,6 +93,15 @@ def _line(
 
 def _key(axes: Axes) -> None:
     axes.legend(fontsize=style.SMALL, frameon=False, loc="best", handlelength=1.4)
+
+
+def _relevance(axes: Axes, ranks: np.ndarray, share: np.ndarray) -> None:
+    """A triangle at the foot of every rank that ARD keeps; its area is the share of starts."""
+    some = share > 0
+    axes.scatter(
+        ranks[some], np.full(int(some.sum()), 0.04), s=50 * share[some], marker="^", c=style.INK,
+        linewidths=0, transform=axes.get_xaxis_transform(), clip_on=False, zorder=4, label="_ard",
+    )  # fmt: skip
 
 
 def _stability(

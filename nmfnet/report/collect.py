@@ -190,15 +190,17 @@ def _key(folder: Path) -> str:
 def settings(run: Run) -> dict[str, Any]:
     """What was asked for, flat: the choice of every group, then ``group.key`` and root keys.
 
-    Without what does not change the result (folders, trackers, threads). A job that left no
+    Without what does not change the result (folders, trackers, threads; ``selection`` of a single
+    run). A job that left no
     configuration has the settings of its command line.
     """
     if not run.config:
         words = (word.split("=", 1) for word in run.overrides if "=" in word)
         return {key: _as_yaml(value) for key, value in words if key not in _HIDDEN}
     flat: dict[str, Any] = {k: v for k, v in run.choices.items() if k in GROUPS}
+    unused = () if run.config.get("ranks") is not None else ("selection",)
     for key, value in run.config.items():
-        if key not in _HIDDEN:
+        if key not in _HIDDEN and key not in unused:
             flat |= dict(_flat(value, key))
     return flat
 

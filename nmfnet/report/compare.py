@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nmfnet.errors import UserError
+from nmfnet.report.arrays import read_factors
 from nmfnet.report.collect import Run, read_run, settings
 from nmfnet.report.measures import measures_of
 from nmfnet.report.terms import differences, in_words, terms, unequal
@@ -118,12 +119,8 @@ def _matched(a: Run, b: Run) -> tuple[list[tuple[int, int, float]], str]:
 
 
 def _components(run: Run) -> tuple[np.ndarray, list[str]]:
-    file = run.folder / "factors.npz"
-    try:
-        with np.load(file) as arrays:
-            return arrays["H"], [str(name) for name in arrays["feature_names"]]
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{file} cannot be read: {error}") from error
+    held = read_factors(run.folder)
+    return held["H"], [str(name) for name in held["feature_names"]]
 
 
 def _print(a: Run, b: Run, found: RunComparison) -> None:

@@ -55,10 +55,10 @@ def pruning(sweep: Path, number: int) -> list[L.Callback]:
         return []
     import optuna
 
-    from nmfnet.search.study import make_pruner, quiet, storage_of
+    from nmfnet.search.study import hushed, make_pruner, storage_of
 
     told = json.loads(file.read_text())
-    with quiet():
+    with hushed():
         study = optuna.load_study(
             study_name=told["study"], storage=storage_of(sweep), pruner=make_pruner(told["pruner"])
         )

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from nmfnet.errors import UserError
+from nmfnet.quiet import quiet
 from nmfnet.search.space import Space
 
 if TYPE_CHECKING:
@@ -27,20 +27,11 @@ def storage_of(sweep: Path) -> str:
     return f"sqlite:///{(sweep / FILE).absolute()}"
 
 
-@contextmanager
-def quiet() -> Iterator[None]:
+def hushed() -> AbstractContextManager[None]:
     """Without Optuna's log of every trial and its warnings about experimental options."""
-    from optuna import logging
+    import optuna  # noqa: F401  (sets the level of its logger)
 
-    level = logging.get_verbosity()
-    logging.set_verbosity(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="optuna")
-        warnings.filterwarnings("ignore", message=".*experimental.*")
-        try:
-            yield
-        finally:
-            logging.set_verbosity(level)
+    return quiet(("optuna",), module="optuna", messages=(".*experimental.*",))
 
 
 def open_study(

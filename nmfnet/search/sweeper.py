@@ -17,21 +17,22 @@ from omegaconf import DictConfig, OmegaConf
 
 from nmfnet.config import did_you_mean
 from nmfnet.errors import UserError
+from nmfnet.jobs import Record, read_record
 from nmfnet.launchers.base import Jobs, Pool
 from nmfnet.search.space import Space, read_space
 from nmfnet.search.study import (
     FILE,
     NAME,
     Direction,
+    hushed,
     lost_trials,
     make_pruner,
     make_sampler,
     open_study,
     queue_grid,
-    quiet,
     storage_of,
 )
-from nmfnet.sweep import Record, first_refusal, read_record, shown
+from nmfnet.sweep import first_refusal, shown
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -108,7 +109,7 @@ class Search(Sweeper):
         self._check()
         words = open_keys([f"{key}={value}" for key, value in self.params.items()])
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
-        with quiet():
+        with hushed():
             space = read_space([*words, *arguments], parser)
             make_sampler(self.sampler, space, self.seed, len(self.metrics))
             new = not (sweep / FILE).exists()

@@ -17,7 +17,9 @@ from nmfnet.data.matrix import Matrix
 from nmfnet.data.source import Source
 from nmfnet.data.splits import EntrySplit
 from nmfnet.errors import UserError
+from nmfnet.metrics import balance_scale
 from nmfnet.selection.options import Selection
+from nmfnet.selection.relevance import fit_relevance
 from nmfnet.selection.resampling import capped_shares, resample, thin, with_values
 
 __all__ = ["Fit", "Held", "Job", "Store", "fit_all", "jobs", "replicate"]
@@ -25,8 +27,12 @@ __all__ = ["Fit", "Held", "Job", "Store", "fit_all", "jobs", "replicate"]
 Fit = dict[str, Any]
 """Arrays and numbers of one fit; what is there depends on the kind of job."""
 
-Kind = Literal["restarts", "replicate", "thinning", "entries"]
-KINDS: tuple[Kind, ...] = ("restarts", "replicate", "thinning", "entries")
+Kind = Literal["restarts", "replicate", "thinning", "entries", "ard"]
+KINDS: tuple[Kind, ...] = ("restarts", "replicate", "thinning", "entries", "ard")
+
+
+FORMAT = 2
+"""Of what a fit holds; changes when the same name comes to mean something else."""
 
 
 class Job(NamedTuple):
@@ -42,11 +48,13 @@ class Job(NamedTuple):
         return f"K{self.n_components:03d}/{self.kind}_{self.number:03d}.npz"
 
 
-def jobs(ranks: list[int], options: Selection, resampled: str, held: list[Kind]) -> list[Job]:
-    """All fits, rank by rank, in the order in which they are run."""
+def jobs(ranks: list[int], options: Selection, held: list[Kind], relevance: bool) -> list[Job]:
+    """All fits, rank by rank, in the order in which they are run; ARD from the largest rank last."""
     counts: dict[Kind, int] = {"restarts": 1, "replicate": options.replicates}
     counts |= dict.fromkeys(held, options.folds)
-    return [Job(kind, k, i) for k in ranks for kind in counts for i in range(counts[kind])]
+    every = [Job(kind, k, i) for k in ranks for kind in counts for i in range(counts[kind])]
+    starts = options.ard if relevance else 0
+    return every + [Job("ard", ranks[-1], i) for i in range(starts)]
 
 
 @dataclass(frozen=True)
@@ -67,6 +75,7 @@ class Plan(NamedTuple):
     matrix: Matrix
     options: Selection
     resampled: str
+    beta: float | None
 
 
 # ---------------------------------------------------------------------- one fit
@@ -95,6 +104,10 @@ def fit(plan: Plan, job: Job) -> Fit:
     fold = stream(plan.cfg["seed"], 2 + KINDS.index(job.kind), job.number)
     if job.kind == "restarts":
         return _restarts(plan, job, fold)
+    if job.kind == "ard":
+        matrix = with_values(plan.matrix, _capped(plan, shared := _shared(plan)), plan.matrix.mask)
+        assert plan.beta is not None
+        return fit_relevance(matrix, plan.beta, job.n_components, (shared, fold))
     if job.kind == "replicate":
         trained = _train(plan, job, replicate(plan, job.number))
         return {"H": trained.factors.H.astype(np.float32)} | _numbers(trained)
@@ -112,6 +125,11 @@ def fit(plan: Plan, job: Job) -> Fit:
     return {"held_out": _row_losses(trained, rest, seen, odds)} | _numbers(trained)
 
 
+def _shared(plan: Plan) -> np.random.Generator:
+    """What all starts of ARD have in common, so that their objectives can be compared."""
+    return stream(plan.cfg["seed"], 3 + len(KINDS))
+
+
 def _restarts(plan: Plan, job: Job, fold: np.random.Generator) -> Fit:
     matrix = with_values(plan.matrix, _capped(plan, fold), plan.matrix.mask)
     trained = _train(plan, job, matrix, plan.options.restarts)
@@ -121,7 +139,9 @@ def _restarts(plan: Plan, job: Job, fold: np.random.Generator) -> Fit:
     return {
         "H": factors.H.astype(np.float32),
         "W": factors.W.astype(np.float32),
-        "clusters": factors.all_W.argmax(axis=2).astype(np.int16),  # (restarts, n)
+        "clusters": balance_scale(factors.all_W, factors.all_H)[0]
+        .argmax(axis=2)
+        .astype(np.int16),  # (restarts, n)
     } | numbers
 
 
@@ -233,12 +253,14 @@ def key_of(plan: Plan) -> str:
     """Names what a fit depends on: not how many there are."""
     free = (
         *("replicates", "folds", "n_jobs", "min_silhouette_mean", "min_silhouette_min"),
-        *("intervals", "refine", "channels", "held_out"),
+        *("intervals", "refine", "channels", "held_out", "ard"),
     )
     options = {k: v for k, v in vars(plan.options).items() if k not in free}
     words = {k: v for k, v in plan.cfg.items() if k not in ("threads", "device", "choices")}
     model = {k: v for k, v in plan.cfg["model"].items() if k != "n_components"}
-    text = repr((options, plan.resampled, sorted({**words, "model": model}.items(), key=str)))
+    text = repr(
+        (FORMAT, options, plan.resampled, sorted({**words, "model": model}.items(), key=str))
+    )
     return hashlib.sha256((text + plan.matrix.fingerprint()).encode()).hexdigest()[:16]
 
 

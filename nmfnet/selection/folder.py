@@ -17,13 +17,16 @@ from nmfnet.data.module import MatrixDataModule
 from nmfnet.errors import UserError
 from nmfnet.provenance import provenance
 from nmfnet.selection.options import Selection
-from nmfnet.selection.run import MOST_SAMPLES, Selected
-from nmfnet.train import without_nan
+from nmfnet.selection.outcome import Selected
+from nmfnet.writing import without_nan
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = ["write_folder"]
+
+MOST_SAMPLES = 4000
+"""Above this no samples x samples consensus picture is drawn."""
 
 
 def write_folder(

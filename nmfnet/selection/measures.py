@@ -11,6 +11,7 @@ import numpy.typing as npt
 from nmfnet import metrics
 from nmfnet.selection.fits import Job, Kind, Plan, Store, from_consensus
 from nmfnet.selection.options import Selection
+from nmfnet.selection.relevance import Kept
 from nmfnet.selection.rule import is_stable
 from nmfnet.selection.weights import refit_weights
 
@@ -58,7 +59,8 @@ def measure(
     plan: Plan, store: Store, todo: Sequence[Job], n_components: int, beta: float | None
 ) -> Rank:
     """Cluster the replicates of a rank, refit the data on the consensus, collect the numbers."""
-    fits = {job: store.read(job) for job in todo if job.n_components == n_components}
+    mine = [job for job in todo if job.n_components == n_components and job.kind != "ard"]
+    fits = {job: store.read(job) for job in mine}
     done = {job: made for job, made in fits.items() if made is not None}
     stack = np.stack([made["H"] for job, made in done.items() if job.kind == "replicate"])
     clusters = metrics.cluster_restarts(stack)
@@ -129,13 +131,19 @@ def _reconstruction(plan: Plan, weights: FloatArray, components: FloatArray) -> 
     }
 
 
-def table(ranks: Sequence[Rank], kind: str | None, options: Selection) -> list[dict[str, float]]:
+def table(
+    ranks: Sequence[Rank], kind: str | None, options: Selection, relevance: Kept | None = None
+) -> list[dict[str, float]]:
     """Rows of ``rank_selection.csv``: the numbers, whether stable, and how much worse each predicts.
 
     ``worse`` is the held-out loss minus that of the best stable rank (of all, if none is stable),
     ``worse_se`` the standard error of that difference over samples (the same samples at both).
+    ``ard`` is the share of the starts of ARD that keep this many components.
     """
     rows = [rank.numbers | {"stable": float(is_stable(rank.numbers, options))} for rank in ranks]
+    if relevance is not None:
+        for row in rows:
+            row["ard"] = relevance.starts.count(int(row["n_components"])) / len(relevance.starts)
     if kind is None:
         return rows
     able = [rank for rank, row in zip(ranks, rows, strict=True) if row["stable"]] or ranks

@@ -43,6 +43,10 @@ class Selection:
     min_silhouette_mean, min_silhouette_min : float
         A rank is stable when the mean, and the smallest, silhouette of its clusters are at least
         this.
+    ard : int, >= 0
+        Starts of automatic relevance determination from the largest rank (of NMF under a beta
+        divergence): how many components does each keep? It is reported, and the rule does not use
+        it. 0 = not done.
     hypermutators : {"keep", "cap"}
         ``cap``: samples with an outlying total (see ``resampling.cutoff``) enter the fits with their
         counts thinned to the cutoff; their weights are those of all their counts.
@@ -66,6 +70,7 @@ class Selection:
     held_share: float = 0.2
     min_silhouette_mean: float = 0.8
     min_silhouette_min: float = 0.2
+    ard: int = 5
     hypermutators: Literal["keep", "cap"] = "keep"
     refine: bool = True
     channels: bool = False
@@ -73,7 +78,8 @@ class Selection:
     n_jobs: int = 1
 
     def __post_init__(self) -> None:
-        for name, low in (("replicates", 2), ("restarts", 1), ("folds", 1), ("n_jobs", 1)):
+        least = {"replicates": 2, "restarts": 1, "folds": 1, "ard": 0, "n_jobs": 1}
+        for name, low in least.items():
             if getattr(self, name) < low:
                 raise UserError(f"selection.{name}={getattr(self, name)}: it must be >= {low}")
         for name in ("noise", "held_share"):

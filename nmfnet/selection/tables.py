@@ -7,7 +7,7 @@ import math
 from rich.table import Table
 
 from nmfnet.report.tables import readable, wide_console
-from nmfnet.selection.run import Selected
+from nmfnet.selection.outcome import Selected
 
 __all__ = ["print_selection"]
 
@@ -20,6 +20,7 @@ COLUMNS = {
     "relative_error": "rel. error",
     "cosine_mean": "cosine",
     "cophenetic": "cophenetic",
+    "ard": "ARD starts",
     "seconds": "seconds",
 }
 
@@ -63,6 +64,8 @@ def print_selection(result: Selected) -> None:
 def _cell(key: str, value: float) -> str:
     if key == "n_components":
         return f"{value:.0f}"
+    if key == "ard":
+        return f"{100 * value:.0f} %" if value else "-"
     if key in ("silhouette_mean", "silhouette_min", "cosine_mean", "cophenetic"):
         return f"{value:.3f}"
     return f"{value:.1f}" if key == "seconds" else readable(float(value))

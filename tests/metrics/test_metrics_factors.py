@@ -75,6 +75,18 @@ def test_normalize_scale_keeps_the_product(rng: np.random.Generator) -> None:
         metrics.normalize_scale(W, H[:, :2])
 
 
+def test_balance_scale_keeps_the_product(rng: np.random.Generator) -> None:
+    W, H = rng.random((2, 6, 3)), rng.random((2, 3, 4))
+    H[1, 2] = 0
+    left, right = metrics.balance_scale(W, H)
+    np.testing.assert_allclose(left @ right, W @ H)
+    np.testing.assert_allclose(left.sum(axis=-2), right.sum(axis=-1))
+    assert (left[1, :, 2] == 0).all()
+    again = metrics.balance_scale(4 * W, H)
+    np.testing.assert_allclose(again[0], 2 * left)
+    np.testing.assert_allclose(again[1], 2 * right)
+
+
 def test_hoyer_sparsity(rng: np.random.Generator) -> None:
     v = np.array([[1.0, 1, 1, 1], [0, 5, 0, 0], [3, 4, 0, 0], [0, 0, 0, 0]])
     expected = [0, 1, (2 - 7 / 5) / (2 - 1), 1]

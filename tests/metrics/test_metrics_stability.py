@@ -35,6 +35,23 @@ def test_consensus_matrix_by_hand() -> None:
     np.testing.assert_array_equal(metrics.consensus_matrix(swapped), expected)
 
 
+@pytest.mark.parametrize("signed", [False, True])
+def test_the_consensus_is_a_function_of_the_product(signed: bool) -> None:
+    """Whatever split of scale between W and H a solver leaves, in whatever order."""
+    rng = np.random.default_rng(3)
+    H = noisy_restarts(0.5)
+    W = rng.gamma(0.5, 1.0, (7, 40, 4)) - (0.3 if signed else 0.0)
+    expected = metrics.stability_metrics(H, W)
+    scale = 10.0 ** rng.uniform(-4, 4, (7, 4))
+    orders = np.array([rng.permutation(4) for _ in range(7)])
+    left = np.take_along_axis(W * scale[:, None, :], orders[:, None, :], axis=2)
+    right = np.take_along_axis(H / scale[:, :, None], orders[:, :, None], axis=1)
+    assert metrics.stability_metrics(right, left) == pytest.approx(expected)
+    same = metrics.consensus_matrix(W, H)
+    np.testing.assert_array_equal(metrics.consensus_matrix(left, right), same)
+    assert not np.array_equal(metrics.consensus_matrix(left), same)  # it does matter
+
+
 def test_cophenetic_correlation_by_hand() -> None:
     # 0 and 1 join at .1, 2 joins them at (.5 + .7) / 2, 3 joins all at (.8 + .9 + 1) / 3
     distances = np.zeros((4, 4))
@@ -151,7 +168,7 @@ def test_stability_with_samples() -> None:
     H = noisy_restarts(0.5)
     W = np.random.default_rng(1).random((7, 12, 4))
     found = metrics.stability_metrics(H, W)
-    consensus = metrics.consensus_matrix(W)
+    consensus = metrics.consensus_matrix(W, H)
     assert found["dispersion"] == metrics.dispersion(consensus)
     assert found["cophenetic"] == metrics.cophenetic_correlation(consensus)
     assert "cophenetic" not in metrics.stability_metrics(H, W, max_samples=11)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import threading
 import time
@@ -283,3 +284,13 @@ def test_the_dashboard_reloads_itself_and_keeps_filters_and_words(chromium, tmp_
     finally:
         server.shutdown()
         server.server_close()
+
+
+def test_a_number_that_a_run_has_not_is_not_in_its_caption(chromium, tmp_path):
+    folder = make_run(tmp_path / "runs", "a")
+    numbers = json.loads((folder / "metrics.json").read_text())
+    kept = {key: value for key, value in numbers.items() if not key.endswith(("loss", "error"))}
+    (folder / "metrics.json").write_text(json.dumps(kept))
+    chromium.get(report(tmp_path / "runs", tmp_path / "report.html").as_uri())
+    caption = chromium.find_element(By.CSS_SELECTOR, "#pictures button span").text
+    assert caption.split() == ["nmf", "·", "4", "components"]

@@ -80,3 +80,11 @@ def test_corrupt_config_of_one_run(tmp_path):
     write_json(bad / "config.yaml", {"model": 3})
     with pytest.raises(UserError, match=r"config\.yaml or metrics\.json is missing or empty"):
         compare(good, bad)
+
+
+def test_how_ranks_would_be_selected_is_no_setting_of_a_single_run(tmp_path):
+    many = {"selection": {"replicates": 100}}
+    a, b = make_run(tmp_path, "a"), make_run(tmp_path, "b", config=many)
+    assert compared(a, b).settings == {}
+    c = make_run(tmp_path, "c", config=many | {"ranks": "2:4"})
+    assert set(compared(a, c).settings) == {"ranks", "selection.replicates"}

@@ -11,6 +11,7 @@ import nmfnet
 from nmfnet import UserError
 from nmfnet.data.channels import SBS96
 from nmfnet.export import FORMATS, export
+from nmfnet.report.arrays import read_factors
 
 
 @pytest.fixture
@@ -143,3 +144,26 @@ def test_bad_requests_have_one_message(tmp_path):
     (folder / "factors.npz").unlink()
     with pytest.raises(UserError, match=r"factors\.npz cannot be read"):
         export(folder, "csv")
+
+
+@pytest.mark.parametrize("how", ["cut", "text", "middle", "no H"])
+def test_damaged_factors_have_one_message(how, tmp_path):
+    folder = make_run(tmp_path, "nmf")
+    file = folder / "factors.npz"
+    if how == "no H":
+        np.savez(file, W=np.ones((2, 1)), feature_names=np.array(["a"]))
+    else:
+        np.savez_compressed(
+            file, W=np.ones((9, 2)), H=np.eye(2), feature_names=np.array(["a", "b"])
+        )
+        whole = file.read_bytes()
+        half = len(whole) // 2
+        middle = whole[:60] + b"?" * 40 + whole[100:]
+        file.write_bytes({"cut": whole[:half], "text": b"no", "middle": middle}[how])
+    with pytest.raises(
+        UserError, match=r"factors.npz (is damaged|holds no H): repeat the run"
+    ) as said:
+        export(folder, "csv")
+    assert "pickle" not in str(said.value)
+    with pytest.raises(UserError, match=r"factors.npz (is damaged|holds no H)"):
+        read_factors(folder)

@@ -15,6 +15,7 @@ from nmfnet.errors import UserError
 from nmfnet.plots.selection import rank_selection
 from nmfnet.plots.spectra import LAYOUTS
 from nmfnet.selection.options import Selection, parse_ranks
+from nmfnet.selection.relevance import fit_relevance, kept
 from nmfnet.selection.resampling import are_counts, cutoff, hypermutators_note, resample, thin
 from nmfnet.selection.rule import suggest
 from nmfnet.selection.weights import intervals, refit_weights
@@ -237,8 +238,47 @@ def test_pictures_and_tables_have_the_same_channels():
 
 
 # ---------------------------------------------------------------------- the picture
+def marks(figure) -> np.ndarray:
+    """Where the triangles of ARD are, in the first panel."""
+    (found,) = (c for c in figure.axes[0].collections if c.get_label() == "_ard")
+    return np.asarray(found.get_offsets())
+
+
 def test_the_picture_draws_what_is_there():
     figure = rank_selection(rows((2, 1, 0.9, 5e5, 50), (3, 0.9, 0.5, 0, 0)), suggested=3)
     assert len(figure.axes) == 4
+    assert not marks(figure).size
+    some = [
+        {**row, "ard": share}
+        for row, share in zip(rows((2, 1, 1), (3, 1, 1)), (0.0, 0.8), strict=True)
+    ]
+    assert marks(rank_selection(some)).tolist() == [[3.0, 0.04]]  # ranks that no start keeps: none
     with pytest.raises(UserError, match="no row"):
         rank_selection([])
+
+
+# ---------------------------------------------------------------------- ARD
+def made(kept_: int, objective: float, converged: float = 1.0) -> dict[str, float]:
+    shared = {"dispersion": 1.0, "seconds": 0.5, "converged": converged}
+    return {"kept": kept_, "objective": objective, **shared}
+
+
+def test_ard_says_what_its_best_start_keeps_and_how_much_the_starts_differ():
+    found = kept([made(6, 3.0), made(5, 1.0), made(5, 2.0, 0.0)], 12)
+    assert found.n_components == 5
+    assert found.sentence == (
+        "ARD keeps 5 of 12 components (5 to 6 over 3 starts); 1 of the starts did not converge"
+    )
+    assert "may want more than the largest rank" in kept([made(8, 0.0)], 8).sentence
+
+
+def test_ard_on_a_matrix():
+    """Counts: at least Poisson even where the noise was taken away. Rows twice: the same twice."""
+    rng = np.random.default_rng(0)
+    mean = rng.gamma(0.7, 100, (40, 3)) @ rng.dirichlet(np.full(30, 0.3), 3)
+    noise_free = Matrix(np.rint(mean), [f"s{i}" for i in range(40)], [f"f{j}" for j in range(30)])
+    draws = (np.random.default_rng(1), np.random.default_rng(2))
+    found = fit_relevance(noise_free, 1.0, 6, draws)
+    assert found["kept"] == 3
+    assert found["dispersion"] == 1.0
+    assert (found["relevance"] >= 1 - 1e-12).all()

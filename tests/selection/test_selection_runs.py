@@ -21,6 +21,7 @@ FEW = (
     "selection.replicates=4",
     "selection.restarts=3",
     "selection.folds=2",
+    "selection.ard=1",
     "max_iter=300",
     "tol=1e-3",
     "figures=false",
@@ -65,11 +66,14 @@ def test_signatures_of_a_catalogue(tmp_path):
     done = train(*command, cwd=tmp_path)
     assert done.code == 0, done.err
     assert "suggested: 3" in done.out
+    assert "ARD keeps 3 of 4 components (one start)" in " ".join(done.out.split())
     run = tmp_path / "run"
     numbers = json.loads((run / "metrics.json").read_text())
     assert numbers["n_components"] == 3
     assert numbers["reference/assigned_cosine"] > 0.98
+    assert numbers["ard/n_components"] == 3
     assert [row["n_components"] for row in table(run)] == ["2", "3", "4"]
+    assert [row["ard"] for row in table(run)] == ["0", "1", "0"]
     signatures = [line.split("\t") for line in (run / "signatures.txt").read_text().splitlines()]
     assert signatures[0] == ["MutationType", "SBS96A", "SBS96B", "SBS96C"]
     assert [row[0] for row in signatures[1:]] == sorted(SBS96)
@@ -149,7 +153,7 @@ def test_a_killed_run_does_only_what_is_missing(tmp_path):
     whole = [name for name in before if name.endswith(".npz") and not str(last).endswith(name)]
     after = stamps(tmp_path / "r" / "fits")
     assert {name: after[name] for name in whole} == {name: before[name] for name in whole}
-    assert f"{len(whole)} of 45 fits were done before" in done.err
+    assert f"{len(whole)} of 46 fits were done before" in done.err
     alone = train(*words[:-1], "run_dir=s", cwd=tmp_path)
     assert alone.code == 0, alone.err
     for name in ("signatures.txt", "activities.txt", "intervals.csv"):
@@ -181,7 +185,11 @@ def test_any_model(model, tmp_path):
     words = (*words, "experiment=rank_selection", "ranks=[2,3]", "run_dir=r", *FEW, "max_iter=60")
     done = train(*words, cwd=tmp_path)
     assert done.code == 0, done.err
+    assert f"no ARD, which is of NMF (model=nmf, loss=kl or frobenius, X >= 0): model={model}" in (
+        " ".join(done.out.split())
+    )
     rows = table(tmp_path / "r")
+    assert "ard" not in rows[0]
     assert [row["n_components"] for row in rows] == ["2", "3"]
     assert all(np.isfinite(float(row["silhouette_mean"])) for row in rows)
     assert all(float(row["held_out_entries"]) > 0 for row in rows)

@@ -138,7 +138,8 @@ function drawGallery() {
   const cards = best.slice(0, PICTURES);
   $("pictures").replaceChildren(...cards.map((run) => el("button", { type: "button", id: `pic:${run.id}`, onclick: () => set("run", run.id) },
     picture(run, name), el("span", {}, el("b", {}, run.method), ` · ${size(run)} components`, el("br"),
-      `${words(main(run))} ${fmt(run.metrics[main(run)])}${group() ? "" : ` · ${D.groups[run.group].name}`}`))));
+      [main(run) in run.metrics ? `${words(main(run))} ${fmt(run.metrics[main(run)])}` : "", group() ? "" : D.groups[run.group].name]
+        .filter(Boolean).join(" · ")))));
   const images = [...$("pictures").querySelectorAll("img")], wide = (image) => image.naturalWidth > 1.5 * image.naturalHeight;
   Promise.allSettled(images.map((image) => image.decode())).then(() =>
     $("pictures").classList.toggle("wide", images.filter(wide).length > images.length / 2));

@@ -1,0 +1,197 @@
+"""After the fits of a rank selection: what it has found, with names, intervals and numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nmfnet import metrics
+from nmfnet.config import Plain
+from nmfnet.data.channels import recognise_channels
+from nmfnet.data.matrix import Matrix
+from nmfnet.data.module import MatrixDataModule
+from nmfnet.metrics.decomposition import Decomposition
+from nmfnet.metrics.reference import ReferenceMatch
+from nmfnet.selection.fits import Plan, replicate
+from nmfnet.selection.measures import Rank
+from nmfnet.selection.relevance import Kept
+from nmfnet.selection.resampling import are_counts, hypermutators_note
+from nmfnet.selection.rule import Suggestion
+from nmfnet.selection.weights import Intervals, intervals, refit_weights
+
+__all__ = ["Selected", "component_names", "result_of"]
+
+
+@dataclass
+class Selected:
+    """A finished rank selection.
+
+    Attributes
+    ----------
+    folder : Path or None
+    rows : list of dict
+        ``rank_selection.csv``: one row per rank.
+    suggestion : Suggestion
+        Suggested rank, rule and reason.
+    ranks : dict of int to Rank
+        Consensus components and weights of every rank.
+    names : list of str
+        Of the components at the suggested rank.
+    sample_names, feature_names : list of str
+    intervals : Intervals or None
+    matches : list of ReferenceMatch
+        Components of the suggested rank against the reference, one to one and best; empty without.
+    decompositions : list of Decomposition
+        The same as sums of few references.
+    ard : Kept or None
+        How many components automatic relevance determination keeps.
+    metrics : dict
+        As in ``metrics.json``.
+    notes : list of str
+    """
+
+    folder: Path | None
+    rows: list[dict[str, float]]
+    suggestion: Suggestion
+    ranks: dict[int, Rank]
+    names: list[str]
+    sample_names: list[str]
+    feature_names: list[str]
+    intervals: Intervals | None = None
+    matches: list[ReferenceMatch] = field(default_factory=list)
+    decompositions: list[Decomposition] = field(default_factory=list)
+    ard: Kept | None = None
+    metrics: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    found: bool = False
+
+    @property
+    def n_components(self) -> int:
+        """The suggested rank."""
+        return self.suggestion.n_components
+
+    @property
+    def components_(self) -> np.ndarray:
+        """Consensus components of the suggested rank, shape (n_components, n_features), rows sum to 1."""
+        return self.ranks[self.n_components].components
+
+    @property
+    def weights(self) -> np.ndarray:
+        """Weights of the samples on them, shape (n_samples, n_components), in the unit of X."""
+        return self.ranks[self.n_components].weights
+
+
+def component_names(feature_names: Sequence[str], count: int) -> list[str]:
+    """``SBS96A``, ``SBS96B``, ... for mutation channels, else ``C1``, ``C2``, ..."""
+    known = recognise_channels(feature_names)
+    if known is None:
+        return [f"C{i + 1}" for i in range(count)]
+    return [f"{known[0]}{_letters(i)}" for i in range(count)]
+
+
+def _letters(i: int) -> str:
+    """0, 1, ..., 25, 26 as A, B, ..., Z, AA."""
+    return (_letters(i // 26 - 1) if i >= 26 else "") + chr(ord("A") + i % 26)
+
+
+def result_of(
+    cfg: Plain,
+    plan: Plan,
+    found: dict[int, Rank],
+    rows: list[dict[str, float]],
+    suggestion: Suggestion,
+    datamodule: MatrixDataModule,
+    relevance: Kept | None,
+) -> Selected:
+    """Everything that is reported, of all samples: those that took no part have weight 0."""
+    whole = datamodule.matrix
+    chosen = found[suggestion.n_components]
+    used = {name: i for i, name in enumerate(plan.matrix.sample_names)}
+    place = np.array([used.get(name, -1) for name in whole.sample_names])
+    ranks = {k: rank._replace(weights=_spread(rank.weights, place)) for k, rank in found.items()}
+    names = component_names(whole.feature_names, suggestion.n_components)
+    bounds = _bootstrap(plan, chosen, plan.beta) if plan.options.intervals else None
+    if bounds is not None:
+        bounds = Intervals(*(_spread(part, place) for part in bounds))
+    notes = list(datamodule.notes)
+    if are_counts(plan.matrix.values):
+        said = hypermutators_note(plan.matrix, plan.options.hypermutators == "cap")
+        notes += [said] if said else []
+    result = Selected(
+        None, rows, suggestion, ranks, names, whole.sample_names, whole.feature_names, bounds,
+        ard=relevance, notes=notes,
+    )  # fmt: skip
+    if whole.reference is not None and np.all(chosen.components >= 0):
+        known = whole.reference
+        result.matches = metrics.match_reference(
+            chosen.components, known.values, component_names=names, reference_names=known.names
+        )
+        result.decompositions = metrics.decompose(chosen.components, known.values)
+    result.metrics = _metrics(cfg, result, whole, rows)
+    return result
+
+
+def _spread(values: np.ndarray, place: np.ndarray) -> np.ndarray:
+    """Rows put at their samples; samples that took no part have weight 0."""
+    return np.where((place >= 0)[:, None], values[np.maximum(place, 0)], 0.0)
+
+
+def _bootstrap(plan: Plan, rank: Rank, beta: float | None) -> Intervals | None:
+    """Weights of every replicate on its own components, so that both uncertainties count."""
+    if plan.resampled == "none":
+        return None
+    draws = []
+    for index, members in enumerate(rank.members):
+        H = np.asarray(rank.replicates[index][members], np.float64)
+        size = np.abs(H).sum(axis=1, keepdims=True)
+        H = H / np.where(size > 0, size, 1.0)
+        data = replicate(plan, index)
+        draws.append(refit_weights(data.values, H, beta, data.mask))
+    return intervals(draws)
+
+
+def _metrics(
+    cfg: Plain, result: Selected, whole: Matrix, rows: list[dict[str, float]]
+) -> dict[str, Any]:
+    row = next(r for r in rows if r["n_components"] == result.n_components)
+    product = metrics.Product(result.weights, result.components_)
+    scores = metrics.fit_metrics(whole.values, product, whole.mask)
+    numbers: dict[str, Any] = {
+        "n_components": result.n_components,
+        "objective": row["best_objective"],
+        "n_iter": int(row["n_iter"]),
+        "seconds": float(sum(r["seconds"] for r in rows)),
+        "converged": min(r["converged"] for r in rows) >= 0.95,
+        "n_restarts": cfg["n_restarts"],
+        "n_ranks": len(rows),
+        "ranks_stable": len(result.suggestion.stable),
+        "fits": int(sum(r["fits"] for r in rows)),
+    }
+    numbers |= {f"train/{key}": value for key, value in scores.items()}
+    if (relevance := result.ard) is not None:
+        numbers["ard/n_components"] = relevance.n_components
+        numbers |= {"ard/min": min(relevance.starts), "ard/max": max(relevance.starts)}
+        numbers["ard/dispersion"] = relevance.dispersion
+        numbers["seconds"] += relevance.seconds
+    drift = result.ranks[result.n_components].numbers.get("consensus_cosine", 1.0)
+    numbers["stability/consensus_cosine"] = drift
+    for key in ("silhouette_mean", "silhouette_min", "cophenetic", "dispersion"):
+        numbers[f"stability/{key}"] = row[key]
+    for key in row:
+        if key.startswith("held_out_"):
+            numbers[f"test/loss_of_{key.removeprefix('held_out_')}"] = row[key]
+    if result.matches:
+        for key in ("assigned_cosine", "best_cosine"):
+            values = [getattr(match, key) for match in result.matches]
+            numbers[f"reference/{key}"] = float(np.nanmean(values))
+    if whole.truth is not None:
+        found = metrics.recovery(result.components_, whole.truth.H)
+        pairs = metrics.match_components(result.components_, whole.truth.H)
+        numbers |= {f"truth/{key}": found[key] for key in ("ppv", "tpr", "f1")}
+        numbers["truth/matched_cosine"] = float(pairs.scores.mean())
+        numbers["truth/min_cosine"] = float(pairs.scores.min())
+    return numbers

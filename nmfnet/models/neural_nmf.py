@@ -13,12 +13,11 @@ from nmfnet.constraints import Free
 from nmfnet.errors import UserError
 from nmfnet.factorization import Factorization, Parts
 from nmfnet.nn.hierarchy import (
-    check_init,
+    layer_shapes,
     layerwise,
     products,
     project,
     project_codes,
-    ranks,
     row_misfits,
     size_of,
 )
@@ -102,17 +101,16 @@ class NeuralNMF(Factorization):
         start: Literal["layerwise", "random"] = "layerwise",
         as_released: bool = False,
     ) -> None:
-        widths = ranks(layers, n_components, parts.sizes.n_features)
-        check_init(parts.init, len(widths))
-        super().__init__(parts, n_components=widths[-1])
+        shapes = layer_shapes(layers, n_components, parts.sizes.n_features, parts.init)
+        super().__init__(parts, n_components=shapes[-1][0])
         if objective == "energy" and self.loss.beta != 2:
             raise UserError(
                 "model.objective=energy is for loss=frobenius: use model.objective=reconstruction"
             )
-        if layer_weights is not None and len(layer_weights) != len(widths):
+        if layer_weights is not None and len(layer_weights) != len(shapes):
             raise UserError(
                 f"model.layer_weights={list(layer_weights)}: give one for each of the "
-                f"{len(widths)} layers"
+                f"{len(shapes)} layers"
             )
         if supervision is not None and parts.n_classes == 0:
             raise UserError(
@@ -121,7 +119,7 @@ class NeuralNMF(Factorization):
             )
         if label_weight < 0:
             raise UserError(f"model.label_weight={label_weight:g}: it must be >= 0")
-        self.energies, self.weights = objective == "energy", layer_weights or [1.0] * len(widths)
+        self.energies, self.weights = objective == "energy", layer_weights or [1.0] * len(shapes)
         self.supervision, self.label_weight = supervision, label_weight
         self.from_layers, self.as_released = start == "layerwise" and not as_released, as_released
         self.classes = parts.n_classes
@@ -129,13 +127,10 @@ class NeuralNMF(Factorization):
         self.signed = self.loss.beta == 2
         free = Free() if as_released and supervision is None else None
         self.A = nn.ModuleList(
-            self.factor(f"A{i}", narrow, wide, constraint=free)
-            for i, (wide, narrow) in enumerate(
-                zip([parts.sizes.n_features, *widths], widths, strict=False)
-            )
+            self.factor(f"A{i}", *shape, constraint=free) for i, shape in enumerate(shapes)
         )
         if supervision is not None:
-            self.B = self.factor("B", widths[-1], self.classes, constraint=Free())
+            self.B = self.factor("B", shapes[-1][0], self.classes, constraint=Free())
 
     @property
     def multilinear(self) -> bool:
@@ -217,12 +212,8 @@ class NeuralNMF(Factorization):
         drawn = [self.uniform(A) for A in self.A]  # type: ignore[arg-type]
         if self.from_layers:
             drawn[0] = proposal["H"] if len(drawn) == 1 else drawn[0]
-            beta, rule = self.loss.beta, self.budget
-            each = [
-                layerwise(batch, start, beta, rule.quiet, rule.max_iter)[1]
-                for start in zip(*drawn, strict=True)
-            ]
-            drawn = [torch.stack(layer) for layer in zip(*each, strict=True)]
+            rule = self.budget
+            _, drawn = layerwise(batch, drawn, self.loss.beta, rule.quiet, rule.max_iter)
         for A, value in zip(self.A, drawn, strict=True):
             A.assign_(value)  # type: ignore[operator]
         if self.supervision is not None:

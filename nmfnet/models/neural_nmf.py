@@ -61,12 +61,13 @@ class NeuralNMF(Factorization):
         Ranks from wide to narrow.
     n_components : int, optional
         Takes the place of the last of ``layers``.
-    objective : {"reconstruction", "energy"}
-        "reconstruction": the loss of X_hat. "energy" (squared error only): the sum over layers of
+    objective : {"reconstruction", "every_layer", "energy"}
+        "reconstruction": the loss of X_hat. "every_layer": the sum over layers of ``weight`` times the
+        loss of S_l A_l ... A_0. "energy" (squared error only): the sum over layers of
         ``weight ||S_{l-1} - S_l A_l||² / ||S_{l-1}||²``, in units of ``½ ||X||²``, with rows of
         every A_l of norm 1, so that no rescaling of layers changes it.
-    layer_weights : sequence of float, optional
-        Weights of the energy, one for each layer; by default 1.
+    layer_weights : sequence of float, >= 0, optional
+        Weights of the energy or of every layer's loss, one for each layer; by default 1.
     supervision : {"l2", "cross_entropy"}, optional
         Adds ``label_weight`` times the error of S_L B on the labelled samples, in units of the size
         of X: ``||L o (Y - S_L B)||² / ||L o Y||²``, or the mean cross-entropy of
@@ -82,6 +83,10 @@ class NeuralNMF(Factorization):
     Source: Will et al. 2023, "Neural nonnegative matrix factorization for hierarchical multilayer
     topic modeling", sections 3 and 4.
 
+    ``solver=gd`` is the source's projected gradient descent, with a rate by line search (or, with
+    ``solver.lr``, a fixed one); ``solver=adam`` and ``lbfgs`` keep A >= 0 too. ``solver=pgd`` is another
+    method, for models whose weights are parameters.
+
     Differs from the source: A >= 0 always; energies are normalised; B has no fixed number of inner
     steps but moves with the A_l; ``as_released`` undoes the first two.
     """
@@ -94,7 +99,7 @@ class NeuralNMF(Factorization):
         *,
         layers: Sequence[int] = (10, 5),
         n_components: int | None = None,
-        objective: Literal["reconstruction", "energy"] = "reconstruction",
+        objective: Literal["reconstruction", "every_layer", "energy"] = "reconstruction",
         layer_weights: Sequence[float] | None = None,
         supervision: Literal["l2", "cross_entropy"] | None = None,
         label_weight: float = 0.1,
@@ -117,9 +122,17 @@ class NeuralNMF(Factorization):
                 f"model.supervision={supervision} needs labels, and the data have none: name the "
                 "class column (data.label_column=...), or set model.supervision=null"
             )
+        if objective == "every_layer" and as_released:
+            raise UserError(
+                "model.objective=every_layer is not in the released code: set "
+                "model.as_released=false, or model.objective=reconstruction or energy"
+            )
+        if layer_weights is not None and min(layer_weights) < 0:
+            raise UserError(f"model.layer_weights={list(layer_weights)}: they must be >= 0")
         if label_weight < 0:
             raise UserError(f"model.label_weight={label_weight:g}: it must be >= 0")
-        self.energies, self.weights = objective == "energy", layer_weights or [1.0] * len(shapes)
+        self.energies, self.every_layer = objective == "energy", objective == "every_layer"
+        self.weights = layer_weights or [1.0] * len(shapes)
         self.supervision, self.label_weight = supervision, label_weight
         self.from_layers, self.as_released = start == "layerwise" and not as_released, as_released
         self.classes = parts.n_classes
@@ -170,6 +183,14 @@ class NeuralNMF(Factorization):
         entries = batch.x.shape[0] * batch.x.shape[1]
         if self.energies:
             terms = self._energies(batch, A, S)
+        elif self.every_layer:
+            misfits = [
+                row_misfits(self.loss, batch, s, H) for s, H in zip(S, products(A), strict=True)
+            ]
+            terms = {
+                f"layer{i + 1}": weight * rows.sum(-1, dtype=torch.float64)
+                for i, (weight, rows) in enumerate(zip(self.weights, misfits, strict=True))
+            }
         else:
             rows = row_misfits(self.loss, batch, S[-1], products(A)[-1])
             scale = 2 / entries if self.as_released else 1

@@ -197,7 +197,7 @@ class NeuralNMF(Factorization):
             terms = {"data": scale * rows.sum(-1, dtype=torch.float64)}
         labels = labels_of(batch, self.classes, self.precision) if self.supervision else None
         if labels is not None:
-            terms["labels"] = self.label_weight * self._label_term(batch, labels, S[-1])
+            terms["labels"] = self.label_weight * self.label_term(batch, labels, S[-1])
         return terms
 
     def _energies(self, batch: Batch, A: list[Tensor], S: list[Tensor]) -> Terms:
@@ -216,7 +216,8 @@ class NeuralNMF(Factorization):
             )
         }
 
-    def _label_term(self, batch: Batch, labels: Labels, W: Tensor) -> Tensor:
+    def label_term(self, batch: Batch, labels: Labels, W: Tensor) -> Tensor:
+        """Error of the classes that B reads from the weights of the last layer, shape (r,)."""
         scores = W @ self.B()
         if not self.as_released:
             misfit = squared_misfit if self.supervision == "l2" else cross_entropy

@@ -41,14 +41,16 @@ class DeepNMF(Factorization):
     n_components : int, optional
         Takes the place of the last of ``layers``.
     signed : bool
-        Deep semi-NMF: X and all A_l of any sign, W >= 0 (squared error; solver=adam or lbfgs).
+        Deep semi-NMF: X and all A_l of any sign, W >= 0 (squared error; solver=adam, gd or lbfgs).
 
     Source: Trigeorgis, Bousmalis, Zafeiriou & Schuller 2014 and 2017, "A deep matrix factorization
     method for learning attribute representations", section 3 (``signed``); Ye, Chen & Zheng 2018
     (non-negative layers, pre-training and fine-tuning).
 
     Differs from the source: fine-tuning is by the chosen solver instead of pseudo-inverses, and the
-    weights of intermediate layers are not kept non-negative by updates of their own.
+    weights of intermediate layers are not kept non-negative by updates of their own. Flenner & Hunter
+    2017 put a non-linearity and pooling between layers, trained by backpropagation; that is left out:
+    their abstract does not say which non-linearity, nor which components are pooled.
     """
 
     inductive = False

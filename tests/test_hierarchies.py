@@ -87,6 +87,47 @@ def test_scale_between_layers_does_not_change_the_energy_but_games_the_released_
         assert ratio == pytest.approx(1e-4 if released else 1, rel=1e-6)
 
 
+def test_every_layer_counts_with_its_weight():
+    one, batch = labelled(model="neural_nmf", objective="every_layer", layer_weights=[3.0, 0.5])
+    found = one.objective(batch)
+    for i, (weight, (W, H)) in enumerate(zip((3, 0.5), one.layers(batch), strict=True), start=1):
+        misfit = (batch.x - W @ H).square().sum((-2, -1)) / 2
+        torch.testing.assert_close(found[f"layer{i}"], weight * misfit)
+    last, _ = labelled(model="neural_nmf", objective="every_layer", layer_weights=[0.0, 1.0])
+    plain, _ = labelled(model="neural_nmf")
+    torch.testing.assert_close(total(last.objective(batch)), total(plain.objective(batch)))
+
+
+@pytest.mark.parametrize(("layers", "start"), [([5, 3], "layerwise"), ([4], "random")])
+def test_gradient_descent_never_rises_and_ends_where_others_do(layers, start):
+    own = {"layers": layers, "start": start, "n_restarts": 3}
+    falls = []
+    for solver, n in (("gd", 15), ("lbfgs", 4)):
+        model, batch = labelled(model="neural_nmf", solver=solver, **own)
+        optimizer = model.configure_optimizers()
+        model.optimizers = lambda optimizer=optimizer: optimizer
+        falls.append(torch.stack([advance(model, batch, 40) for _ in range(n)]))
+        assert bool((falls[-1].diff(dim=0) <= 0).all())
+    assert float(falls[0][-1].min()) == pytest.approx(float(falls[1][-1].min()), rel=0.01)
+
+
+def test_gradient_descent_at_a_fixed_rate_is_that_of_the_released_code():
+    """The settings it was published with: means, a random start, no projection, one rate for all."""
+    own = {"model": "neural_nmf", "as_released": True, "solver": "gd"}
+    model, batch = labelled(**own)
+    a, b = (model.factors[name]()[0].detach().numpy().T for name in ("A0", "A1"))
+    for _ in range(5):
+        steps = published_gradient(X.T, a, b)
+        a, b = a - 0.5 * steps[0], b - 0.5 * steps[1]
+    model.solver.lr = 0.5
+    optimizer = model.configure_optimizers()
+    model.optimizers = lambda: optimizer
+    advance(model, batch, 5)
+    for name, wanted in (("A0", a), ("A1", b)):
+        found = model.factors[name]()[0].detach().numpy().T
+        np.testing.assert_allclose(found, wanted, rtol=1e-6, atol=1e-9)
+
+
 @pytest.mark.parametrize("loss", ["frobenius", "kl"])
 @pytest.mark.parametrize("layers", [[4], [5, 3]])
 @pytest.mark.parametrize("model", ["semi_supervised_nmf", "hierarchical_nmf", "deep_nmf"])
@@ -228,6 +269,11 @@ BAD = [
     ({"model": "hierarchical_nmf", "layers": [11, 3]}, "above the number of features, 10"),
     ({"model": "neural_nmf", "layers": []}, "give the rank of every layer"),
     ({"model": "neural_nmf", "layers": [5, 3], "layer_weights": [1.0]}, "each of the 2 layers"),
+    ({"model": "neural_nmf", "layers": [5, 3], "layer_weights": [1.0, -1.0]}, "must be >= 0"),
+    (
+        {"model": "neural_nmf", "layers": [5], "objective": "every_layer", "as_released": True},
+        "not in the released code",
+    ),
     ({"model": "neural_nmf", "layers": [5], "supervision": "l2"}, "needs labels"),
     ({"model": "neural_nmf", "layers": [5], "objective": "energy", "loss": "kl"}, "frobenius"),
     ({"model": "deep_nmf", "layers": [5, 3], "init": "nndsvd"}, "use init=random"),

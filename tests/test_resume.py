@@ -32,6 +32,7 @@ RUNS: dict[str, dict[str, Any]] = {
     "mu-convex": {"solver": "mu", "model": "convex_nmf", "solver.n_inner": 5},
     "anls": {"solver": "anls", "solver.n_inner": 5},
     "adam": {"solver": "adam", "solver.n_inner": 5, "solver.lr": 0.3},
+    "gd": {"solver": "gd", "solver.n_inner": 5},
     "adam-minibatch": {"solver": "adam", "batch_size": 16},
     "adam-autoencoder": {"model": "deep_autoencoder", "model.hidden": [8], "solver.n_inner": 5},
     "online": {"solver": "online", "batch_size": 16},

@@ -49,8 +49,8 @@ def nnls(
     algorithm 2 (block principal pivoting over all columns).
     """
     with torch.no_grad():
-        found = find_support(G.detach().double(), C.detach().double(), support)
-    return _SupportSolve.apply(G, C, found).clamp_min(0)
+        found = _pivoted(G.detach().double(), C.detach().double(), support)
+    return _SupportSolve.apply(G, C, *found).clamp_min(0)
 
 
 def nnls_rows(
@@ -80,23 +80,27 @@ def with_ridge(G: Float[Tensor, "*r k k"], ridge: float) -> Float[Tensor, "*r k 
 
 
 class _SupportSolve(torch.autograd.Function):
-    """Solution of the normal equations on a fixed support; its backward is one more of itself."""
+    """Solution of the normal equations on a fixed support; its backward is one more of itself.
+
+    ``solution`` is the solution where it is known already.
+    """
 
     @staticmethod
-    def forward(ctx: Any, G: Tensor, C: Tensor, support: Tensor) -> Tensor:
-        S = solve_on(G.double(), C.double(), support).to(C.dtype)
+    def forward(ctx: Any, G: Tensor, C: Tensor, support: Tensor, solution: Tensor | None) -> Tensor:
+        S = solve_on(G.double(), C.double(), support) if solution is None else solution
+        S = S.to(C.dtype, copy=True)  # autograd takes what comes out as it went in for an input
         ctx.save_for_backward(G, S, support)
         return S
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor, None, None]:
         G, S, support = ctx.saved_tensors
-        V = _SupportSolve.apply(G, grads[0], support)
+        V = _SupportSolve.apply(G, grads[0], support, None)
         dG = None
         if ctx.needs_input_grad[0]:
             half = V.mT @ S
             dG = -(half + half.mT) / 2
-        return dG, V, None
+        return dG, V, None, None
 
 
 def find_support(
@@ -108,15 +112,22 @@ def find_support(
     variables has not fallen for three rounds exchanges only its last one, which terminates. On a
     CPU in compiled code row by row, elsewhere all rows at once.
     """
+    return _pivoted(G, C, support)[0]
+
+
+def _pivoted(
+    G: Float[Tensor, "*r k k"], C: Float[Tensor, "*r n k"], support: Tensor | None
+) -> tuple[Tensor, Tensor | None]:
+    """The support, and in compiled code the solution that comes with it."""
     if C.is_cuda:
-        return pivot_together(G, C, support)
+        return pivot_together(G, C, support), None
     from nmfnet.compiled.nnls import pivot
 
     P = (C > 0 if support is None else support.clone()).contiguous()
     S = torch.empty_like(C, memory_format=torch.contiguous_format)
     for g, c, p, s in zip(*_stacks(G, C, P, S), strict=True):
         in_ranges(lambda i, j, a=(g, c, p, s): pivot(*a, i, j), len(c), 64)  # type: ignore[misc]
-    return P
+    return P, S
 
 
 def _stacks(G: Tensor, *rows: Tensor) -> tuple[Array, ...]:

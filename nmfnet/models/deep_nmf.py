@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import final
 
-import torch
 from torch import nn
 
 from nmfnet.constraints import Free
 from nmfnet.errors import UserError
 from nmfnet.factorization import Factorization, Parts
 from nmfnet.functional.multiplicative import Sums
-from nmfnet.nn.hierarchy import check_init, layerwise, products, project, ranks, sums_of
+from nmfnet.nn.hierarchy import layer_shapes, layerwise, products, project, sums_of
 from nmfnet.types import Batch, Float, Tensor
 
 
@@ -42,14 +41,16 @@ class DeepNMF(Factorization):
     n_components : int, optional
         Takes the place of the last of ``layers``.
     signed : bool
-        Deep semi-NMF: X and all A_l of any sign, W >= 0 (squared error; solver=adam or lbfgs).
+        Deep semi-NMF: X and all A_l of any sign, W >= 0 (squared error; solver=adam, gd or lbfgs).
 
     Source: Trigeorgis, Bousmalis, Zafeiriou & Schuller 2014 and 2017, "A deep matrix factorization
     method for learning attribute representations", section 3 (``signed``); Ye, Chen & Zheng 2018
     (non-negative layers, pre-training and fine-tuning).
 
     Differs from the source: fine-tuning is by the chosen solver instead of pseudo-inverses, and the
-    weights of intermediate layers are not kept non-negative by updates of their own.
+    weights of intermediate layers are not kept non-negative by updates of their own. Flenner & Hunter
+    2017 put a non-linearity and pooling between layers, trained by backpropagation; that is left out:
+    their abstract does not say which non-linearity, nor which components are pooled.
     """
 
     inductive = False
@@ -63,18 +64,15 @@ class DeepNMF(Factorization):
         n_components: int | None = None,
         signed: bool = False,
     ) -> None:
-        widths = ranks(layers, n_components, parts.sizes.n_features)
-        check_init(parts.init, len(widths))
-        super().__init__(parts, n_components=widths[-1])
+        shapes = layer_shapes(layers, n_components, parts.sizes.n_features, parts.init)
+        super().__init__(parts, n_components=shapes[-1][0])
         if signed and self.loss.beta != 2:
             raise UserError("model.signed is for loss=frobenius: set loss=frobenius")
         self.signed = signed
-        self.W = self.factor("W", parts.sizes.n_samples, widths[-1], per_sample=True)
+        self.W = self.factor("W", parts.sizes.n_samples, shapes[-1][0], per_sample=True)
         self.A = nn.ModuleList(
-            self.factor(f"A{i}", narrow, wide, constraint=Free() if signed else None)
-            for i, (wide, narrow) in enumerate(
-                zip([parts.sizes.n_features, *widths], widths, strict=False)
-            )
+            self.factor(f"A{i}", *shape, constraint=Free() if signed else None)
+            for i, shape in enumerate(shapes)
         )
 
     @property
@@ -116,13 +114,10 @@ class DeepNMF(Factorization):
         drawn = [self.uniform(A) for A in self.A]  # type: ignore[arg-type]
         if len(drawn) == 1:
             drawn[0] = proposal["H"]
-        options = (self.loss.beta, self.budget.quiet, self.budget.max_iter)
-        each = [
-            layerwise(batch, first, *options, signed=self.signed)
-            for first in zip(*drawn, strict=True)
-        ]
-        for i, A in enumerate(self.A):
-            A.assign_(torch.stack([found[i] for _, found in each]))  # type: ignore[operator]
-        self.W.assign_(torch.stack([codes[-1] for codes, _ in each]))
+        beta, rule = self.loss.beta, self.budget
+        codes, found = layerwise(batch, drawn, beta, rule.quiet, rule.max_iter, signed=self.signed)
+        for A, value in zip(self.A, found, strict=True):
+            A.assign_(value)  # type: ignore[operator]
+        self.W.assign_(codes[-1])
         if self.signed:
             self.W.assign_(project(batch, self.components()))

@@ -12,9 +12,8 @@ from nmfnet.factorization import Factorization, Parts
 from nmfnet.functional.multiplicative import Sums
 from nmfnet.nn.hierarchy import (
     check_fused,
-    check_init,
+    layer_shapes,
     products,
-    ranks,
     row_misfits,
     size_of,
     sums_of,
@@ -74,16 +73,15 @@ class HierarchicalNMF(Factorization):
         n_components: int | None = None,
         label_weight: float = 0.0,
     ) -> None:
-        widths = ranks(layers, n_components, parts.sizes.n_features)
-        check_init(parts.init, len(widths))
-        super().__init__(parts, n_components=widths[-1])
-        self.depth, above = len(widths), [parts.sizes.n_features, *widths]
-        for i, width in enumerate(widths):
-            self.factor(f"S{i}", parts.sizes.n_samples, width, per_sample=True)
-            self.factor(f"A{i}", width, above[i])
+        shapes = layer_shapes(layers, n_components, parts.sizes.n_features, parts.init)
+        super().__init__(parts, n_components=shapes[-1][0])
+        self.depth = len(shapes)
+        for i, (narrow, wide) in enumerate(shapes):
+            self.factor(f"S{i}", parts.sizes.n_samples, narrow, per_sample=True)
+            self.factor(f"A{i}", narrow, wide)
         self.labels = LabelledFactor(parts.n_classes, label_weight, self.loss)
         if self.labels.used:
-            self.factor("B", widths[-1], parts.n_classes)
+            self.factor("B", shapes[-1][0], parts.n_classes)
         self.tables = nn.ModuleDict(self.factors)
         check_fused(parts.solver, own_terms=True)
         self.shardable = False

@@ -13,12 +13,11 @@ from nmfnet.constraints import Free
 from nmfnet.errors import UserError
 from nmfnet.factorization import Factorization, Parts
 from nmfnet.nn.hierarchy import (
-    check_init,
+    layer_shapes,
     layerwise,
     products,
     project,
     project_codes,
-    ranks,
     row_misfits,
     size_of,
 )
@@ -62,12 +61,13 @@ class NeuralNMF(Factorization):
         Ranks from wide to narrow.
     n_components : int, optional
         Takes the place of the last of ``layers``.
-    objective : {"reconstruction", "energy"}
-        "reconstruction": the loss of X_hat. "energy" (squared error only): the sum over layers of
+    objective : {"reconstruction", "every_layer", "energy"}
+        "reconstruction": the loss of X_hat. "every_layer": the sum over layers of ``weight`` times the
+        loss of S_l A_l ... A_0. "energy" (squared error only): the sum over layers of
         ``weight ||S_{l-1} - S_l A_l||² / ||S_{l-1}||²``, in units of ``½ ||X||²``, with rows of
         every A_l of norm 1, so that no rescaling of layers changes it.
-    layer_weights : sequence of float, optional
-        Weights of the energy, one for each layer; by default 1.
+    layer_weights : sequence of float, >= 0, optional
+        Weights of the energy or of every layer's loss, one for each layer; by default 1.
     supervision : {"l2", "cross_entropy"}, optional
         Adds ``label_weight`` times the error of S_L B on the labelled samples, in units of the size
         of X: ``||L o (Y - S_L B)||² / ||L o Y||²``, or the mean cross-entropy of
@@ -83,6 +83,10 @@ class NeuralNMF(Factorization):
     Source: Will et al. 2023, "Neural nonnegative matrix factorization for hierarchical multilayer
     topic modeling", sections 3 and 4.
 
+    ``solver=gd`` is the source's projected gradient descent, with a rate by line search (or, with
+    ``solver.lr``, a fixed one); ``solver=adam`` and ``lbfgs`` keep A >= 0 too. ``solver=pgd`` is another
+    method, for models whose weights are parameters.
+
     Differs from the source: A >= 0 always; energies are normalised; B has no fixed number of inner
     steps but moves with the A_l; ``as_released`` undoes the first two.
     """
@@ -95,33 +99,40 @@ class NeuralNMF(Factorization):
         *,
         layers: Sequence[int] = (10, 5),
         n_components: int | None = None,
-        objective: Literal["reconstruction", "energy"] = "reconstruction",
+        objective: Literal["reconstruction", "every_layer", "energy"] = "reconstruction",
         layer_weights: Sequence[float] | None = None,
         supervision: Literal["l2", "cross_entropy"] | None = None,
         label_weight: float = 0.1,
         start: Literal["layerwise", "random"] = "layerwise",
         as_released: bool = False,
     ) -> None:
-        widths = ranks(layers, n_components, parts.sizes.n_features)
-        check_init(parts.init, len(widths))
-        super().__init__(parts, n_components=widths[-1])
+        shapes = layer_shapes(layers, n_components, parts.sizes.n_features, parts.init)
+        super().__init__(parts, n_components=shapes[-1][0])
         if objective == "energy" and self.loss.beta != 2:
             raise UserError(
                 "model.objective=energy is for loss=frobenius: use model.objective=reconstruction"
             )
-        if layer_weights is not None and len(layer_weights) != len(widths):
+        if layer_weights is not None and len(layer_weights) != len(shapes):
             raise UserError(
                 f"model.layer_weights={list(layer_weights)}: give one for each of the "
-                f"{len(widths)} layers"
+                f"{len(shapes)} layers"
             )
         if supervision is not None and parts.n_classes == 0:
             raise UserError(
                 f"model.supervision={supervision} needs labels, and the data have none: name the "
                 "class column (data.label_column=...), or set model.supervision=null"
             )
+        if objective == "every_layer" and as_released:
+            raise UserError(
+                "model.objective=every_layer is not in the released code: set "
+                "model.as_released=false, or model.objective=reconstruction or energy"
+            )
+        if layer_weights is not None and min(layer_weights) < 0:
+            raise UserError(f"model.layer_weights={list(layer_weights)}: they must be >= 0")
         if label_weight < 0:
             raise UserError(f"model.label_weight={label_weight:g}: it must be >= 0")
-        self.energies, self.weights = objective == "energy", layer_weights or [1.0] * len(widths)
+        self.energies, self.every_layer = objective == "energy", objective == "every_layer"
+        self.weights = layer_weights or [1.0] * len(shapes)
         self.supervision, self.label_weight = supervision, label_weight
         self.from_layers, self.as_released = start == "layerwise" and not as_released, as_released
         self.classes = parts.n_classes
@@ -129,13 +140,10 @@ class NeuralNMF(Factorization):
         self.signed = self.loss.beta == 2
         free = Free() if as_released and supervision is None else None
         self.A = nn.ModuleList(
-            self.factor(f"A{i}", narrow, wide, constraint=free)
-            for i, (wide, narrow) in enumerate(
-                zip([parts.sizes.n_features, *widths], widths, strict=False)
-            )
+            self.factor(f"A{i}", *shape, constraint=free) for i, shape in enumerate(shapes)
         )
         if supervision is not None:
-            self.B = self.factor("B", widths[-1], self.classes, constraint=Free())
+            self.B = self.factor("B", shapes[-1][0], self.classes, constraint=Free())
 
     @property
     def multilinear(self) -> bool:
@@ -175,13 +183,21 @@ class NeuralNMF(Factorization):
         entries = batch.x.shape[0] * batch.x.shape[1]
         if self.energies:
             terms = self._energies(batch, A, S)
+        elif self.every_layer:
+            misfits = [
+                row_misfits(self.loss, batch, s, H) for s, H in zip(S, products(A), strict=True)
+            ]
+            terms = {
+                f"layer{i + 1}": weight * rows.sum(-1, dtype=torch.float64)
+                for i, (weight, rows) in enumerate(zip(self.weights, misfits, strict=True))
+            }
         else:
             rows = row_misfits(self.loss, batch, S[-1], products(A)[-1])
             scale = 2 / entries if self.as_released else 1
             terms = {"data": scale * rows.sum(-1, dtype=torch.float64)}
         labels = labels_of(batch, self.classes, self.precision) if self.supervision else None
         if labels is not None:
-            terms["labels"] = self.label_weight * self._label_term(batch, labels, S[-1])
+            terms["labels"] = self.label_weight * self.label_term(batch, labels, S[-1])
         return terms
 
     def _energies(self, batch: Batch, A: list[Tensor], S: list[Tensor]) -> Terms:
@@ -200,7 +216,8 @@ class NeuralNMF(Factorization):
             )
         }
 
-    def _label_term(self, batch: Batch, labels: Labels, W: Tensor) -> Tensor:
+    def label_term(self, batch: Batch, labels: Labels, W: Tensor) -> Tensor:
+        """Error of the classes that B reads from the weights of the last layer, shape (r,)."""
         scores = W @ self.B()
         if not self.as_released:
             misfit = squared_misfit if self.supervision == "l2" else cross_entropy
@@ -217,12 +234,8 @@ class NeuralNMF(Factorization):
         drawn = [self.uniform(A) for A in self.A]  # type: ignore[arg-type]
         if self.from_layers:
             drawn[0] = proposal["H"] if len(drawn) == 1 else drawn[0]
-            beta, rule = self.loss.beta, self.budget
-            each = [
-                layerwise(batch, start, beta, rule.quiet, rule.max_iter)[1]
-                for start in zip(*drawn, strict=True)
-            ]
-            drawn = [torch.stack(layer) for layer in zip(*each, strict=True)]
+            rule = self.budget
+            _, drawn = layerwise(batch, drawn, self.loss.beta, rule.quiet, rule.max_iter)
         for A, value in zip(self.A, drawn, strict=True):
             A.assign_(value)  # type: ignore[operator]
         if self.supervision is not None:

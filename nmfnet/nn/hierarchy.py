@@ -31,13 +31,26 @@ EXACT = 1e-8
 """A layer with an objective below this part of its data's size is done."""
 
 
-def ranks(layers: Sequence[int], n_components: int | None, n_features: int) -> list[int]:
-    """Ranks of all layers from wide to narrow; ``n_components`` takes the place of the last.
+def layer_shapes(
+    layers: Sequence[int], n_components: int | None, n_features: int, init: Init
+) -> list[tuple[int, int]]:
+    """Shape ``(k_l, k_{l-1})`` of A in every layer, from wide to narrow; k_{-1} is ``n_features``.
+
+    Parameters
+    ----------
+    layers : sequence of int, >= 1
+        Ranks k_0, k_1, ...
+    n_components : int, optional
+        Takes the place of the last of ``layers``.
+    n_features : int
+    init : Init
+        Of the model; with several layers it can only be random.
 
     Raises
     ------
     UserError
-        For ranks that grow, that exceed the number of features, or are no positive numbers.
+        For ranks that grow, that exceed the number of features, or are no positive numbers; for a
+        start that is made for one factorisation where there are several layers.
     """
     widths = [*layers[:-1], n_components or layers[-1]] if layers else []
     if not widths or min(widths) < 1:
@@ -57,21 +70,12 @@ def ranks(layers: Sequence[int], n_components: int | None, n_features: int) -> l
                 f"it, {wide}: ranks go from wide to narrow; set model.layers (and "
                 "model.n_components, which is the last of them)"
             )
-    return widths
-
-
-def check_init(init: Init, n_layers: int) -> None:
-    """Refuse a start that is made for one factorisation where there are several layers.
-
-    Raises
-    ------
-    UserError
-    """
-    if n_layers > 1 and init.name != "random":
+    if len(widths) > 1 and init.name != "random":
         raise UserError(
-            f"init={init.name} is for one factorisation and model.layers has {n_layers} layers: "
+            f"init={init.name} is for one factorisation and model.layers has {len(widths)} layers: "
             "use init=random"
         )
+    return list(zip(widths, [n_features, *widths], strict=False))
 
 
 def check_fused(solver: nn.Module, own_terms: bool) -> None:
@@ -146,13 +150,13 @@ def layerwise(
     *,
     signed: bool = False,
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """Sequential NMF of one restart: ``X ~ S_0 A_0``, then ``S_0 ~ S_1 A_1``, each until it settles.
+    """Sequential NMF of every restart: ``X ~ S_0 A_0``, then ``S_0 ~ S_1 A_1``, each until it settles.
 
     Parameters
     ----------
     batch : Batch
     starts : sequence of Tensor
-        First A of every layer, shapes (k_l, k_{l-1}).
+        First A of every layer, shapes (r, k_l, k_{l-1}).
     beta : float
         Divergence: 1 (KL) and 2 (squared error) as they are, any other as 2.
     quiet : callable
@@ -165,20 +169,25 @@ def layerwise(
     Returns
     -------
     S, A : lists of Tensor
-        Rows of every A have norm 1.
+        Of every layer, shapes (r, n, k_l) and (r, k_l, k_{l-1}). Rows of every A have norm 1.
     """
+
+    def settle(rows: Batch, start: Tensor) -> tuple[Tensor, Tensor]:
+        if signed:
+            return _settle_signed(rows.x, start, quiet, max_iter)
+        return _settle(rows, start, 1 if beta == 1 else 2, quiet, max_iter)
+
+    n_restarts = len(starts[0])
+    rows = [batch] * n_restarts
     codes: list[Tensor] = []
     found: list[Tensor] = []
-    rows = batch
     for start in starts:
-        if signed:
-            S, A = _settle_signed(rows.x, start, quiet, max_iter)
-        else:
-            S, A = _settle(rows, start, 1 if beta == 1 else 2, quiet, max_iter)
-        norms = A.norm(dim=-1).clamp_min(1e-30)
-        codes.append(S * norms)
-        found.append(A / norms[:, None])
-        rows = Batch(codes[-1], batch.index)
+        settled = [settle(rows[i], start[i]) for i in range(n_restarts)]
+        S, A = (torch.stack(part) for part in zip(*settled, strict=True))
+        norms = A.norm(dim=-1, keepdim=True).clamp_min(1e-30)
+        codes.append(S * norms.mT)
+        found.append(A / norms)
+        rows = [Batch(own, batch.index) for own in codes[-1]]
     return codes, found
 
 

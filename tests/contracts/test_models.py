@@ -71,7 +71,7 @@ def accepts(model: str, solver: str, loss: str) -> bool:
 def pairs() -> list[ParameterSet]:
     """Every model with every solver and loss; those that few will choose among the slow tests."""
     every = itertools.product(MODELS, SOLVERS, LOSSES)
-    rare = ("als", "anls", "lbfgs", "online", "pgd", "adam_early")
+    rare = ("als", "anls", "gd", "lbfgs", "online", "pgd", "adam_early")
     return [
         pytest.param(*names, marks=[pytest.mark.slow] if names[1] in rare else MARKS[names[0]])
         for names in every

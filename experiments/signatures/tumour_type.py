@@ -1,5 +1,6 @@
 """Exposures as features for the tumour type: ``python tumour_type.py RUN [RANK ...]``.
 
+RUN is a rank selection with the ranks to score, or any run, whose weights are taken as they are.
 Balanced random forest, 5-fold cross-validation, types with fewer than 10 samples left out: the
 protocol of Pancotti et al. 2024 as far as it is described. Prints a csv table.
 """
@@ -19,9 +20,9 @@ from sklearn.model_selection import StratifiedKFold
 def main() -> None:
     """Mean and standard deviation over folds, for every rank asked for."""
     folder, ranks = Path(sys.argv[1]), [int(word) for word in sys.argv[2:]]
-    with np.load(folder / "ranks.npz") as arrays:
+    with np.load(folder / ("ranks.npz" if ranks else "factors.npz")) as arrays:
         names = [str(name) for name in arrays["sample_names"]]
-        weights = {k: arrays[f"W_{k}"] for k in ranks}
+        weights = {k: arrays[f"W_{k}"] for k in ranks} or {arrays["W"].shape[1]: arrays["W"]}
     types = np.array([name.split("::")[0] for name in names])
     labels, counts = np.unique(types, return_counts=True)
     keep = np.isin(types, labels[counts >= 10])

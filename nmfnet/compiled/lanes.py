@@ -239,6 +239,13 @@ def dense_divergence(x, mask, w, h, kl, buffers):  # type: ignore[no-untyped-def
 
 
 @njit(**JIT)
+def dense_divergences(x, mask, w, h, rows, kl, buffers, out):  # type: ignore[no-untyped-def]
+    """``out[i]`` is that of restart ``rows[i]`` of w (r, k, n) and h (r, k, f)."""
+    for i in range(rows.shape[0]):
+        out[i] = dense_divergence(x, mask, w[rows[i]], h[rows[i]], kl, buffers)
+
+
+@njit(**JIT)
 def squares(y, mask):  # type: ignore[no-untyped-def]
     """``sum_j mask y ** 2 / 2``."""
     total = y.dtype.type(0)

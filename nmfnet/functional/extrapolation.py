@@ -59,6 +59,11 @@ def begin(W: Float[Tensor, "*r n k"], H: Float[Tensor, "*r k f"]) -> State:
     return State(w, h, w.clone(), w.clone(), h.clone(), h.clone(), memory)
 
 
+def untouched(state: State) -> Rows:
+    """Restarts that :func:`guarded` has not run yet."""
+    return [i for i, value in enumerate(state.memory[:, 2].tolist()) if value == torch.inf]
+
+
 def rewind(state: State, rows: Rows) -> None:
     """Put the running fit of some restarts back on the factors reached, without momentum."""
     for kept, running in ((state.w, state[2:4]), (state.h, state[4:6])):
@@ -105,10 +110,12 @@ def guarded(
         w, h = reached(state)
         found = objective(w, h, [rows[i] for i in trying])
         good = (found <= before[trying]).tolist()
-        for _i, row, ok in zip(trying, [rows[i] for i in trying], good, strict=True):
-            if ok:
-                state.w[row].copy_(w[row])
-                state.h[row].copy_(h[row])
+        better = [rows[i] for i, ok in zip(trying, good, strict=True) if ok]
+        for kept, new in ((state.w, w), (state.h, h)):
+            if len(better) == len(kept):
+                kept.copy_(new)
+            else:
+                kept[better] = new[better]
         value[trying] = torch.where(found <= before[trying], found, before[trying])
         trying = [i for i, ok in zip(trying, good, strict=True) if not ok]
         if not trying:

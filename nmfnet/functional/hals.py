@@ -6,11 +6,20 @@ each factor starts its update from a point beyond the last one.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
-from nmfnet.functional.extrapolation import Pair, Rows, State, guarded, rewind
+from nmfnet.functional.extrapolation import Pair, Rows, State, guarded, rewind, untouched
 from nmfnet.functional.matrix import LowRank, Matrix, low_rank
-from nmfnet.functional.products import Both, in_ranges, in_threads, objective, times_x, times_xt
+from nmfnet.functional.products import (
+    Array,
+    Both,
+    in_ranges,
+    in_threads,
+    objective,
+    times_x,
+    times_xt,
+)
 from nmfnet.types import Float, Tensor
 
 
@@ -67,7 +76,7 @@ def hals(
         else:
             _run(state, data, live, *options, compiled=compiled)
 
-    fresh = [i for i in range(state.w.shape[0]) if state.memory[i, 2] == torch.inf]
+    fresh = untouched(state)
     if fresh and rough is None:
         rough = 60 if _compressible(data, state.w.shape[1]) else 0
     if fresh and rough:
@@ -136,20 +145,39 @@ def _run_small(
     n_iter: int,
     extrapolate: bool,
 ) -> None:
-    """Restarts in threads, each without leaving compiled code."""
+    """Restarts in threads, each or several at once without leaving compiled code."""
     from nmfnet.compiled.hals import hals_run
+    from nmfnet.compiled.hals_group import hals_group, tiles
 
     assert data.xt is not None
     x, xt = data.x.numpy(), data.xt.numpy()
     kind = x.dtype.type
     penalties = [(kind(a), kind(b)) for a, b in (l1, l2)]
     fields = [field.numpy() for field in state[2:]]
+    options = data.half_square, *penalties, sweeps, n_iter, extrapolate
+    groups, single = _share(live, x)
+    if groups:
+        tiled = tiles(x), tiles(xt)
+        in_threads(lambda i: hals_group(*tiled, *fields, groups[i], *options), range(len(groups)))
+    in_threads(lambda i: hals_run(x, xt, *[field[i] for field in fields], *options), single)
 
-    def one(i: int) -> None:
-        parts = [field[i] for field in fields]
-        hals_run(x, xt, *parts, data.half_square, *penalties, sweeps, n_iter, extrapolate)
 
-    in_threads(one, live)
+def _share(live: Rows, x: Array) -> tuple[list[Array], Rows]:
+    """Restarts to advance together, one per lane of a vector register, and those left over.
+
+    A group takes as long with empty lanes as without. Full ones were measured to be 1.5 (large X) to 5
+    times faster (small X) than single restarts; so a group has at least three quarters of its
+    lanes, half of them where X is small, and there are none where threads would go without.
+    """
+    from nmfnet.compiled.vectors import BYTES
+
+    lanes = BYTES // x.itemsize
+    least = lanes // 2 if x.size <= 10_000 else 3 * lanes // 4
+    if len(live) < least * torch.get_num_threads():
+        return [], live
+    end = len(live) if len(live) % lanes >= least else len(live) // lanes * lanes
+    groups = [np.array(live[i : min(i + lanes, end)]) for i in range(0, end, lanes)]
+    return groups, live[end:]
 
 
 def _run(

@@ -12,7 +12,7 @@ import math
 import numpy as np
 import torch
 
-from nmfnet.functional.extrapolation import Pair, Rows, State, guarded, rewind
+from nmfnet.functional.extrapolation import Pair, Rows, State, guarded, rewind, untouched
 from nmfnet.functional.matrix import Matrix
 from nmfnet.functional.products import (
     Both,
@@ -110,7 +110,7 @@ def newton(
     compiled = data.compiled if compiled is None else compiled
     if data.x.is_sparse_csr:
         assert beta == 1 or data.mask is not None
-    fresh = [i for i in range(state.w.shape[0]) if state.memory[i, 2] == torch.inf]
+    fresh = untouched(state)
     if beta == 1 and fresh:
         settle(state, data, fresh, fit_h=fit_h, compiled=compiled)
 

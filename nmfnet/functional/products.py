@@ -6,7 +6,7 @@ pass is for: "w" or "h".
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
@@ -26,7 +26,7 @@ Both = tuple[float, float]
 Array = npt.NDArray[Any]
 
 
-def in_threads(task: Callable[[int], None], items: list[int]) -> None:
+def in_threads(task: Callable[[int], None], items: Sequence[int]) -> None:
     """Call a function that releases the interpreter lock for every item, on torch's threads."""
     threads = min(torch.get_num_threads(), len(items))
     if threads <= 1:
@@ -174,15 +174,11 @@ def objective(
     rows = list(range(w.shape[0])) if rows is None else rows
     total = torch.zeros(len(rows), dtype=torch.float64, device=w.device)
 
-    def one(i: int) -> None:
-        total[i] = fit(data, w[rows[i]], h[rows[i]], beta)
-
-    small = data.compiled and data.xt is not None and not data.x.is_sparse_csr
-    if small and beta in (1, 2):
-        in_threads(one, list(range(len(rows))))
+    if data.compiled and data.xt is not None and not data.x.is_sparse_csr and beta in (1, 2):
+        _small_fits(data, w, h, rows, beta, total)
     else:
-        for i in range(len(rows)):
-            one(i)
+        for i, row in enumerate(rows):
+            total[i] = fit(data, w[row], h[row], beta)
     for v, a, b in ((w, l1[0], l2[0]), (h, l1[1], l2[1])):
         if a or b:
             v64 = v[rows].double()
@@ -196,8 +192,6 @@ def fit(
     """Divergence of one fit; a sparse X without mask by factor sums (KL) or Gram products."""
     if data.x.is_sparse_csr:
         return _sparse_fit(data, w, h, beta)
-    if data.compiled and data.xt is not None and beta in (1, 2):
-        return _small_fit(data, w, h, beta)
     total = torch.zeros((), dtype=torch.float64, device=w.device)
     for block in row_blocks(data.x):
         x, found = data.x[block], w[:, block].mT @ h
@@ -214,12 +208,19 @@ def fit(
     return total
 
 
-def _small_fit(data: Matrix, w: Tensor, h: Tensor, beta: float) -> float:
-    from nmfnet.compiled.lanes import dense_divergence, log_buffers
+def _small_fits(
+    data: Matrix, w: Tensor, h: Tensor, rows: list[int], beta: float, total: Tensor
+) -> None:
+    """Divergences of some restarts, in threads."""
+    from nmfnet.compiled.lanes import dense_divergences, log_buffers
 
-    x, mask = data.x.numpy(), mask_array(data.mask, data.x)
-    buffers = log_buffers(x.dtype)
-    return float(dense_divergence(x, mask, w.numpy(), h.numpy(), beta == 1, buffers))
+    x, index, out = data.x.numpy(), np.array(rows, np.int64), total.numpy()
+    arrays = x, mask_array(data.mask, data.x), w.numpy(), h.numpy()
+
+    def some(i: int, j: int) -> None:
+        dense_divergences(*arrays, index[i:j], beta == 1, log_buffers(x.dtype), out[i:j])
+
+    in_ranges(some, len(rows), 1)
 
 
 def _sparse_fit(data: Matrix, w: Tensor, h: Tensor, beta: float) -> Tensor:

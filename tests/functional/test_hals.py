@@ -8,8 +8,9 @@ import torch
 from making import planted, positive
 from scipy.optimize import nnls
 
+from nmfnet.compiled.vectors import BYTES
 from nmfnet.functional.extrapolation import State, begin
-from nmfnet.functional.hals import hals
+from nmfnet.functional.hals import _share, hals
 from nmfnet.functional.matrix import Matrix, low_rank, matrix
 from nmfnet.functional.optimality import kkt_residual
 from nmfnet.functional.products import objective, times_x, times_xt
@@ -44,11 +45,13 @@ def residual(data: Matrix, state: State, l1: tuple = NONE, l2: tuple = NONE) -> 
     return float(torch.stack(found).max())
 
 
-@pytest.mark.parametrize("compiled", [True, False], ids=["compiled", "torch"])
+@pytest.mark.parametrize(
+    ("compiled", "restarts"), [(True, 2), (True, 17), (False, 2)], ids=["compiled", "many", "torch"]
+)
 @pytest.mark.parametrize("penalties", [{}, PENALTIES], ids=["plain", "penalised"])
-def test_the_objective_never_rises_and_is_the_true_one(penalties, compiled):
+def test_the_objective_never_rises_and_is_the_true_one(penalties, compiled, restarts):
     data = problem()
-    state = starts(data, restarts=2)
+    state = starts(data, restarts=restarts)
     values = [hals(state, data, 3, compiled=compiled, **penalties) for _ in range(30)]
     steps = torch.stack(values).diff(dim=0)
     assert float(steps.max()) <= 0
@@ -93,6 +96,47 @@ def test_every_path_takes_the_same_steps(path, extrapolation, penalties):
     torch.testing.assert_close(one.w, two.w, rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.parametrize("penalties", [{}, PENALTIES], ids=["plain", "penalised"])
+@pytest.mark.parametrize("extrapolation", [True, False])
+@pytest.mark.parametrize("empty", [True, False], ids=["nearly empty", "nearly full"])
+def test_restarts_side_by_side_take_the_steps_of_single_ones(empty, extrapolation, penalties):
+    X = planted(21, 30)[0] + 0.3 * positive(21, 30)
+    X[3], X[:, 2] = 0, 0
+    data = matrix(torch.from_numpy(X))
+    lanes = BYTES // 8
+    left = 1 if empty else lanes - 1
+    restarts = 2 * lanes + left
+    groups, single = _share(list(range(restarts)), data.x.numpy())
+    assert len(groups) == (3 if left >= lanes // 2 else 2)
+    assert sum(map(len, groups)) + len(single) == restarts
+    options = {"extrapolation": extrapolation, **penalties}
+    one, two = starts(data, k=5, restarts=restarts), starts(data, k=5, restarts=restarts)
+    one.h_now[1, 2] = two.h_now[1, 2] = 0  # no curvature
+    for _ in range(3):
+        a = hals(one, data, 7, **options)
+        b = hals(two, data, 7, compiled=False, **options)
+        torch.testing.assert_close(a, b, rtol=1e-10, atol=0)
+    for field in State._fields[:-1]:
+        torch.testing.assert_close(getattr(one, field), getattr(two, field), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_company_changes_no_bit_of_a_restart(dtype):
+    data = problem(dtype=dtype)
+    lanes = BYTES // data.x.itemsize
+    one = starts(data, restarts=2 * lanes)
+    two, before = (State(*(tensor.clone() for tensor in one)) for _ in range(2))
+    rows = [i for i in range(2 * lanes) if i != 1][::-1]
+    together = hals(one, data, 10)
+    apart = hals(two, data, 10, rows=rows)
+    assert torch.equal(together[rows], apart)
+    assert all(torch.equal(a[rows], b[rows]) for a, b in zip(one, two, strict=True))
+    assert all(torch.equal(a[1], b[1]) for a, b in zip(two, before, strict=True))
+    exact = matrix(data.x.double())
+    truth = objective(exact, one.w.double(), one.h.double(), 2, NONE, NONE)
+    torch.testing.assert_close(together, truth, rtol=1e-5, atol=1e-5 * data.half_square)
+
+
 def test_sparse_is_dense_in_float32():
     X = planted(200, 60)[0].astype(np.float32)
     dense = matrix(torch.from_numpy(X), transposed=False)
@@ -117,14 +161,14 @@ def test_restarts_together_are_separate_runs(compiled):
     torch.testing.assert_close(together.w, torch.cat([s.w for s in alone]), rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-def test_a_stopped_run_goes_on_bit_by_bit(threads):
+@pytest.mark.parametrize(("threads", "restarts"), [(1, 3), (2, 3), (2, 35)])
+def test_a_stopped_run_goes_on_bit_by_bit(threads, restarts):
     torch.set_num_threads(threads)
     data = problem(dtype=torch.float32)
-    whole = starts(data, restarts=3)
+    whole = starts(data, restarts=restarts)
     for _ in range(4):
         expected = hals(whole, data, 5)
-    part = starts(data, restarts=3)
+    part = starts(data, restarts=restarts)
     for _ in range(2):
         hals(part, data, 5)
     part = State(*(tensor.clone() for tensor in part))  # as a checkpoint would

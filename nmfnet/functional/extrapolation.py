@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
 from nmfnet.types import Float, Tensor
@@ -52,11 +53,18 @@ class State(NamedTuple):
 
 def begin(W: Float[Tensor, "*r n k"], H: Float[Tensor, "*r k f"]) -> State:
     """A fit that starts from W and H (copied); several or no leading dimensions become one."""
-    w = W.detach().mT.reshape(-1, W.shape[-1], W.shape[-2]).contiguous().clone()
-    h = H.detach().reshape(-1, *H.shape[-2:]).contiguous().clone()
+    w = W.detach().mT.reshape(-1, W.shape[-1], W.shape[-2])
+    h = H.detach().reshape(-1, *H.shape[-2:])
     memory = torch.full((w.shape[0], 3), torch.inf, dtype=torch.float64, device=w.device)
     memory[:, 0] = 1
-    return State(w, h, w.clone(), w.clone(), h.clone(), h.clone(), memory)
+    return State(_copy(w), _copy(h), _copy(w), _copy(w), _copy(h), _copy(h), memory)
+
+
+def _copy(v: Tensor) -> Tensor:
+    """Contiguous, and as in :func:`place` without torch's threads on a CPU."""
+    if v.device.type == "cpu":
+        return torch.from_numpy(np.array(v.numpy(), order="C"))
+    return v.clone(memory_format=torch.contiguous_format)
 
 
 def untouched(state: State) -> Rows:
@@ -64,11 +72,24 @@ def untouched(state: State) -> Rows:
     return [i for i, value in enumerate(state.memory[:, 2].tolist()) if value == torch.inf]
 
 
+def place(target: Tensor, source: Tensor, rows: Rows) -> None:
+    """``target[rows] = source[rows]``; on a CPU by numpy.
+
+    Torch would wake all its threads for it, which go on spinning while others want their cores.
+    """
+    if target.device.type == "cpu":
+        into, new = target.numpy(), source.numpy()
+        for row in rows:
+            into[row] = new[row]
+    else:
+        target[rows] = source[rows]
+
+
 def rewind(state: State, rows: Rows) -> None:
     """Put the running fit of some restarts back on the factors reached, without momentum."""
     for kept, running in ((state.w, state[2:4]), (state.h, state[4:6])):
         for tensor in running:
-            tensor[rows] = kept[rows]
+            place(tensor, kept, rows)
     state.memory[rows, 0] = 1
     state.memory[rows, 1] = torch.inf
 
@@ -111,11 +132,8 @@ def guarded(
         found = objective(w, h, [rows[i] for i in trying])
         good = (found <= before[trying]).tolist()
         better = [rows[i] for i, ok in zip(trying, good, strict=True) if ok]
-        for kept, new in ((state.w, w), (state.h, h)):
-            if len(better) == len(kept):
-                kept.copy_(new)
-            else:
-                kept[better] = new[better]
+        place(state.w, w, better)
+        place(state.h, h, better)
         value[trying] = torch.where(found <= before[trying], found, before[trying])
         trying = [i for i, ok in zip(trying, good, strict=True) if not ok]
         if not trying:

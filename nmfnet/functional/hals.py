@@ -156,10 +156,16 @@ def _run_small(
     fields = [field.numpy() for field in state[2:]]
     options = data.half_square, *penalties, sweeps, n_iter, extrapolate
     groups, single = _share(live, x)
-    if groups:
-        tiled = tiles(x), tiles(xt)
-        in_threads(lambda i: hals_group(*tiled, *fields, groups[i], *options), range(len(groups)))
-    in_threads(lambda i: hals_run(x, xt, *[field[i] for field in fields], *options), single)
+    tiled = (tiles(x), tiles(xt)) if groups else ()
+
+    def one(i: int) -> None:
+        if i < len(groups):
+            hals_group(*tiled, *fields, groups[i], *options)
+        else:
+            parts = [field[single[i - len(groups)]] for field in fields]
+            hals_run(x, xt, *parts, *options)
+
+    in_threads(one, range(len(groups) + len(single)))
 
 
 def _share(live: Rows, x: Array) -> tuple[list[Array], Rows]:

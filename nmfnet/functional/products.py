@@ -38,9 +38,11 @@ def in_threads(task: Callable[[int], None], items: Sequence[int]) -> None:
         for item in items[first::threads]:
             task(item)
 
-    with ThreadPoolExecutor(threads) as pool:
-        for _ in pool.map(some, range(threads)):
-            pass
+    with ThreadPoolExecutor(threads - 1) as pool:
+        others = [pool.submit(some, first) for first in range(1, threads)]
+        some(0)
+        for other in others:
+            other.result()
 
 
 def in_ranges(task: Callable[[int, int], None], size: int, step: int) -> None:
@@ -181,8 +183,7 @@ def objective(
             total[i] = fit(data, w[row], h[row], beta)
     for v, a, b in ((w, l1[0], l2[0]), (h, l1[1], l2[1])):
         if a or b:
-            v64 = v[rows].double()
-            total += a * v64.sum((-2, -1)) + 0.5 * b * v64.square().sum((-2, -1))
+            total += _penalties(v, rows, a, b)
     return total
 
 
@@ -208,6 +209,14 @@ def fit(
     return total
 
 
+def _penalties(v: Tensor, rows: list[int], a: float, b: float) -> Tensor:
+    if v.device.type == "cpu":  # by numpy: see extrapolation.place
+        x = v.numpy()[rows].astype(np.float64)
+        return torch.from_numpy(a * x.sum((1, 2)) + 0.5 * b * np.square(x).sum((1, 2)))
+    v64 = v[rows].double()
+    return a * v64.sum((-2, -1)) + 0.5 * b * v64.square().sum((-2, -1))
+
+
 def _small_fits(
     data: Matrix, w: Tensor, h: Tensor, rows: list[int], beta: float, total: Tensor
 ) -> None:
@@ -220,7 +229,7 @@ def _small_fits(
     def some(i: int, j: int) -> None:
         dense_divergences(*arrays, index[i:j], beta == 1, log_buffers(x.dtype), out[i:j])
 
-    in_ranges(some, len(rows), 1)
+    in_ranges(some, len(rows), 1 + 5_000_000 // (x.size * w.shape[1]))  # a thread costs 0.1 ms
 
 
 def _sparse_fit(data: Matrix, w: Tensor, h: Tensor, beta: float) -> Tensor:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, final
 import torch
 
 from nmfnet.errors import UserError
-from nmfnet.functional.extrapolation import State, begin
+from nmfnet.functional.extrapolation import State, begin, place
 from nmfnet.functional.hals import hals
 from nmfnet.functional.matrix import Matrix, matrix
 from nmfnet.functional.newton import newton
@@ -88,7 +88,8 @@ class PairSolver(Solver, ABC):
             if self.prepared is None:
                 self.prepared = matrix(batch.x, batch.mask, transposed=self.transposed)
             objective = self.advance(model, self.prepared, n_iter, live)
-            W[live], H[live] = self.state.W[live], self.state.H[live]
+            place(W, self.state.W, live)
+            place(H, self.state.H, live)
             if type(model.loss) in (Frobenius, KL) and not model.penalty_list:
                 return {"data": objective}
             with model.restarts(live):  # the kernel leaves out constants, and adds terms up

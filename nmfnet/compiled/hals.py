@@ -5,12 +5,24 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from nmfnet.compiled.lanes import JIT, extrapolate, gram, inner, matmul, sweep
+from nmfnet.compiled.lanes import (
+    JIT,
+    dense_divergence,
+    extrapolate,
+    gram,
+    inner,
+    matmul,
+    penalty,
+    sweep,
+)
+
+NOISE = 8
+"""Error of an objective by Gram matrices, as a multiple of the rounding of sum(x ** 2) / 2."""
 
 
 @njit(**JIT)
 def hals_run(  # type: ignore[no-untyped-def]
-    x, xt, w_y, w_old, h_y, h_old, memory, half_square, l1, l2, sweeps, n_iter, momentum
+    x, xt, w_y, w_old, h_y, h_old, memory, half_square, l1, l2, sweeps, n_iter, momentum, buffers
 ):
     """``n_iter`` iterations in place; the point reached is (w_y, h_old).
 
@@ -29,13 +41,21 @@ def hals_run(  # type: ignore[no-untyped-def]
     n_iter : int
     momentum : bool
         False = plain HALS.
+    buffers : tuple
+        From ``log_buffers``.
+
+    Notes
+    -----
+    Nesterov's t starts again when the objective rises. By Gram matrices it is a difference of numbers as
+    large as ``half_square``; changes that their rounding may hide are decided by sums of residuals.
     """
     k = w_y.shape[0]
     kind = x.dtype.type
     w, a = np.empty_like(w_y), np.empty_like(w_y)
     h, c = np.empty_like(h_y), np.empty_like(h_y)
     b, g = np.empty((k, k), x.dtype), np.empty((k, k), x.dtype)
-    t, previous = memory[0], memory[1]
+    t, previous, none = memory[0], memory[1], np.empty((0, 0), x.dtype)
+    noise, last = NOISE * np.finfo(x.dtype).eps * half_square, np.inf
     for _ in range(n_iter):
         t_next = 0.5 * (1 + np.sqrt(1 + 4 * t * t)) if momentum else 1.0
         step = kind((t - 1) / t_next)
@@ -52,10 +72,16 @@ def hals_run(  # type: ignore[no-untyped-def]
         h[:] = h_y
         sweep(h, c, g, 0, h.shape[1], sweeps[1])
         gram(h, b)
-        objective = half_square - inner(c, h) + 0.5 * inner(b, g) + 0.5 * l2[0] * size
-        if l1[0] > 0:
-            objective += l1[0] * w_y.sum()
-        if objective > previous:
+        of_w = 0.5 * l2[0] * size + penalty(w_y, l1[0], kind(0))
+        objective = half_square - inner(c, h) + 0.5 * inner(b, g) + of_w
+        rose = objective > previous
+        if abs(objective - previous) < noise:
+            exact = dense_divergence(x, none, w_y, h, False, buffers)
+            exact += penalty(h, l1[1], l2[1]) + of_w
+            rose, last = exact > last, exact
+        else:
+            last = np.inf
+        if rose:
             t = 1.0
             w_y[:] = w
             h_y[:] = h

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from nmfnet.compiled.hals import NOISE
 from nmfnet.compiled.lanes import JIT
 from nmfnet.compiled.vectors import BYTES, load, positive, spread, store
 
@@ -77,7 +78,9 @@ def hals_group(  # type: ignore[no-untyped-def]
     new_h, a, part = room(k, f, x), room(k, WIDTH, x), room(k, WIDTH, x)
     b, g, inverse, dots = room(k, k, x), room(k, k, x), room(k, 1, x), room(k, 1, x)
     step, lanes = room(1, 1, x), y_w.shape[2]
-    t, previous, value, t_next = np.ones(lanes), np.ones(lanes), np.ones(lanes), np.ones(lanes)
+    t, t_next, previous = np.ones(lanes), np.ones(lanes), np.ones(lanes)
+    value, exact = np.ones(lanes), np.ones(lanes)
+    last, noise = np.full(lanes, np.inf), NOISE * np.finfo(x.dtype).eps * half_square
     for r in range(lanes):
         own = memory[members[min(r, members.shape[0] - 1)]]
         t[r], previous[r] = own[0], own[1]
@@ -92,24 +95,31 @@ def hals_group(  # type: ignore[no-untyped-def]
             improve(y_w, y_h, x, b, inverse, l1[0], sweeps[0], s, part, a)
             extrapolate(y_w, part, old_w, step, s)
         gram(y_w, g)
-        penalties(y_w, g, l1[0], l2[0], half_square, value)
+        exact[:] = 0
+        penalties(y_w, g, l1[0], l2[0], exact)
         prepare(g, l2[1], inverse)
         dots[:] = 0
         for s in range(0, f, WIDTH):
             improve(y_h, y_w, xt, g, inverse, l1[1], sweeps[1], s, part, a)
             keep(part, a, new_h, dots, s)
         gram(new_h, b)
-        for i in range(k):
-            for r in range(lanes):
+        for r in range(lanes):
+            value[r] = half_square + exact[r]
+            for i in range(k):
                 value[r] -= dots[i, 0, r]
                 for j in range(k):
                     value[r] += 0.5 * b[i, j, r] * g[i, j, r]
+        if np.abs(value - previous).min() < noise:
+            residuals(xt, y_w, new_h, exact)
+            penalties(new_h, b, l1[1], l2[1], exact)
         for r in range(lanes):
+            unclear = abs(value[r] - previous[r]) < noise
+            rose = exact[r] > last[r] if unclear else value[r] > previous[r]
+            last[r], previous[r] = exact[r] if unclear else np.inf, value[r]
             t[r] = t_next[r]
-            if value[r] > previous[r]:
+            if rose:
                 t[r], step[0, 0, r] = 1.0, 0
                 y_w[:, :, r] = old_w[:, :, r]
-            previous[r] = value[r]
         for s in range(0, f, WIDTH):
             extrapolate(y_h, new_h[:, s : s + WIDTH], old_h, step, s)
     scatter(y_w, members, w_y)
@@ -229,12 +239,35 @@ def prepare(b, l2, inverse):  # type: ignore[no-untyped-def]
 
 
 @njit(**JIT)
-def penalties(v, square, l1, l2, start, value):  # type: ignore[no-untyped-def]
-    """``value = start + l1 sum(v) + l2 / 2 sum(v ** 2)`` of every lane; square is ``v vᵀ``."""
-    value[:] = start
+def penalties(v, square, l1, l2, value):  # type: ignore[no-untyped-def]
+    """Add ``l1 sum(v) + l2 / 2 sum(v ** 2)`` of every lane; square is ``v vᵀ``."""
     for i in range(v.shape[0]):
         for r in range(v.shape[2]):
             value[r] += 0.5 * l2 * square[i, i, r]
         for j in range(v.shape[1] if l1 > 0 else 0):
             for r in range(v.shape[2]):
                 value[r] += l1 * v[i, j, r]
+
+
+@njit(**JIT)
+def residuals(x, w, h, value):  # type: ignore[no-untyped-def]
+    """Add ``sum((X - wᵀ h) ** 2) / 2`` of every lane; x is the tiles of X transposed."""
+    sums = room(1, 1, w)
+    for s in range(x.shape[0]):
+        y, v = x[s], h[:, WIDTH * s : WIDTH * (s + 1)]
+        total = spread(w.dtype.type(0))
+        for j in range(y.shape[0]):
+            c0, c1, c2, c3 = spread(y[j, 0]), spread(y[j, 1]), spread(y[j, 2]), spread(y[j, 3])
+            c4, c5, c6, c7 = spread(y[j, 4]), spread(y[j, 5]), spread(y[j, 6]), spread(y[j, 7])
+            for i in range(w.shape[0]):
+                d = load(w, (i, j))
+                p0, p1, p2, p3, p4, p5, p6, p7 = get(v, i)
+                c0, c1, c2, c3 = c0 - d * p0, c1 - d * p1, c2 - d * p2, c3 - d * p3
+                c4, c5, c6, c7 = c4 - d * p4, c5 - d * p5, c6 - d * p6, c7 - d * p7
+            total = total + (
+                ((c0 * c0 + c1 * c1) + (c2 * c2 + c3 * c3))
+                + ((c4 * c4 + c5 * c5) + (c6 * c6 + c7 * c7))
+            )
+        store(sums, (0, 0), total)
+        for r in range(value.shape[0]):
+            value[r] += 0.5 * sums[0, 0, r]

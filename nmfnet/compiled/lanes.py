@@ -111,6 +111,17 @@ def inner(a, b):  # type: ignore[no-untyped-def]
 
 
 @njit(**JIT)
+def penalty(v, l1, l2):  # type: ignore[no-untyped-def]
+    """``l1 sum(v) + l2 / 2 sum(v ** 2)``."""
+    total = 0.0
+    if l1 > 0:
+        total += l1 * v.sum()
+    if l2 > 0:
+        total += 0.5 * l2 * inner(v, v)
+    return total
+
+
+@njit(**JIT)
 def sweep(v, a, b, first, last, n_sweeps):  # type: ignore[no-untyped-def]
     """Coordinate descent on ``min_{v >= 0} 1/2 <v, b v> - <a, v>``, columns first:last of v.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from nmfnet.compiled.lanes import JIT, add_products, divergence, extrapolate, inner, squares
+from nmfnet.compiled.lanes import JIT, add_products, divergence, extrapolate, penalty, squares
 
 TILE = 32
 
@@ -302,14 +302,3 @@ def newton_run(  # type: ignore[no-untyped-def]
             ht[:] = h.T
         fresh = not (fresh and slowly and not rose)
     memory[0], memory[1] = t, previous
-
-
-@njit(**JIT)
-def penalty(v, l1, l2):  # type: ignore[no-untyped-def]
-    """``l1 sum(v) + l2 / 2 sum(v ** 2)``."""
-    total = 0.0
-    if l1 > 0:
-        total += l1 * v.sum()
-    if l2 > 0:
-        total += 0.5 * l2 * inner(v, v)
-    return total

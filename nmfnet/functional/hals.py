@@ -148,6 +148,7 @@ def _run_small(
     """Restarts in threads, each or several at once without leaving compiled code."""
     from nmfnet.compiled.hals import hals_run
     from nmfnet.compiled.hals_group import hals_group, tiles
+    from nmfnet.compiled.lanes import log_buffers
 
     assert data.xt is not None
     x, xt = data.x.numpy(), data.xt.numpy()
@@ -163,7 +164,7 @@ def _run_small(
             hals_group(*tiled, *fields, groups[i], *options)
         else:
             parts = [field[single[i - len(groups)]] for field in fields]
-            hals_run(x, xt, *parts, *options)
+            hals_run(x, xt, *parts, *options, log_buffers(x.dtype))
 
     in_threads(one, range(len(groups) + len(single)))
 

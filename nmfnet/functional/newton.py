@@ -227,7 +227,7 @@ def _run_sparse(
 ) -> None:
     """Rows of each factor in threads."""
     from nmfnet.compiled.lanes import extrapolate as ahead
-    from nmfnet.compiled.newton import penalty
+    from nmfnet.compiled.lanes import penalty
     from nmfnet.compiled.sparse import newton_rows
 
     kind = data.x.values().numpy().dtype.type

@@ -8,6 +8,7 @@ import torch
 from making import planted, positive
 from scipy.optimize import nnls
 
+from nmfnet.compiled.hals_group import gather, residuals, tiles
 from nmfnet.compiled.vectors import BYTES
 from nmfnet.functional.extrapolation import State, begin
 from nmfnet.functional.hals import _share, hals
@@ -192,6 +193,20 @@ def test_extrapolation_needs_fewer_iterations():
     fast, plain = starts(data, k=8), starts(data, k=8)
     target = float(hals(plain, data, 400, extrapolation=False))
     assert float(hals(fast, data, 200)) < target * (1 + 1e-3)
+
+
+def test_residuals_side_by_side_are_those_of_each():
+    X, lanes = positive(21, 30), BYTES // 8
+    state = starts(matrix(torch.from_numpy(X)), k=5, restarts=lanes)
+    members = np.arange(lanes)
+    w, h = gather(state.w.numpy(), members, 24), gather(state.h.numpy(), members, 32)
+    found = np.ones(lanes)
+    residuals(tiles(np.ascontiguousarray(X.T)), w, h, found)
+    truth = [
+        1 + 0.5 * np.square(X - W @ H).sum()
+        for W, H in zip(state.W.numpy(), state.H.numpy(), strict=True)
+    ]
+    np.testing.assert_allclose(found, truth, rtol=1e-12)
 
 
 def test_given_h_the_rows_are_those_of_nnls():

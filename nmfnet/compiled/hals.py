@@ -19,6 +19,9 @@ from nmfnet.compiled.lanes import (
 NOISE = 8
 """Error of an objective by Gram matrices, as a multiple of the rounding of sum(x ** 2) / 2."""
 
+HIDDEN = 1e-4
+"""Least share of the objective which that error has to hide for a sum of residuals to be worth it."""
+
 
 @njit(**JIT)
 def hals_run(  # type: ignore[no-untyped-def]
@@ -75,7 +78,7 @@ def hals_run(  # type: ignore[no-untyped-def]
         of_w = 0.5 * l2[0] * size + penalty(w_y, l1[0], kind(0))
         objective = half_square - inner(c, h) + 0.5 * inner(b, g) + of_w
         rose = objective > previous
-        if abs(objective - previous) < noise:
+        if abs(objective - previous) < noise and noise > HIDDEN * objective:
             exact = dense_divergence(x, none, w_y, h, False, buffers)
             exact += penalty(h, l1[1], l2[1]) + of_w
             rose, last = exact > last, exact

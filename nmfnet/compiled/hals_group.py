@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from nmfnet.compiled.hals import NOISE
+from nmfnet.compiled.hals import HIDDEN, NOISE
 from nmfnet.compiled.lanes import JIT
 from nmfnet.compiled.vectors import BYTES, load, positive, spread, store
 
@@ -79,7 +79,7 @@ def hals_group(  # type: ignore[no-untyped-def]
     b, g, inverse, dots = room(k, k, x), room(k, k, x), room(k, 1, x), room(k, 1, x)
     step, lanes = room(1, 1, x), y_w.shape[2]
     t, t_next, previous = np.ones(lanes), np.ones(lanes), np.ones(lanes)
-    value, exact = np.ones(lanes), np.ones(lanes)
+    value, exact, unclear = np.ones(lanes), np.ones(lanes), np.zeros(lanes, np.bool_)
     last, noise = np.full(lanes, np.inf), NOISE * np.finfo(x.dtype).eps * half_square
     for r in range(lanes):
         own = memory[members[min(r, members.shape[0] - 1)]]
@@ -109,13 +109,14 @@ def hals_group(  # type: ignore[no-untyped-def]
                 value[r] -= dots[i, 0, r]
                 for j in range(k):
                     value[r] += 0.5 * b[i, j, r] * g[i, j, r]
-        if np.abs(value - previous).min() < noise:
+        for r in range(lanes):
+            unclear[r] = abs(value[r] - previous[r]) < noise and noise > HIDDEN * value[r]
+        if unclear.any():
             residuals(xt, y_w, new_h, exact)
             penalties(new_h, b, l1[1], l2[1], exact)
         for r in range(lanes):
-            unclear = abs(value[r] - previous[r]) < noise
-            rose = exact[r] > last[r] if unclear else value[r] > previous[r]
-            last[r], previous[r] = exact[r] if unclear else np.inf, value[r]
+            rose = exact[r] > last[r] if unclear[r] else value[r] > previous[r]
+            last[r], previous[r] = exact[r] if unclear[r] else np.inf, value[r]
             t[r] = t_next[r]
             if rose:
                 t[r], step[0, 0, r] = 1.0, 0

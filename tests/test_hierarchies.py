@@ -98,7 +98,10 @@ def test_every_layer_counts_with_its_weight():
     torch.testing.assert_close(total(last.objective(batch)), total(plain.objective(batch)))
 
 
-@pytest.mark.parametrize(("layers", "start"), [([5, 3], "layerwise"), ([4], "random")])
+@pytest.mark.parametrize(
+    ("layers", "start"),
+    [pytest.param([5, 3], "layerwise", marks=pytest.mark.slow), ([4], "random")],
+)
 def test_gradient_descent_never_rises_and_ends_where_others_do(layers, start):
     own = {"layers": layers, "start": start, "n_restarts": 3}
     falls = []

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import SymmetricalLogLocator
 
 from nmfnet.errors import UserError
 from nmfnet.plots import style
@@ -135,10 +134,11 @@ def _held_out(axes: Axes, ranks: np.ndarray, rows: Rows, stable: np.ndarray) -> 
     worst = float(np.nanmax(worse))
     scale = float(np.nanmedian(np.abs(worse[worse != 0]))) if (worse != 0).any() else 1.0
     if worst > 20 * max(scale, 1e-12) or worst > 50 * float(np.nanmax(error) or 1.0):
-        axes.set_yscale("symlog", linthresh=_linear(error))
-        locator = SymmetricalLogLocator(transform=axes.yaxis.get_transform())
-        locator.set_params(numticks=5)
-        axes.yaxis.set_major_locator(locator)
+        linear = _linear(error)
+        axes.set_yscale("symlog", linthresh=linear)
+        powers = 10.0 ** np.arange(np.ceil(np.log10(2 * linear)), 300)  # clear of 0
+        low, high = axes.get_ylim()
+        axes.set_yticks([*-powers[-powers >= low][::-1], 0.0, *powers[powers <= high]])
     style.label_axes(axes, title="held-out loss above that of the best stable rank")
 
 

@@ -391,8 +391,8 @@ def table(results: dict[str, Any]) -> str:
             if "error" in found:
                 lines.append(f"| {name} | {peer} | {found['error']} | | | | | | |")
                 continue
-            worse = found["target"] / sides["scikit-learn"]["target"] - 1
-            level = "" if peer == "scikit-learn" else f"{100 * worse:+.1f} %"
+            base = sides["scikit-learn"].get("target")
+            level = "" if base in (None, found["target"]) else f"{found['target'] / base - 1:+.1%}"
             mb = sides.get("memory", {}) if peer == "scikit-learn" else {}
             ratio = f"{mb['nmfnet']:.0f} / {mb['scikit-learn']:.0f}" if mb else ""
             reached = sum(run["reached"] <= run["target"] for run in found["runs"])

@@ -181,17 +181,16 @@ PEERS: dict[str, Side] = {
 }
 
 
-def unable(peer: str, work: Workload) -> str | None:
-    """Why a peer has no figure for a workload, or None."""
-    if peer in ("scikit-learn", "MiniBatchNMF"):
-        return None
-    if work.data == "20news-bow":
-        return "takes a dense X only"
-    if peer in ("nmf-torch hals", "nmf-torch bpp") and work.loss == "kl":
-        return "squared error only"
-    if peer == "nmf-torch mu" and work.loss != "kl":
-        return "left out: hals and bpp stand for it"
-    return None
+def takes_part(peer: str, work: Workload) -> bool:
+    """Whether a peer is measured: torch's ones on dense X, nmf-torch with its algorithms for the loss."""
+    if peer == "scikit-learn":
+        return True
+    if work.fits > 1:
+        return False
+    if peer == "MiniBatchNMF":
+        return True
+    of_loss = peer == "torchnmf" or (peer == "nmf-torch mu") == (work.loss == "kl")
+    return of_loss and work.data != "20news-bow"
 
 
 def ours(x: Any, loss: str, first: Pair, target: float | None) -> tuple[float, float, int]:
@@ -452,15 +451,16 @@ def main() -> None:
         if arguments.only and not any(word in name for word in arguments.only):
             continue
         sides = results.setdefault(name, {})
-        for peer in arguments.peers if work.fits == 1 else ["scikit-learn"]:
-            reason = unable(peer, work)
-            rows = {"error": reason} if reason else child(["--child", peer, name])
+        for peer in arguments.peers:
+            if not takes_part(peer, work):
+                continue
+            rows = child(["--child", peer, name])
             sides[peer] = rows if isinstance(rows, dict) else summary(rows)
         if work.fits == 1 and "scikit-learn" in arguments.peers:
             found = {s: child(["--child", f"memory:{s}", name]) for s in ("scikit-learn", "nmfnet")}
             if all(isinstance(mb, float) for mb in found.values()):
                 sides["memory"] = found
-        print(table({name: sides}).splitlines()[-1], flush=True)
+        print(*table({name: sides}).splitlines()[2:], sep="\n", flush=True)
         path.write_text(json.dumps({"machine": machine(), "results": results}, indent=1) + "\n")
     ordered = {name: results[name] for name in WORKLOADS if name in results}
     print(table(ordered), against(ordered), sep="\n\n")

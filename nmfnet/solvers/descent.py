@@ -33,7 +33,7 @@ class GradientDescent(Solver):
     For any model whose objective is a smooth function of its parameters; it has no minibatches. Every
     restart has a rate of its own, by Barzilai & Borwein from the last two gradients, and shortens a
     step until the objective is below the largest of its last ten and parameters change by at most a
-    tenth in the mean. From one training step to the next the objective never increases. Factors are
+    tenth in the mean. A training step ends at the lowest objective that it has met. Factors are
     measured in units of their root mean square at the start, so that their scales do not matter.
 
     Parameters
@@ -104,10 +104,17 @@ class GradientDescent(Solver):
         size = sum(g[0].numel() for g in gradients)
         first = 0.01 * (size / steepness.clamp_min(1e-300)).sqrt()  # changes by 1 % in the mean
         rate = torch.where(rate > 0, rate, first)
-        past = [value]
+        past, least = [value], value.clone()
+        lowest = [parameter.detach().clone() for parameter in model.parameters()]
         for i in range(n_iter):
             value, gradients, rate = _iterate(model, batch, units, rate, past, gradients, i)
             past = [*past[1 - WINDOW :], value]
+            lower = value < least
+            least = torch.where(lower, value, least)
+            for kept, parameter in zip(lowest, model.parameters(), strict=True):
+                kept[lower] = parameter.detach()[lower]
+        for kept, parameter in zip(lowest, model.parameters(), strict=True):
+            parameter.data.copy_(kept)
         self.rate[live] = rate
 
 

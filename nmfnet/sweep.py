@@ -182,4 +182,8 @@ def _alive(record: Record) -> bool:
         return False
     except PermissionError:
         return True
-    return True
+    try:  # Linux: one that has ended, but was not waited for by whoever inherited it
+        fields = Path(f"/proc/{record['pid']}/stat").read_text()
+    except OSError:
+        return True
+    return fields.rpartition(")")[2].split()[0] != "Z"

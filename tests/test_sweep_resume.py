@@ -6,6 +6,8 @@ import json
 import os
 import signal
 import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -103,6 +105,22 @@ def test_what_is_no_sweep_is_not_resumed(content, tmp_path):
 def test_a_sweep_whose_folder_is_gone_is_not_resumed(tmp_path):
     (tmp_path / "sweep.json").write_text('{"arguments": ["-m"], "cwd": "/gone/away"}')
     assert "/gone/away, which is gone" in the_message(nmfnet("sweep", "resume", ".", cwd=tmp_path))
+
+
+@pytest.mark.skipif(
+    not Path("/proc/self/stat").exists(), reason="states of processes as Linux tells"
+)
+def test_a_job_whose_process_has_ended_unnoticed_is_run_again(tmp_path):
+    assert train("-m", *FAST, "seed=1,2", cwd=tmp_path).code == 0
+    sweep = sweep_of(tmp_path)
+    ended = subprocess.Popen([sys.executable, "-c", ""])  # nobody waits for it yet
+    os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)
+    told = {"job": 1, "status": "running", "pid": ended.pid, "host": socket.gethostname()}
+    (sweep / "jobs" / "0001.json").write_text(json.dumps(told))
+    done = nmfnet("sweep", "resume", str(sweep), cwd=tmp_path)
+    assert done.code == 0, done.err
+    assert {r["status"] for r in records_of(sweep).values()} == {"found"}
+    ended.wait()
 
 
 LONG = ("data=planted", "tol=0", "solver=mu", "figures=false", "max_iter=3000", "seed=1,2,3,4")

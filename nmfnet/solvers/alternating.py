@@ -31,11 +31,7 @@ class Alternating(Solver, ABC):
 
     def check(self, model: Factorization, batch_size: int | None) -> None:
         kind = type(model).__name__
-        if batch_size is not None:
-            raise UserError(
-                f"solver={self.name} works on all rows at once, but batch_size={batch_size}: set "
-                "batch_size=null, or use solver=online or solver=adam"
-            )
+        self.needs_all_rows(batch_size, "solver=online or solver=adam")
         if model.loss.beta != 2:
             raise UserError(
                 f"solver={self.name} is for loss=frobenius; for loss={type(model.loss).__name__} "

@@ -56,6 +56,29 @@ class Solver(nn.Module, ABC):
             Says which solvers can.
         """
 
+    def needs_all_rows(self, batch_size: int | None, instead: str = "solver=adam") -> None:
+        """Refuse minibatches, for a solver that has no use for them.
+
+        Raises
+        ------
+        UserError
+        """
+        if batch_size is not None:
+            raise UserError(
+                f"solver={self.name} works on all rows at once, but batch_size={batch_size}: set "
+                f"batch_size=null, or use {instead}"
+            )
+
+    def needs_one_process(self, model: Factorization, instead: str) -> None:
+        """Refuse rows that are spread over processes.
+
+        Raises
+        ------
+        UserError
+        """
+        if model.world.size > 1:
+            raise UserError(f"solver={self.name} runs in one process: use {instead}")
+
     def check_batch(self, batch: Batch) -> None:
         """Refuse training data that this solver cannot handle.
 

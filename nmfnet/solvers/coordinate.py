@@ -59,10 +59,7 @@ class CoordinateDescent(Solver):
             )
         if model.penalty_list:
             raise UserError("solver=cd takes no penalty: use solver=mu")
-        if batch_size is not None:
-            raise UserError(
-                f"solver=cd works on all rows at once: set batch_size=null, not {batch_size}"
-            )
+        self.needs_all_rows(batch_size)
         if model.world.size > 1 or model.device.type != "cpu":
             raise UserError("solver=cd runs on a CPU in one process: use solver=mu")
 

@@ -59,13 +59,8 @@ class GradientDescent(Solver):
         self.units: list[Tensor] = []  # mean squares of the parameters at the start
 
     def check(self, model: Factorization, batch_size: int | None) -> None:
-        if batch_size is not None:
-            raise UserError(
-                f"solver=gd works on all rows at once, but batch_size={batch_size}: set "
-                "batch_size=null, or use solver=adam"
-            )
-        if model.world.size > 1:
-            raise UserError("solver=gd runs in one process: use solver=mu or solver=adam")
+        self.needs_all_rows(batch_size)
+        self.needs_one_process(model, "solver=mu or solver=adam")
 
     def running(self) -> dict[str, Any]:
         return {"rate": self.rate, "units": self.units}

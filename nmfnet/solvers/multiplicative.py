@@ -67,11 +67,7 @@ class Multiplicative(Solver):
 
     def check(self, model: Factorization, batch_size: int | None) -> None:
         kind = type(model).__name__
-        if batch_size is not None:
-            raise UserError(
-                f"solver=mu updates on all rows at once, but batch_size={batch_size}: "
-                "set batch_size=null, or use solver=adam"
-            )
+        self.needs_all_rows(batch_size)
         if not model.multilinear:
             raise UserError(
                 f"solver=mu needs a reconstruction that is a product of non-negative factors, and "

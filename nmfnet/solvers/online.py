@@ -76,8 +76,7 @@ class Online(Solver):
             )
         if self.rule == "hals" and model.loss.beta == 1:
             raise UserError("solver.rule=hals is for loss=frobenius: use solver.rule=mu")
-        if model.world.size > 1:
-            raise UserError("solver=online runs in one process: use solver=mu with trainer=ddp")
+        self.needs_one_process(model, "solver=mu with trainer=ddp")
 
     def step(self, model: Factorization, batch: Batch, n_iter: int, live: list[int]) -> Terms:
         count_step(model)

@@ -55,11 +55,7 @@ class PairSolver(Solver, ABC):
 
     def check(self, model: Factorization, batch_size: int | None) -> None:
         kind = type(model).__name__
-        if batch_size is not None:
-            raise UserError(
-                f"solver={self.name} works on all rows at once, but batch_size={batch_size}: set "
-                "batch_size=null, or use solver=online or solver=adam"
-            )
+        self.needs_all_rows(batch_size, "solver=online or solver=adam")
         if not model.bilinear:
             raise UserError(
                 f"solver={self.name} needs X ~ W H with both factors free, which {kind} is not: use "
@@ -74,10 +70,7 @@ class PairSolver(Solver, ABC):
             raise UserError(
                 f"solver={self.name} takes the penalties l1 and l2, not {odd[0]}: use solver=mu"
             )
-        if model.world.size > 1:
-            raise UserError(
-                f"solver={self.name} runs in one process: use solver=mu with trainer=ddp"
-            )
+        self.needs_one_process(model, "solver=mu with trainer=ddp")
 
     def step(self, model: Factorization, batch: Batch, n_iter: int, live: list[int]) -> Terms:
         count_step(model)

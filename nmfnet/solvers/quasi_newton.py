@@ -43,13 +43,8 @@ class LBFGS(Solver):
         self.memory = memory
 
     def check(self, model: Factorization, batch_size: int | None) -> None:
-        if batch_size is not None:
-            raise UserError(
-                f"solver=lbfgs works on all rows at once, but batch_size={batch_size}: set "
-                "batch_size=null, or use solver=adam"
-            )
-        if model.world.size > 1:
-            raise UserError("solver=lbfgs runs in one process: use solver=mu or solver=adam")
+        self.needs_all_rows(batch_size)
+        self.needs_one_process(model, "solver=mu or solver=adam")
 
     def step(self, model: Factorization, batch: Batch, n_iter: int, live: list[int]) -> Terms:
         from scipy.optimize import minimize

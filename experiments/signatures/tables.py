@@ -23,8 +23,12 @@ def main() -> None:
     roots, out = sys.argv[1:-1], Path(sys.argv[-1])
     files = sorted(path for root in roots for path in Path(root).rglob("metrics.json"))
     folders = [path.parent for path in files if (path.parent / "rank_selection.csv").exists()]
-    write(out / "runs.csv", [run_row(folder) for folder in folders])
-    write(out / "ranks_truth.csv", [row for folder in folders for row in truth_rows(folder)])
+    alone = [folder for folder in folders if len(ranks_of(folder)) == 1]
+    several = [folder for folder in folders if folder not in alone]
+    known = sorted(map(one_rank, alone), key=lambda row: (row["data"], -row["tol"], row["refine"]))
+    write(out / "refined.csv", known)
+    write(out / "runs.csv", [run_row(folder) for folder in several])
+    write(out / "ranks_truth.csv", [row for folder in several for row in truth_rows(folder)])
     write(out / "breast_named.csv", [row for folder in folders for row in named_rows(folder)])
 
 
@@ -44,12 +48,24 @@ def truth_of(name: str) -> Any:
     return source(known[0]).read().truth if known else None
 
 
+def ranks_of(folder: Path) -> list[dict[str, str]]:
+    """What was measured at every rank."""
+    with (folder / "rank_selection.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def one_rank(folder: Path) -> dict[str, Any]:
+    """A run at a given rank: how closely it was fitted, and whether its consensus was refined."""
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    how = {"tol": config["tol"], "refine": config["selection"]["refine"]}
+    return about(folder) | how | run_row(folder)
+
+
 def run_row(folder: Path) -> dict[str, Any]:
     """The suggestion and its numbers."""
     numbers = json.loads((folder / "metrics.json").read_text())
     said = json.loads((folder / "selection.json").read_text())
-    with (folder / "rank_selection.csv").open() as file:
-        tried = [row["n_components"] for row in csv.DictReader(file)]
+    tried = [row["n_components"] for row in ranks_of(folder)]
     row = about(folder) | {
         "ranks": f"{tried[0]}..{tried[-1]} ({len(tried)})",
         "replicates": said["options"]["replicates"],
@@ -82,8 +98,7 @@ def truth_rows(folder: Path) -> list[dict[str, Any]]:
     truth = truth_of(said["data"])
     if truth is None:
         return []
-    with (folder / "rank_selection.csv").open() as file:
-        rows = list(csv.DictReader(file))
+    rows = ranks_of(folder)
     with np.load(folder / "ranks.npz") as arrays:
         return [
             said
@@ -124,8 +139,8 @@ def named_rows(folder: Path) -> list[dict[str, Any]]:
     ]
 
 
-def write(file: Path, rows: list[dict[str, Any]]) -> None:
-    """A csv file; numbers with five digits."""
+def write(file: Path, rows: list[dict[str, Any]], digits: int = 5) -> None:
+    """A csv file; numbers with so many digits."""
     if not rows:
         return
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -133,7 +148,9 @@ def write(file: Path, rows: list[dict[str, Any]]) -> None:
         writer = csv.DictWriter(stream, list(dict.fromkeys(k for row in rows for k in row)))
         writer.writeheader()
         for row in rows:
-            writer.writerow({k: f"{v:.5g}" if isinstance(v, float) else v for k, v in row.items()})
+            writer.writerow(
+                {k: f"{v:.{digits}g}" if isinstance(v, float) else v for k, v in row.items()}
+            )
 
 
 if __name__ == "__main__":

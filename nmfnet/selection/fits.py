@@ -12,11 +12,13 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import torch
 
+from nmfnet.arrays import as_tensor
 from nmfnet.config import Plain, locate
 from nmfnet.data.matrix import Matrix
 from nmfnet.data.source import Source
 from nmfnet.data.splits import EntrySplit
 from nmfnet.errors import UserError
+from nmfnet.functional.rows import dense
 from nmfnet.metrics import balance_scale
 from nmfnet.selection.options import Selection
 from nmfnet.selection.relevance import fit_relevance
@@ -186,13 +188,10 @@ def _row_losses(trained: Any, rest: Any, seen: Any, odds: float) -> np.ndarray:
     """The model's own loss of what it was not shown, sample by sample, shape (n,)."""
     model = trained.model
     x_hat = torch.as_tensor(odds * model.inverse_transform(trained.factors.W)).double()
-    dense = rest.toarray() if hasattr(rest, "toarray") else rest
-    mask = None
-    if seen is not None:
-        mask = torch.as_tensor(np.asarray(seen.todense() if hasattr(seen, "todense") else seen))
-    x = torch.as_tensor(dense).double()
+    x = dense(as_tensor(rest, torch.float64))
+    mask = None if seen is None else dense(as_tensor(seen, torch.float64))
     with torch.no_grad():
-        losses = model.loss.cpu()(x, x_hat, None if mask is None else mask.double())
+        losses = model.loss.cpu()(x, x_hat, mask)
     return losses.numpy().astype(np.float64)
 
 

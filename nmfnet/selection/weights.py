@@ -43,7 +43,7 @@ def refit_weights(values: Any, components: Any, beta: float | None, mask: Any = 
     cpu = torch.device("cpu")
     x = as_tensor(values, torch.float64, cpu)
     seen = None if mask is None else as_tensor(mask, torch.float64, cpu)
-    H = torch.as_tensor(np.asarray(components, np.float64))
+    H = as_tensor(components, torch.float64, cpu)
     if beta != 1 or bool((H < 0).any()):
         return refit_W(x, H, 2.0, 1.0, seen).numpy()
     totals = np.asarray(values.sum(axis=1), np.float64).reshape(-1, 1)

@@ -131,6 +131,8 @@ def test_refitted_weights_solve_least_squares_and_ignore_what_is_masked():
     rng = np.random.default_rng(4)
     H, W = rng.random((3, 12)), rng.random((8, 3))
     assert np.allclose(refit_weights(W @ H, H, 2.0), W, atol=1e-8)
+    for array in (H, W):
+        array.flags.writeable = False  # as pandas and np.load(mmap_mode="r") give them
     seen = rng.random((8, 12)) < 0.8
     spoilt = np.where(seen, W @ H, 99.0)
     for beta in (1.0, 2.0):

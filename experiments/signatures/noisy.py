@@ -1,4 +1,4 @@
-"""Poisson counts around a simulated catalogue: ``python noisy.py DATA SEED FILE``."""
+"""A simulated catalogue as a file: ``python noisy.py DATA SEED FILE``; SEED stored = no noise."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ from nmfnet.data.registry import source
 
 
 def main() -> None:
-    """Write channels x samples, as SigProfiler matrices are."""
-    data, seed, file = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
+    """Write the counts (with Poisson noise), channels x samples, as SigProfiler matrices are."""
+    data, seed, file = sys.argv[1], sys.argv[2], Path(sys.argv[3])
     matrix = source(data).read()
-    counts = np.random.default_rng(seed).poisson(matrix.values).astype(int)
+    counts = matrix.values
+    if seed != "stored":
+        counts = np.random.default_rng(int(seed)).poisson(counts)
+    counts = counts.astype(int)
     lines = ["\t".join(["MutationType", *matrix.sample_names])]
     for j, channel in enumerate(matrix.feature_names):
         lines.append("\t".join([channel, *map(str, counts[:, j])]))

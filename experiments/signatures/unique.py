@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 from tables import against, write
 
 import nmfnet
@@ -28,7 +29,7 @@ def main() -> None:
     assert matrix.truth is not None
     counts = np.asarray(matrix.values, float)
     drawn = np.random.default_rng(1).poisson(counts).astype(float)
-    starts = {run.name: np.load(run / "factors.npz")["H"] for run in runs}
+    starts = {name(run): np.load(run / "factors.npz")["H"] for run in runs}
     starts["truth"] = matrix.truth.H
     write(
         out,
@@ -39,6 +40,11 @@ def main() -> None:
         ],
         digits=10,
     )
+
+
+def name(run: Path) -> str:
+    """What a run starts from."""
+    return f"consensus, tol={yaml.safe_load((run / 'config.yaml').read_text())['tol']:g}"
 
 
 def ended(X: np.ndarray, H: np.ndarray, true: np.ndarray) -> dict[str, Any]:

@@ -11,6 +11,9 @@ import sys
 import time
 from pathlib import Path
 
+LIMIT = 1_000_000
+"""Its largest number of updates; a replicate that reached it is written as 0."""
+
 
 def fit(catalogue: str, folder: str, first: int, last: int, replicates: int) -> None:
     """Extract with its defaults, and say what it cost."""
@@ -44,7 +47,7 @@ def read(folder: Path, out: Path) -> None:
         H = pd.read_csv(file, sep="\t", index_col=0).loc[list(matrix.feature_names)].to_numpy().T
         steps = pd.read_csv(
             next(file.parents[1].glob("Solution_Stats/*Convergence_Information.txt")), sep="\t"
-        )["Convergence Iterations"]
+        )["Convergence Iterations"].replace(0, LIMIT)
         X_hat = refit_weights(X, H, 1.0) @ H
         kl = np.sum(np.where(X > 0, X * np.log(np.where(X > 0, X, 1) / X_hat), 0) - X + X_hat)
         rows.append(

@@ -36,6 +36,7 @@ def read(folder: Path, out: Path) -> None:
     import pandas as pd
     from tables import against, write
 
+    from nmfnet import metrics
     from nmfnet.data.registry import source
     from nmfnet.selection.weights import refit_weights
 
@@ -48,10 +49,9 @@ def read(folder: Path, out: Path) -> None:
         steps = pd.read_csv(
             next(file.parents[1].glob("Solution_Stats/*Convergence_Information.txt")), sep="\t"
         )["Convergence Iterations"].replace(0, LIMIT)
-        X_hat = refit_weights(X, H, 1.0) @ H
-        kl = np.sum(np.where(X > 0, X * np.log(np.where(X > 0, X, 1) / X_hat), 0) - X + X_hat)
+        kl = metrics.kl(X, refit_weights(X, H, 1.0) @ H)
         rows.append(
-            {"n_components": len(H), "replicates": len(steps), "kl": float(kl)}
+            {"n_components": len(H), "replicates": len(steps), "kl": kl}
             | {"n_iter_median": float(steps.median()), "n_iter_max": float(steps.max())}
             | against(H, matrix.truth.H)
         )

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from nmfnet.arrays import as_tensor
 from nmfnet.functional.extrapolation import begin
 from nmfnet.functional.matrix import matrix as prepared
 from nmfnet.functional.newton import newton
@@ -38,12 +39,9 @@ def refit_weights(values: Any, components: Any, beta: float | None, mask: Any = 
     -------
     ndarray, shape (n, k)
     """
-    from nmfnet.arrays import as_tensor
-
-    cpu = torch.device("cpu")
-    x = as_tensor(values, torch.float64, cpu)
-    seen = None if mask is None else as_tensor(mask, torch.float64, cpu)
-    H = as_tensor(components, torch.float64, cpu)
+    x = as_tensor(values, torch.float64)
+    seen = None if mask is None else as_tensor(mask, torch.float64)
+    H = as_tensor(components, torch.float64)
     if beta != 1 or bool((H < 0).any()):
         return refit_W(x, H, 2.0, 1.0, seen).numpy()
     totals = np.asarray(values.sum(axis=1), np.float64).reshape(-1, 1)

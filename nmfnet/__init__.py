@@ -14,9 +14,9 @@ from nmfnet.errors import UserError
 
 if TYPE_CHECKING:
     from nmfnet.api import fit, select_rank
-    from nmfnet.checkpoint import load
     from nmfnet.estimator import Estimator
     from nmfnet.report.collect import runs
+    from nmfnet.run.checkpoint import load
 
 __version__ = "0.1.0"
 __all__ = ["Estimator", "UserError", "__version__", "fit", "load", "runs", "select_rank"]
@@ -33,7 +33,7 @@ def __getattr__(name: str) -> Any:
 
         return select_rank
     if name == "load":
-        from nmfnet.checkpoint import load
+        from nmfnet.run.checkpoint import load
 
         return load
     if name == "Estimator":

@@ -11,7 +11,7 @@ from nmfnet.config import Plain, check_config, conf_dir, did_you_mean, options
 from nmfnet.errors import UserError
 
 if TYPE_CHECKING:
-    from nmfnet.factorization import Factorization
+    from nmfnet.core.model import Factorization
     from nmfnet.selection.run import Selected
 
 
@@ -62,7 +62,7 @@ def fit(
     (1, 2)
     """
     from nmfnet.data import InMemory
-    from nmfnet.train import train
+    from nmfnet.run.train import train
 
     source = InMemory(X=X, labels=labels, mask=mask)
     cfg = configuration({"model": model, "progress": False, **settings})

@@ -1,4 +1,4 @@
-"""``nmfnet-train``: Hydra in front of :func:`nmfnet.train.train`. Heavy imports wait for a job."""
+"""``nmfnet-train``: Hydra in front of :func:`nmfnet.run.train.train`. Heavy imports wait for a job."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ OF_THE_ROOT = (
     "hydra.run.dir=.",
     "hydra.sweep.dir=${runs}/sweeps/${now:%Y-%m-%d_%H-%M-%S-%f}",
     "hydra.sweep.subdir=.",
-    "++hydra.callbacks.sweep._target_=nmfnet.sweep.Summary",
-    "++hydra.launcher._target_=nmfnet.launchers.processes.Local",
+    "++hydra.callbacks.sweep._target_=nmfnet.sweep.summary.Summary",
+    "++hydra.launcher._target_=nmfnet.sweep.launchers.processes.Local",
 )
 """How train.yaml sets up Hydra."""
 
@@ -47,8 +47,8 @@ def main() -> None:
     try:
         sys.argv[1:] = with_own_root(open_keys(sys.argv[1:]))
         if any(word in ("-m", "--multirun") for word in sys.argv[1:]):
-            from nmfnet import launchers
-            from nmfnet.search.sweeper import Search
+            from nmfnet.sweep import launchers
+            from nmfnet.sweep.search.sweeper import Search
 
             launchers.register(*launchers.PLUGINS, Search)
         _hydra_main()
@@ -97,8 +97,8 @@ def _hydra_main(cfg: DictConfig) -> float:
 
 def run_one(cfg: Plain) -> float:
     """Train, print the result, return the objective."""
-    from nmfnet.finished import finished
     from nmfnet.report.tables import print_result
+    from nmfnet.run.finished import finished
 
     try:
         before = finished(cfg) if root_is_sound(cfg) else None
@@ -109,7 +109,7 @@ def run_one(cfg: Plain) -> float:
         print_result(before)
         return float(before.metrics["objective"])
     check_config(cfg)
-    from nmfnet.train import Interrupted, NotFirst, train
+    from nmfnet.run.train import Interrupted, NotFirst, train
 
     try:
         if cfg.get("ranks") is not None:

@@ -237,7 +237,7 @@ def origin_lines(origin: dict[str, Any]) -> dict[str, str]:
 
 def resume_sweep(given: argparse.Namespace) -> None:
     """``nmfnet sweep resume DIR``."""
-    from nmfnet.sweep import resume
+    from nmfnet.sweep.summary import resume
 
     resume(given.folder, given.settings)
 
@@ -266,7 +266,7 @@ def serve_dashboard(given: argparse.Namespace) -> None:
 
 def export_run(given: argparse.Namespace) -> None:
     """``nmfnet export RUN --to FORMAT``."""
-    from nmfnet.export import export
+    from nmfnet.report.export import export
 
     export(given.run_folder, given.to, given.output)
 

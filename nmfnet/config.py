@@ -27,6 +27,17 @@ SET_ELSEWHERE = {
 }
 """Options of ``lightning.Trainer`` that nmfnet sets itself, and the root key that does so."""
 
+MOVED = {
+    f"nmfnet.{room}": f"nmfnet.{new}"
+    for room, new in {
+        **{name: f"core.{name}" for name in ("constraints", "inits", "losses", "penalties")},
+        "callbacks": "run.callbacks",
+        "launchers": "sweep.launchers",
+        "search": "sweep.search",
+    }.items()
+}
+"""Modules that run folders of earlier versions name, and where they are now."""
+
 NOT_THE_EXPERIMENT = (
     *("logger", "run_dir", "runs", "force", "resume", "checkpoint_every"),
     *("threads", "progress", "choices"),
@@ -296,6 +307,9 @@ def locate(path: str) -> Any:
         If there is none.
     """
     module_name, _, name = path.rpartition(".")
+    for old, new in MOVED.items():
+        if module_name == old or module_name.startswith(f"{old}."):
+            module_name = new + module_name.removeprefix(old)
     try:
         return getattr(importlib.import_module(module_name), name)
     except (ImportError, AttributeError, ValueError) as error:

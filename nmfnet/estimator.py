@@ -25,7 +25,7 @@ class Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
     n_restarts : int, >= 1
     max_iter : int, >= 1
     tol : float, >= 0
-        See :class:`nmfnet.budget.Budget`.
+        See :class:`nmfnet.core.budget.Budget`.
     random_state : int, RandomState or None
         Seed.
     settings : dict or None
@@ -86,7 +86,7 @@ class Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         ``solver=online``. After :meth:`fit` it goes on from the fitted components.
         ``reconstruction_err_`` is then that of the last batches, decayed as the sums are.
         """
-        from nmfnet.incremental import begin, learn
+        from nmfnet.run.incremental import begin, learn
 
         first = not hasattr(self, "model_")
         X = self._checked(X, reset=first)

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from nmfnet.api import _set, configuration
-from nmfnet.checkpoint import assemble
 from nmfnet.config import Plain, check_config
-from nmfnet.factorization import Factorization
+from nmfnet.core.model import Factorization
+from nmfnet.run.checkpoint import assemble
 from nmfnet.solvers.base import total
 from nmfnet.types import Batch, Sizes, Tensor
 

@@ -89,7 +89,7 @@ def own(tmp_path):
     texts = {
         "typo": "defaults:\n  - override /solver: mu\n"
         "max_itr: 7\nmodel:\n  n_component: 3\nsolver:\n  n_iner: 2\n",
-        "yes": "penalty:\n  mine:\n    _target_: nmfnet.penalties.L1\n    on: H\n",
+        "yes": "penalty:\n  mine:\n    _target_: nmfnet.core.penalties.L1\n    on: H\n",
         "broken": "model: [\n",
         "tab": "model:\n\tn_components: 3\n",
         "unknown": "defaults:\n  - override /loss: klx\n",
@@ -260,7 +260,7 @@ def test_an_empty_sample_or_feature_is_trained_on_and_told(where, told, table, t
 
 
 def test_the_wrong_orientation_is_refused_where_the_names_tell(tmp_path):
-    from nmfnet.data.channels import SBS96
+    from nmfnet.data.sources.channels import SBS96
 
     lines = ["channel,t1,t2"] + [f"{name},1,2" for name in SBS96]
     (tmp_path / "x.csv").write_text("\n".join(lines) + "\n")
@@ -418,7 +418,7 @@ def test_an_unexpected_error_keeps_its_traceback(monkeypatch, tmp_path):
     def bug(*args, **options):
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr("nmfnet.train.run_metrics", bug)
+    monkeypatch.setattr("nmfnet.run.train.run_metrics", bug)
     with pytest.raises(ZeroDivisionError):
         train(*FAST, cwd=tmp_path)
 

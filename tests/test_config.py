@@ -137,14 +137,14 @@ def test_an_own_experiment_sets_root_keys_groups_and_options(tmp_path):
         assert stored["max_iter"] == 20
         assert stored["seed"] == seed
         assert stored["model"]["n_components"] == 4
-        assert stored["loss"]["_target_"] == "nmfnet.losses.KL"
+        assert stored["loss"]["_target_"] == "nmfnet.core.losses.KL"
         assert stored["choices"] | {"experiment": "mine", "loss": "kl"} == stored["choices"]
 
 
 def test_an_own_model_needs_no_list_to_be_edited(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "mine.py").write_text(
-        "from nmfnet.factorization import Factorization\n\n\n"
+        "from nmfnet.core.model import Factorization\n\n\n"
         "class Mine(Factorization):\n"
         "    def __init__(self, parts, *, n_components: int = 5, power: float = 1.0):\n"
         "        super().__init__(parts, n_components=n_components)\n"

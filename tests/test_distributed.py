@@ -13,11 +13,11 @@ import torch
 from shell import TRAIN, environment, refusal
 
 from nmfnet.api import configuration
-from nmfnet.checkpoint import assemble
 from nmfnet.config import build
+from nmfnet.core.distributed import World
 from nmfnet.data.module import MatrixDataModule
-from nmfnet.distributed import World
-from nmfnet.sharding import block, shard
+from nmfnet.run.checkpoint import assemble
+from nmfnet.run.sharding import block, shard
 
 DATA = ("data=planted", "data.n_samples=61", "data.n_features=14", "dtype=float64")
 SHORT = (*DATA, "model.n_components=3", "n_restarts=2", "max_iter=40", "tol=0", "figures=false")

@@ -14,9 +14,9 @@ from shell import train
 
 import nmfnet
 from nmfnet.api import configuration
-from nmfnet.checkpoint import assemble
+from nmfnet.core.model import Factorization
 from nmfnet.data import HierarchicalBlocks
-from nmfnet.factorization import Factorization
+from nmfnet.run.checkpoint import assemble
 from nmfnet.solvers.base import total
 from nmfnet.types import Batch, Sizes
 

@@ -11,16 +11,21 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "nmfnet"
 
+ORDER = ("kernels", "core", "solvers", "models", "run", "selection", "sweep", "report")
+"""Rooms from the bottom up: each imports itself and what stands before it."""
+
+LEAVES = ("data", "metrics", "plots", "loggers")
+"""Rooms that know no model: they are imported from above, and import only each other."""
+
+ROOF = ("api", "cli", "commands", "estimator")
+
 FORBIDDEN = {
-    "functional": ("losses", "penalties", "constraints", "inits", "factor", "solvers", "models",
-                   "factorization", "train", "cli", "callbacks", "report", "data", "metrics", "plots"),
-    "data": ("models", "solvers", "factorization", "train", "cli", "callbacks", "report", "plots"),
-    "metrics": ("models", "solvers", "factorization", "train", "cli", "callbacks", "report", "plots"),
-    "plots": ("models", "solvers", "factorization", "train", "cli", "callbacks", "report", "data"),
-    "models": ("solvers", "train", "cli", "callbacks", "report", "data", "metrics", "plots"),
-    "nn": ("models", "solvers", "factorization", "train", "cli", "data", "metrics", "plots"),
-    "solvers": ("models", "train", "cli", "callbacks", "report", "data", "metrics", "plots"),
-}  # fmt: skip
+    "kernels": (*ORDER[1:], *LEAVES, *ROOF),
+    "core": (*ORDER[2:], "data", "metrics", "plots", "loggers", *ROOF),
+    "solvers": ("models", "run", "data", "metrics", "plots", "loggers", *ORDER[5:], *ROOF),
+    "models": ("run", "data", "metrics", "plots", "loggers", *ORDER[5:], *ROOF),
+    **dict.fromkeys(LEAVES, (*ORDER[1:], *ROOF)),
+}
 
 
 def imported(file: Path) -> set[str]:

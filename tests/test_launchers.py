@@ -14,11 +14,11 @@ from shell import FAST, refusal, train
 from test_config import composed
 from test_sweep import rows_of, sweep_of, table_of
 
-from nmfnet import launchers
 from nmfnet.config import conf_dir, options
-from nmfnet.cores import cores, most_threads
-from nmfnet.jobs import Job
-from nmfnet.launchers import base
+from nmfnet.run.cores import cores, most_threads
+from nmfnet.sweep import launchers
+from nmfnet.sweep.jobs import Job
+from nmfnet.sweep.launchers import base
 
 
 def statuses(folder: Path) -> list[str]:
@@ -108,7 +108,7 @@ def test_a_job_whose_process_dies_is_tried_again_alone_then_given_up(watched, tm
 
 
 def test_cores_are_shared_out(monkeypatch):
-    monkeypatch.setattr("nmfnet.cores.cores", lambda: 8)
+    monkeypatch.setattr("nmfnet.run.cores.cores", lambda: 8)
     for n_jobs, threads in ((1, 8), (2, 4), (3, 2), (8, 1), (20, 1)):
         pool = launchers.Joblib(n_jobs)
         assert pool.threads == threads

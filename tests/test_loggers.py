@@ -179,7 +179,7 @@ def wandb_warnings():
 @pytest.mark.slow
 @pytest.mark.usefixtures("wandb_warnings")
 def test_every_job_is_a_run_of_its_own_and_is_closed_even_when_it_fails(tmp_path, monkeypatch):
-    from nmfnet import train as module
+    from nmfnet.run import train as module
 
     plain, started = module.run_metrics, wandb_runs(monkeypatch)
 

@@ -8,7 +8,7 @@ import torch
 from making import advance, make, planted, values
 
 import nmfnet
-from nmfnet.functional.multiplicative import apply_update_, nmf_sums_W
+from nmfnet.kernels.multiplicative import apply_update_, nmf_sums_W
 from nmfnet.solvers.base import total
 
 UNROLLED = {"model": "unrolled_nmf", "solver": "adam"}

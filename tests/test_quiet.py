@@ -7,7 +7,7 @@ import warnings
 
 import pytest
 
-from nmfnet.quiet import quiet
+from nmfnet.run.quiet import quiet
 
 
 def test_loggers_and_warnings_are_as_before_at_the_end():

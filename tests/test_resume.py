@@ -15,11 +15,11 @@ import torch
 
 import nmfnet
 from nmfnet.api import configuration
-from nmfnet.callbacks.history import History
-from nmfnet.callbacks.resuming import Resuming
 from nmfnet.config import Plain
 from nmfnet.data import InMemory
-from nmfnet.train import Interrupted, Result, train
+from nmfnet.run.callbacks.history import History
+from nmfnet.run.callbacks.resuming import Resuming
+from nmfnet.run.train import Interrupted, Result, train
 
 X = np.random.default_rng(0).gamma(0.5, size=(60, 4)) @ np.random.default_rng(1).gamma(
     0.5, size=(4, 15)
@@ -153,7 +153,7 @@ def test_a_restart_that_had_converged_stays_as_it_was(tmp_path, monkeypatch):
 
 
 def test_ctrl_c_after_training_only_finishes(tmp_path, monkeypatch):
-    from nmfnet import train as module
+    from nmfnet.run import train as module
 
     for settings in (RUNS["adam"], RUNS["normalised"]):
         folder = tmp_path / str(settings["solver"])

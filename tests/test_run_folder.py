@@ -92,7 +92,7 @@ def test_the_configuration_is_plain_resolved_and_names_the_folder(run):
     check_config(stored)
     assert stored["choices"]["penalty"] == ["l1", "l2"]
     assert stored["penalty"]["l2"] == {
-        "_target_": "nmfnet.penalties.L2",
+        "_target_": "nmfnet.core.penalties.L2",
         "on": "H",
         "weight": 0.5,
     }
@@ -380,7 +380,7 @@ def test_a_given_start_continues_a_run(tmp_path):
 
 
 def test_undefined_numbers_are_null(tmp_path):
-    from nmfnet.writing import without_nan
+    from nmfnet.run.write import without_nan
 
     assert without_nan({"a": math.nan, "b": math.inf, "c": 1.5, "d": 2, "e": True}) == {
         **dict.fromkeys("ab"),

@@ -11,9 +11,9 @@ from test_sweep import rows_of, sweep_of
 
 optuna = pytest.importorskip("optuna")
 
-from nmfnet.search.pruning import Pruned, Pruning  # noqa: E402
-from nmfnet.search.space import read_space  # noqa: E402
-from nmfnet.search.study import hushed  # noqa: E402
+from nmfnet.sweep.search.pruning import Pruned, Pruning  # noqa: E402
+from nmfnet.sweep.search.space import read_space  # noqa: E402
+from nmfnet.sweep.search.study import hushed  # noqa: E402
 
 OPTUNA = (
     "-m",
@@ -185,7 +185,7 @@ def test_the_pruners_word_ends_a_run(tmp_path):
     import torch
 
     from nmfnet.api import configuration
-    from nmfnet.train import train as train_one
+    from nmfnet.run.train import train as train_one
 
     class Trial:
         seen: list[tuple[int, float]] = []  # noqa: RUF012

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 import nmfnet
-from nmfnet.clock import now
-from nmfnet.functional.multiplicative import apply_update_, nmf_sums_H, nmf_sums_W
+from nmfnet.kernels.multiplicative import apply_update_, nmf_sums_H, nmf_sums_W
+from nmfnet.run.clock import now
 
 UPDATES, K = 1000, 8
 

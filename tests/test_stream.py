@@ -19,13 +19,13 @@ from shell import environment, refusal, train
 from test_resume import same
 
 import nmfnet
-from nmfnet.callbacks.resuming import Resuming
 from nmfnet.data import RowSplit, Stream
-from nmfnet.data.stored import Numbered, Stored, open_stored
-from nmfnet.data.stream_module import StoredBatches, StreamDataModule
+from nmfnet.data.stream.module import StoredBatches, StreamDataModule
+from nmfnet.data.stream.stored import Numbered, Stored, open_stored
 from nmfnet.errors import UserError
-from nmfnet.train import Interrupted
-from nmfnet.train import train as train_in_process
+from nmfnet.run.callbacks.resuming import Resuming
+from nmfnet.run.train import Interrupted
+from nmfnet.run.train import train as train_in_process
 
 N, F, K = 700, 24, 3
 
@@ -39,7 +39,7 @@ def matrix(n: int = N, f: int = F, k: int = K, seed: int = 0) -> np.ndarray:
 @pytest.fixture
 def small_blocks(monkeypatch):
     """Blocks of 40 rows."""
-    monkeypatch.setattr("nmfnet.data.stored.BLOCK_BYTES", 40 * F * 4)
+    monkeypatch.setattr("nmfnet.data.stream.stored.BLOCK_BYTES", 40 * F * 4)
 
 
 def as_npy(X: np.ndarray, folder: Path) -> Path:
@@ -368,7 +368,7 @@ def test_negative_values_are_counted_and_refused(tmp_path):
 PEAK = """
 import sys
 from nmfnet.api import configuration
-from nmfnet.train import train
+from nmfnet.run.train import train
 cfg = configuration({"n_components": 5, "max_iter": 90, "figures": False, "progress": False,
                      "logger": "none", "threads": 1, "split": "rows"})
 cfg["data"] = {"_target_": "nmfnet.data.Stream", "path": sys.argv[1]}

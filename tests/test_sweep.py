@@ -93,7 +93,7 @@ def test_what_failed_is_tried_again(tmp_path, monkeypatch):
         raise ZeroDivisionError("a bug")
 
     with monkeypatch.context() as patch:
-        patch.setattr("nmfnet.train.run_metrics", bug)
+        patch.setattr("nmfnet.run.train.run_metrics", bug)
         assert train(*words, cwd=tmp_path).code == 1
     done = train(*words, cwd=tmp_path)
     assert done.code == 0
@@ -101,7 +101,7 @@ def test_what_failed_is_tried_again(tmp_path, monkeypatch):
 
 
 def test_a_bug_in_a_job_keeps_its_traceback_in_the_record(tmp_path, monkeypatch):
-    from nmfnet import train as module
+    from nmfnet.run import train as module
 
     plain = module.run_metrics
 
@@ -167,7 +167,7 @@ def test_one_job_is_a_sweep_too(tmp_path):
 
 def test_ctrl_c_between_jobs_is_told(tmp_path, monkeypatch):
     """The jobs that ended before are in the table; the same command goes on."""
-    from nmfnet import train as module
+    from nmfnet.run import train as module
 
     plain = module.factors_of
 

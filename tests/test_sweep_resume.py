@@ -21,7 +21,7 @@ def records_of(sweep: Path) -> dict[int, dict]:
 
 
 def test_resuming_runs_what_failed_and_what_is_missing(tmp_path, monkeypatch):
-    from nmfnet import train as module
+    from nmfnet.run import train as module
 
     plain = module.run_metrics
 

@@ -22,8 +22,8 @@ from making import (
     values,
 )
 
-from nmfnet.functional.divergences import beta_divergence
-from nmfnet.functional.multiplicative import apply_update_, nmf_sums_H, nmf_sums_W
+from nmfnet.kernels.divergences import beta_divergence
+from nmfnet.kernels.multiplicative import apply_update_, nmf_sums_H, nmf_sums_W
 from nmfnet.metrics import svd_floor
 from nmfnet.solvers.base import total
 

@@ -86,7 +86,7 @@ def zeros_for_missing(known: Matrix, at: Entries, rank: int) -> np.ndarray:
 def completion(known: Matrix, at: Entries, rank: int, ridge: float, loss: str) -> np.ndarray:
     """NMF on the known ratings alone, ridge on both factors."""
     on = {
-        f"penalty.l2_{name}": {"_target_": "nmfnet.penalties.L2", "on": name, "weight": ridge}
+        f"penalty.l2_{name}": {"_target_": "nmfnet.core.penalties.L2", "on": name, "weight": ridge}
         for name in "WH"
     }
     fitted = nmfnet.fit(

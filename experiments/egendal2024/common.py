@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from nmfnet import metrics
-from nmfnet.data import egendal
-from nmfnet.data.registry import source
+from nmfnet.data.sources import egendal
+from nmfnet.data.sources.registry import source
 
 HERE = Path(__file__).parent
 MODELS = ("nmf", "autoencoder", "convex_nmf")

@@ -22,7 +22,7 @@ from common import (
 )
 
 from nmfnet import metrics
-from nmfnet.data import egendal
+from nmfnet.data.sources import egendal
 
 
 def main() -> None:

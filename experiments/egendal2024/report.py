@@ -24,7 +24,7 @@ from common import (
 )
 
 from nmfnet import metrics
-from nmfnet.data import egendal
+from nmfnet.data.sources import egendal
 
 COLOURS = {"nmf": "#33658a", "autoencoder": "#d1495b", "convex_nmf": "#8aa399"}
 LABELS = {"nmf": "NMF", "autoencoder": "autoencoder", "convex_nmf": "convex NMF"}
@@ -188,7 +188,7 @@ def signature_figure(cohort: str, runs: Signatures, path: Path) -> None:
     """Consensus signatures of the three models side by side, matched to those of NMF."""
     from matplotlib.figure import Figure
 
-    from nmfnet.functional.assignment import assign, cosine_matrix
+    from nmfnet.kernels.assignment import assign, cosine_matrix
 
     channels = catalogue(cohort).feature_names
     consensus = {m: metrics.consensus_medoids(runs[cohort, m]) for m in MODELS}

@@ -31,7 +31,7 @@ from common import HERE, catalogue, data_folder, read_csv, scores, write_csv
 
 import nmfnet
 from nmfnet import metrics
-from nmfnet.data import egendal
+from nmfnet.data.sources import egendal
 
 
 class Fitted(NamedTuple):

@@ -21,7 +21,7 @@ import scipy
 import torch
 from scipy.optimize import nnls as scipy_nnls
 
-from nmfnet.functional.nnls import nnls, nnls_rows
+from nmfnet.kernels.nnls import nnls, nnls_rows
 
 N_FEATURES, N_ROWS = 3762, 90
 """Words and documents of the published bag-of-words example."""

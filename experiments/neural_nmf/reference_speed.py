@@ -16,11 +16,11 @@ import numpy as np
 import torch
 
 from nmfnet.api import configuration
-from nmfnet.arrays import as_tensor
-from nmfnet.checkpoint import assemble
 from nmfnet.data import LabelSplit
-from nmfnet.data.registry import source
-from nmfnet.nn.labels import labels_of
+from nmfnet.data.sources.registry import source
+from nmfnet.kernels.arrays import as_tensor
+from nmfnet.models._labels import labels_of
+from nmfnet.run.checkpoint import assemble
 from nmfnet.types import Batch, Sizes
 
 Row = dict[str, Any]

@@ -24,10 +24,10 @@ import torch
 
 import nmfnet
 from nmfnet import metrics
-from nmfnet.arrays import as_tensor
+from nmfnet.core.model import Factorization
 from nmfnet.data import LabelSplit, Matrix
-from nmfnet.data.registry import source
-from nmfnet.factorization import Factorization
+from nmfnet.data.sources.registry import source
+from nmfnet.kernels.arrays import as_tensor
 from nmfnet.types import Batch
 
 HERE = Path(__file__).parent

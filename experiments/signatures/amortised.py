@@ -20,8 +20,8 @@ import torch
 from contenders import N_SIGNATURES, counts
 
 import nmfnet
-from nmfnet.functional.multiplicative import apply_update_, nmf_sums_W
-from nmfnet.functional.refit import refit_W
+from nmfnet.kernels.multiplicative import apply_update_, nmf_sums_W
+from nmfnet.kernels.refit import refit_W
 from nmfnet.types import Tensor
 
 HERE = Path(__file__).parent

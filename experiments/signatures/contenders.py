@@ -27,9 +27,9 @@ import torch
 
 import nmfnet
 from nmfnet import metrics
-from nmfnet.data.registry import source
-from nmfnet.factorization import Factorization
-from nmfnet.functional.refit import refit_W
+from nmfnet.core.model import Factorization
+from nmfnet.data.sources.registry import source
+from nmfnet.kernels.refit import refit_W
 
 HERE = Path(__file__).parent
 N_SIGNATURES = {"sbs-syn-scenario8": 3, "sbs-syn-many-types": 21, "pcawg-sbs96": 21}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nmfnet.data.registry import source
+from nmfnet.data.sources.registry import source
 
 
 def main() -> None:

@@ -37,7 +37,7 @@ def read(folder: Path, out: Path) -> None:
     from tables import against, write
 
     from nmfnet import metrics
-    from nmfnet.data.registry import source
+    from nmfnet.data.sources.registry import source
     from nmfnet.selection.weights import refit_weights
 
     matrix = source("sbs-syn-scenario8").read()

@@ -12,7 +12,7 @@ import numpy as np
 import yaml
 
 from nmfnet import metrics
-from nmfnet.data.registry import source
+from nmfnet.data.sources.registry import source
 
 TRUTH = ("sbs-syn-scenario8", "sbs-syn-many-types")
 NAMED = ("SBS1", "SBS2", "SBS3", "SBS5", "SBS8", "SBS13", "SBS40")

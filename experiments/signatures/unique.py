@@ -16,7 +16,7 @@ import yaml
 from tables import against, write
 
 import nmfnet
-from nmfnet.data.registry import source
+from nmfnet.data.sources.registry import source
 from nmfnet.selection.weights import refit_weights
 
 DATA = "sbs-syn-scenario8"

@@ -80,7 +80,7 @@ def load(name: str) -> Any:
     import numpy as np
 
     from nmfnet.data import Planted
-    from nmfnet.data.registry import source
+    from nmfnet.data.sources.registry import source
 
     if name == "planted-large":
         options = {"n_samples": 10_000, "n_features": 2_000, "n_components": 40}
@@ -201,11 +201,11 @@ def ours(x: Any, loss: str, first: Pair, target: float | None) -> tuple[float, f
     """
     import torch
 
-    from nmfnet.arrays import as_tensor
-    from nmfnet.functional.extrapolation import begin
-    from nmfnet.functional.hals import hals
-    from nmfnet.functional.matrix import matrix
-    from nmfnet.functional.newton import newton
+    from nmfnet.kernels.arrays import as_tensor
+    from nmfnet.kernels.extrapolation import begin
+    from nmfnet.kernels.hals import hals
+    from nmfnet.kernels.matrix import matrix
+    from nmfnet.kernels.newton import newton
 
     step, chunk = (newton, 5) if loss == "kl" else (hals, 10)
     W, H = (torch.from_numpy(v) for v in first)
@@ -255,10 +255,10 @@ def many_fits(work: Workload) -> list[dict[str, Any]]:
     import torch
     from joblib import Parallel, delayed
 
-    from nmfnet.functional.extrapolation import begin
-    from nmfnet.functional.hals import hals
-    from nmfnet.functional.matrix import matrix
-    from nmfnet.functional.newton import newton
+    from nmfnet.kernels.extrapolation import begin
+    from nmfnet.kernels.hals import hals
+    from nmfnet.kernels.matrix import matrix
+    from nmfnet.kernels.newton import newton
 
     x = load(work.data)
     cores = os.cpu_count() or 1
@@ -299,7 +299,7 @@ def memory(work: Workload, side: str) -> float:
     if side == "nmfnet":
         import torch
 
-        import nmfnet.functional.newton  # noqa: F401
+        import nmfnet.kernels.newton  # noqa: F401
 
         torch.zeros(1)
         tiny = x[:50, :40]
@@ -469,7 +469,7 @@ def main() -> None:
 
 def machine() -> dict[str, Any]:
     """What the figures were measured on."""
-    from nmfnet.provenance import PACKAGES, _version
+    from nmfnet.run.provenance import PACKAGES, _version
 
     return {
         "cores": os.cpu_count(),

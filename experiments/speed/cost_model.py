@@ -21,13 +21,13 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
-from nmfnet.arrays import as_tensor
-from nmfnet.functional.extrapolation import begin
-from nmfnet.functional.hals import hals, inner_sweeps
-from nmfnet.functional.matrix import matrix
-from nmfnet.functional.multiplicative import apply_update_, nmf_sums_H, nmf_sums_W
-from nmfnet.functional.newton import SWEEPS, newton
-from nmfnet.functional.sparse import sparse_sums, transpose_of
+from nmfnet.kernels.arrays import as_tensor
+from nmfnet.kernels.extrapolation import begin
+from nmfnet.kernels.hals import hals, inner_sweeps
+from nmfnet.kernels.matrix import matrix
+from nmfnet.kernels.multiplicative import apply_update_, nmf_sums_H, nmf_sums_W
+from nmfnet.kernels.newton import SWEEPS, newton
+from nmfnet.kernels.sparse import sparse_sums, transpose_of
 
 HERE = Path(__file__).parent
 BYTES = 4

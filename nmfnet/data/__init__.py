@@ -3,14 +3,15 @@
 The Lightning datamodule is in `nmfnet.data.module` (importing Lightning takes seconds).
 """
 
-from nmfnet.data.catalogue import BagOfWords, MatFile, Ratings
-from nmfnet.data.documents import Documents
-from nmfnet.data.hierarchical import HierarchicalBlocks
 from nmfnet.data.matrix import Matrix, Reference, Truth
-from nmfnet.data.origin import Origin
-from nmfnet.data.simple import Digits, InMemory, Planted
-from nmfnet.data.source import Source
-from nmfnet.data.spectra import Spectra
+from nmfnet.data.sources.catalogue import BagOfWords, MatFile, Ratings
+from nmfnet.data.sources.documents import Documents
+from nmfnet.data.sources.hierarchical import HierarchicalBlocks
+from nmfnet.data.sources.origin import Origin
+from nmfnet.data.sources.simple import Digits, InMemory, Planted
+from nmfnet.data.sources.source import Source
+from nmfnet.data.sources.spectra import Spectra
+from nmfnet.data.sources.table import Table
 from nmfnet.data.splits import (
     EntrySplit,
     LabelSplit,
@@ -20,8 +21,7 @@ from nmfnet.data.splits import (
     RowSplit,
     Split,
 )
-from nmfnet.data.stream import Stream
-from nmfnet.data.table import Table
+from nmfnet.data.stream.source import Stream
 
 __all__ = [
     "BagOfWords",

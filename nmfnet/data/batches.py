@@ -11,7 +11,7 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
-from nmfnet.functional.csr import csr
+from nmfnet.kernels.csr import csr
 from nmfnet.types import Batch
 
 __all__ = [

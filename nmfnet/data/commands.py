@@ -6,8 +6,8 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from nmfnet.data.origin import Origin
-from nmfnet.data.registry import data_config, data_names, data_summary, source
+from nmfnet.data.sources.origin import Origin
+from nmfnet.data.sources.registry import data_config, data_names, data_summary, source
 from nmfnet.errors import UserError
 
 __all__ = ["get", "info", "list_data"]

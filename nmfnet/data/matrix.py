@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from nmfnet.data.raw import is_sparse
+from nmfnet.data.formats.raw import is_sparse
 from nmfnet.errors import UserError
 
 __all__ = ["KINDS", "Kind", "Matrix", "Reference", "Truth"]

@@ -11,13 +11,13 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
-from nmfnet.arrays import as_tensor
 from nmfnet.data.batches import OneBatch, RowBatches, to_device, to_numpy
+from nmfnet.data.formats.raw import is_sparse
 from nmfnet.data.matrix import Matrix
-from nmfnet.data.raw import is_sparse
-from nmfnet.data.source import Source
+from nmfnet.data.sources.source import Source
 from nmfnet.data.splits import Partition, Split
 from nmfnet.errors import UserError
+from nmfnet.kernels.arrays import as_tensor
 from nmfnet.types import Batch, Sizes
 
 __all__ = ["MatrixDataModule"]

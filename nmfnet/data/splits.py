@@ -9,8 +9,8 @@ from typing import Any, final
 import numpy as np
 import scipy.sparse as sp
 
+from nmfnet.data.formats.raw import is_sparse
 from nmfnet.data.matrix import Matrix
-from nmfnet.data.raw import is_sparse
 from nmfnet.errors import UserError
 
 __all__ = [

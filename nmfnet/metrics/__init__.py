@@ -7,7 +7,7 @@ and scikit-learn are imported by the functions that need them.
 
 from __future__ import annotations
 
-from nmfnet.functional.assignment import Assignment
+from nmfnet.kernels.assignment import Assignment
 from nmfnet.metrics.clustering import (
     adjusted_rand,
     clustering_accuracy,

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nmfnet.errors import UserError
-from nmfnet.functional.assignment import assign, cosine_matrix
+from nmfnet.kernels.assignment import assign, cosine_matrix
 from nmfnet.metrics._checks import as_dense, same_width, several_restarts
 
 __all__ = [

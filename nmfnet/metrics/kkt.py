@@ -58,7 +58,7 @@ def kkt_residuals(
     Notes
     -----
     Source: natural residual, Facchinei & Pang 2003, section 1.5; gradients, Fevotte & Idier 2011.
-    It is ``nmfnet.functional.optimality.kkt_residual`` of factors scaled that way. Where ``beta <
+    It is ``nmfnet.kernels.optimality.kkt_residual`` of factors scaled that way. Where ``beta <
     2``, X_hat is floored at 1e-16 of its mean.
     """
     left, right = as_dense("W", W, 2), as_dense("H", H, 2)

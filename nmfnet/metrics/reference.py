@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nmfnet.errors import UserError
-from nmfnet.functional.assignment import Assignment, assign
+from nmfnet.kernels.assignment import Assignment, assign
 from nmfnet.metrics._checks import as_dense
 from nmfnet.metrics.factors import component_cosines
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nmfnet.errors import UserError
-from nmfnet.functional.assignment import assign, cosine_matrix
+from nmfnet.kernels.assignment import assign, cosine_matrix
 from nmfnet.metrics._checks import as_dense, several_restarts
 from nmfnet.metrics.consensus import consensus_matrix, cophenetic_correlation, dispersion
 from nmfnet.metrics.consistency import pair_values, pairwise_matched_cosine

@@ -8,13 +8,13 @@ from typing import Literal, final
 import torch
 from torch import nn
 
-from nmfnet.constraints import Constraint, Free
+from nmfnet.core.constraints import Constraint, Free
+from nmfnet.core.factor import Factor
+from nmfnet.core.model import Factorization, Parts
 from nmfnet.errors import UserError
-from nmfnet.factor import Factor
-from nmfnet.factorization import Factorization, Parts
-from nmfnet.functional.convex import convex_sums_A, projective_sums
-from nmfnet.functional.multiplicative import Sums, nmf_sums_H
-from nmfnet.nn.layers import ACTIVATIONS, BatchNorm
+from nmfnet.kernels.convex import convex_sums_A, projective_sums
+from nmfnet.kernels.multiplicative import Sums, nmf_sums_H
+from nmfnet.models._layers import ACTIVATIONS, BatchNorm
 from nmfnet.types import Batch, Float, Tensor
 
 

@@ -6,10 +6,10 @@ from typing import Literal, final
 
 import torch
 
-from nmfnet.factor import Factor
-from nmfnet.factorization import Factorization, Parts
-from nmfnet.functional.convex import convex_sums_A, projective_sums, signed_convex_sums
-from nmfnet.functional.multiplicative import Sums, nmf_sums_W
+from nmfnet.core.factor import Factor
+from nmfnet.core.model import Factorization, Parts
+from nmfnet.kernels.convex import convex_sums_A, projective_sums, signed_convex_sums
+from nmfnet.kernels.multiplicative import Sums, nmf_sums_W
 from nmfnet.types import Batch, Float, Tensor
 
 

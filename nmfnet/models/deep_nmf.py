@@ -7,11 +7,11 @@ from typing import final
 
 from torch import nn
 
-from nmfnet.constraints import Free
+from nmfnet.core.constraints import Free
+from nmfnet.core.model import Factorization, Parts
 from nmfnet.errors import UserError
-from nmfnet.factorization import Factorization, Parts
-from nmfnet.functional.multiplicative import Sums
-from nmfnet.nn.hierarchy import layer_shapes, layerwise, products, project, sums_of
+from nmfnet.kernels.multiplicative import Sums
+from nmfnet.models._hierarchy import layer_shapes, layerwise, products, project, sums_of
 from nmfnet.types import Batch, Float, Tensor
 
 

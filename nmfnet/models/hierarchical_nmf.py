@@ -8,9 +8,9 @@ from typing import final
 import torch
 from torch import nn
 
-from nmfnet.factorization import Factorization, Parts
-from nmfnet.functional.multiplicative import Sums
-from nmfnet.nn.hierarchy import (
+from nmfnet.core.model import Factorization, Parts
+from nmfnet.kernels.multiplicative import Sums
+from nmfnet.models._hierarchy import (
     check_fused,
     layer_shapes,
     products,
@@ -18,7 +18,7 @@ from nmfnet.nn.hierarchy import (
     size_of,
     sums_of,
 )
-from nmfnet.nn.labels import LabelledFactor, check_classes
+from nmfnet.models._labels import LabelledFactor, check_classes
 from nmfnet.types import Batch, Float, Tensor, Terms
 
 

@@ -9,11 +9,11 @@ from typing import Literal, final
 import torch
 from torch import nn
 
-from nmfnet.constraints import Free
+from nmfnet.core.constraints import Free
+from nmfnet.core.factor import Factor
+from nmfnet.core.model import Factorization, Parts
 from nmfnet.errors import UserError
-from nmfnet.factor import Factor
-from nmfnet.factorization import Factorization, Parts
-from nmfnet.nn.layers import ACTIVATIONS, BatchNorm
+from nmfnet.models._layers import ACTIVATIONS, BatchNorm
 from nmfnet.types import Batch, Float, Tensor
 
 

@@ -9,10 +9,10 @@ from typing import Literal, final
 import torch
 from torch import nn
 
-from nmfnet.constraints import Free
+from nmfnet.core.constraints import Free
+from nmfnet.core.model import Factorization, Parts
 from nmfnet.errors import UserError
-from nmfnet.factorization import Factorization, Parts
-from nmfnet.nn.hierarchy import (
+from nmfnet.models._hierarchy import (
     layer_shapes,
     layerwise,
     products,
@@ -21,7 +21,7 @@ from nmfnet.nn.hierarchy import (
     row_misfits,
     size_of,
 )
-from nmfnet.nn.labels import (
+from nmfnet.models._labels import (
     Labels,
     check_classes,
     cross_entropy,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import final
 
-from nmfnet.factor import Factor
-from nmfnet.factorization import Factorization, Parts
-from nmfnet.functional.multiplicative import Sums, nmf_sums_H, nmf_sums_W
-from nmfnet.functional.sparse import sparse_sums
+from nmfnet.core.factor import Factor
+from nmfnet.core.model import Factorization, Parts
+from nmfnet.kernels.multiplicative import Sums, nmf_sums_H, nmf_sums_W
+from nmfnet.kernels.sparse import sparse_sums
 from nmfnet.types import Batch, Float, Tensor
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import final
 
-from nmfnet.factorization import Factorization, Parts
-from nmfnet.functional.convex import projective_sums
-from nmfnet.functional.multiplicative import Sums
+from nmfnet.core.model import Factorization, Parts
+from nmfnet.kernels.convex import projective_sums
+from nmfnet.kernels.multiplicative import Sums
 from nmfnet.types import Batch, Float, Tensor
 
 

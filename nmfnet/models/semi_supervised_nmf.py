@@ -6,11 +6,11 @@ from typing import final
 
 import torch
 
-from nmfnet.factor import Factor
-from nmfnet.factorization import Factorization, Parts
-from nmfnet.functional.multiplicative import Sums
-from nmfnet.nn.hierarchy import check_fused, row_misfits, sums_of
-from nmfnet.nn.labels import LabelledFactor, check_classes
+from nmfnet.core.factor import Factor
+from nmfnet.core.model import Factorization, Parts
+from nmfnet.kernels.multiplicative import Sums
+from nmfnet.models._hierarchy import check_fused, row_misfits, sums_of
+from nmfnet.models._labels import LabelledFactor, check_classes
 from nmfnet.types import Batch, Float, Tensor, Terms
 
 

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from nmfnet.core.model import Factorization, Parts
 from nmfnet.errors import UserError
-from nmfnet.factorization import Factorization, Parts
-from nmfnet.functional.divergences import TINY
+from nmfnet.kernels.divergences import TINY
 from nmfnet.types import Batch, Float, Tensor, Terms
 
 

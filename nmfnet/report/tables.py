@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from nmfnet.finished import Finished
-    from nmfnet.train import Result
+    from nmfnet.run.finished import Finished
+    from nmfnet.run.train import Result
 
 SHOWN = {
     "n_components": "suggested number of components",

@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields
 from itertools import combinations
 from typing import Any
 
-from nmfnet.budget import Budget
+from nmfnet.core.budget import Budget
 from nmfnet.report.collect import Run, settings, varied
 from nmfnet.report.measures import main_measure
 

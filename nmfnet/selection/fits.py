@@ -12,13 +12,13 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import torch
 
-from nmfnet.arrays import as_tensor
 from nmfnet.config import Plain, locate
 from nmfnet.data.matrix import Matrix
-from nmfnet.data.source import Source
+from nmfnet.data.sources.source import Source
 from nmfnet.data.splits import EntrySplit
 from nmfnet.errors import UserError
-from nmfnet.functional.rows import dense
+from nmfnet.kernels.arrays import as_tensor
+from nmfnet.kernels.rows import dense
 from nmfnet.metrics import balance_scale
 from nmfnet.selection.options import Selection
 from nmfnet.selection.relevance import fit_relevance
@@ -159,7 +159,7 @@ def from_consensus(plan: Plan, W: np.ndarray, H: np.ndarray) -> np.ndarray | Non
     with tempfile.TemporaryDirectory() as folder:
         start = Path(folder) / "start.npz"
         np.savez(start, W=W + 1e-6 * W.mean(), H=H + 1e-6 * H.mean())  # zeros would stay
-        given = {"_target_": "nmfnet.inits.Given", "path": str(start)}
+        given = {"_target_": "nmfnet.core.inits.Given", "path": str(start)}
         # one fit, to the end: in float32 a divergence far below sum(X) stops falling too early
         to_the_end = {"tol": plan.cfg["tol"] / 100, "dtype": "float64"}
         cfg = {**plan.cfg, **to_the_end, "init": given}
@@ -167,7 +167,7 @@ def from_consensus(plan: Plan, W: np.ndarray, H: np.ndarray) -> np.ndarray | Non
 
 
 def _train(plan: Plan, job: Job, matrix: Matrix, n_restarts: int | None = None) -> Any:
-    from nmfnet.train import train
+    from nmfnet.run.train import train
 
     model = {**plan.cfg["model"], "n_components": job.n_components}
     words = (plan.cfg["seed"], KINDS.index(job.kind), job.n_components, job.number)

@@ -12,13 +12,13 @@ import yaml
 
 from nmfnet import metrics
 from nmfnet.config import Plain
-from nmfnet.data.channels import CHANNELS, recognise_channels
 from nmfnet.data.module import MatrixDataModule
+from nmfnet.data.sources.channels import CHANNELS, recognise_channels
 from nmfnet.errors import UserError
-from nmfnet.provenance import provenance
+from nmfnet.run.provenance import provenance
+from nmfnet.run.write import without_nan
 from nmfnet.selection.options import Selection
 from nmfnet.selection.outcome import Selected
-from nmfnet.writing import without_nan
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -11,9 +11,9 @@ import numpy as np
 
 from nmfnet import metrics
 from nmfnet.config import Plain
-from nmfnet.data.channels import recognise_channels
 from nmfnet.data.matrix import Matrix
 from nmfnet.data.module import MatrixDataModule
+from nmfnet.data.sources.channels import recognise_channels
 from nmfnet.metrics.decomposition import Decomposition
 from nmfnet.metrics.reference import ReferenceMatch
 from nmfnet.selection.fits import Plan, replicate

@@ -8,13 +8,13 @@ import numpy as np
 import torch
 
 from nmfnet.config import Plain, build
-from nmfnet.data.channels import recognise_channels
+from nmfnet.data.formats.raw import shorten
 from nmfnet.data.matrix import Matrix
 from nmfnet.data.module import MatrixDataModule
-from nmfnet.data.raw import shorten
-from nmfnet.data.source import Source
+from nmfnet.data.sources.channels import recognise_channels
+from nmfnet.data.sources.source import Source
 from nmfnet.data.splits import NoSplit
-from nmfnet.data.stream import Stream
+from nmfnet.data.stream.source import Stream
 from nmfnet.errors import UserError
 from nmfnet.selection.fits import Kind, Plan
 from nmfnet.selection.options import Selection

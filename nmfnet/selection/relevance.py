@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from nmfnet.arrays import as_tensor
 from nmfnet.config import Plain, build, locate
 from nmfnet.data.matrix import Matrix
-from nmfnet.functional.ard import ard, ard_objective, dispersion, prior_of
+from nmfnet.kernels.ard import ard, ard_objective, dispersion, prior_of
+from nmfnet.kernels.arrays import as_tensor
 from nmfnet.selection.resampling import are_counts
 
 __all__ = ["Kept", "applies", "fit_relevance", "kept"]

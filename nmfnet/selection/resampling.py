@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
+from nmfnet.data.formats.raw import is_sparse
 from nmfnet.data.matrix import Matrix
-from nmfnet.data.raw import is_sparse
 
 __all__ = ["are_counts", "capped_shares", "cutoff", "resample", "thin"]
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from nmfnet.config import Plain, build, run_folder, run_id
-from nmfnet.data.source import Source
-from nmfnet.finished import Finished, finished
+from nmfnet.data.sources.source import Source
+from nmfnet.run.finished import Finished, finished
 from nmfnet.selection.fits import Job, Store, fit_all, jobs, key_of
 from nmfnet.selection.measures import measure, refined, table
 from nmfnet.selection.options import parse_ranks
@@ -40,7 +40,7 @@ def select(cfg: Plain, source: Source | None = None, *, write: bool = True) -> S
     Interrupted
         After Ctrl-C; the same call goes on with the fits that are missing.
     """
-    from nmfnet.train import Interrupted
+    from nmfnet.run.train import Interrupted
 
     folder = run_folder(cfg) if write else None
     before = finished({**cfg, "force": False}) if _same(cfg, folder) else None

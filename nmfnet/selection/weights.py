@@ -8,11 +8,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from nmfnet.arrays import as_tensor
-from nmfnet.functional.extrapolation import begin
-from nmfnet.functional.matrix import matrix as prepared
-from nmfnet.functional.newton import newton
-from nmfnet.functional.refit import refit_W
+from nmfnet.kernels.arrays import as_tensor
+from nmfnet.kernels.extrapolation import begin
+from nmfnet.kernels.matrix import matrix as prepared
+from nmfnet.kernels.newton import newton
+from nmfnet.kernels.refit import refit_W
 
 __all__ = ["Intervals", "intervals", "refit_weights"]
 

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, final
 import torch
 
 from nmfnet.errors import UserError
-from nmfnet.functional.nnls import nnls
+from nmfnet.kernels.nnls import nnls
 from nmfnet.solvers.base import Solver, chunks, collect, count_step
 from nmfnet.types import Batch, Float, Tensor, Terms
 
 if TYPE_CHECKING:
-    from nmfnet.factorization import Factorization
+    from nmfnet.core.model import Factorization
 
 
 class Alternating(Solver, ABC):

@@ -14,7 +14,7 @@ from nmfnet.solvers.pair import HALS, Newton
 from nmfnet.types import Batch, Terms
 
 if TYPE_CHECKING:
-    from nmfnet.factorization import Factorization
+    from nmfnet.core.model import Factorization
 
 
 @final

@@ -13,7 +13,7 @@ from nmfnet.errors import UserError
 from nmfnet.types import Batch, Terms
 
 if TYPE_CHECKING:
-    from nmfnet.factorization import Factorization
+    from nmfnet.core.model import Factorization
 
 
 class Solver(nn.Module, ABC):

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, final
 import torch
 
 from nmfnet.errors import UserError
-from nmfnet.functional.convex import convex_descent
-from nmfnet.functional.products import in_threads
+from nmfnet.kernels.convex import convex_descent
+from nmfnet.kernels.products import in_threads
 from nmfnet.solvers.base import Solver, count_step
 from nmfnet.types import Batch, Terms
 
 if TYPE_CHECKING:
-    from nmfnet.factorization import Factorization
+    from nmfnet.core.model import Factorization
 
 
 @final

@@ -11,7 +11,7 @@ from nmfnet.solvers.base import Solver, count_step, total
 from nmfnet.types import Batch, Tensor, Terms
 
 if TYPE_CHECKING:
-    from nmfnet.factorization import Factorization
+    from nmfnet.core.model import Factorization
 
 WINDOW = 10
 """Objectives, of which a step may not end above the largest."""

@@ -9,13 +9,13 @@ import torch
 from torch.optim import Optimizer
 
 from nmfnet.errors import UserError
-from nmfnet.functional.divergences import TINY
+from nmfnet.kernels.divergences import TINY
 from nmfnet.solvers.base import Solver, total
 from nmfnet.types import Batch, Tensor, Terms
 
 if TYPE_CHECKING:
-    from nmfnet.factor import Factor
-    from nmfnet.factorization import Factorization
+    from nmfnet.core.factor import Factor
+    from nmfnet.core.model import Factorization
 
 
 @final

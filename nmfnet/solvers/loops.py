@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, final
 
 import torch
 
-from nmfnet.functional.multiplicative import apply_update_
+from nmfnet.kernels.multiplicative import apply_update_
 from nmfnet.types import Batch, Tensor, Terms
 
 if TYPE_CHECKING:
-    from nmfnet.factorization import Factorization
+    from nmfnet.core.model import Factorization
 
 BLOCK = 10
 """Iterations that are compiled into one function: more take longer to compile and are no faster."""

@@ -20,7 +20,7 @@ from nmfnet.solvers.loops import (
 from nmfnet.types import Batch, Terms
 
 if TYPE_CHECKING:
-    from nmfnet.factorization import Factorization
+    from nmfnet.core.model import Factorization
 
 
 @final

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Literal, final
 import torch
 
 from nmfnet.errors import UserError
-from nmfnet.functional.divergences import TINY
-from nmfnet.functional.multiplicative import Sums, apply_update_, nmf_sums_H, nmf_sums_W
-from nmfnet.functional.sparse import sparse_sums, transpose_of, transposed
+from nmfnet.kernels.divergences import TINY
+from nmfnet.kernels.multiplicative import Sums, apply_update_, nmf_sums_H, nmf_sums_W
+from nmfnet.kernels.sparse import sparse_sums, transpose_of, transposed
 from nmfnet.solvers.base import Solver, count_step
 from nmfnet.types import Batch, Tensor, Terms
 
 if TYPE_CHECKING:
-    from nmfnet.factorization import Factorization
+    from nmfnet.core.model import Factorization
 
 
 @final

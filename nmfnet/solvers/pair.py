@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, final
 
 import torch
 
+from nmfnet.core.losses import KL, Frobenius
 from nmfnet.errors import UserError
-from nmfnet.functional.extrapolation import State, begin, place
-from nmfnet.functional.hals import hals
-from nmfnet.functional.matrix import Matrix, matrix
-from nmfnet.functional.newton import newton
-from nmfnet.losses import KL, Frobenius
+from nmfnet.kernels.extrapolation import State, begin, place
+from nmfnet.kernels.hals import hals
+from nmfnet.kernels.matrix import Matrix, matrix
+from nmfnet.kernels.newton import newton
 from nmfnet.solvers.base import Solver, count_step
 from nmfnet.types import Batch, Tensor, Terms
 
 if TYPE_CHECKING:
-    from nmfnet.factorization import Factorization
+    from nmfnet.core.model import Factorization
 
 Both = tuple[float, float]
 

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any, final
 import numpy as np
 import torch
 
-from nmfnet.constraints import Project
+from nmfnet.core.constraints import Project
 from nmfnet.errors import UserError
 from nmfnet.solvers.base import Solver, count_step, total
 from nmfnet.types import Batch, Tensor, Terms
 
 if TYPE_CHECKING:
-    from nmfnet.factorization import Factorization
+    from nmfnet.core.model import Factorization
 
 
 @final

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from making import config
 
 from nmfnet.config import build, options
-from nmfnet.factor import Factor
+from nmfnet.core.factor import Factor
 
 CONSTRAINTS = options("constraint")
 SMOOTH = ["softplus", "square", "exp", "simplex", "free"]

@@ -306,7 +306,7 @@ def plain(value):
 THROWAWAY = '''
 """A model in a file of the user's."""
 
-from nmfnet.factorization import Factorization
+from nmfnet.core.model import Factorization
 
 
 class Scaled(Factorization):

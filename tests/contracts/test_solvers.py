@@ -82,7 +82,11 @@ def test_history_never_rises_and_ends_at_a_stationary_point(solver, loss, tmp_pa
 def test_solvers_agree_under_penalties(penalty, loss):
     """On both factors: a penalty of one alone is void, since its scale can move to the other."""
     both = {
-        f"penalty.on_{on}": {"_target_": f"nmfnet.penalties.{penalty}", "on": on, "weight": 0.2}
+        f"penalty.on_{on}": {
+            "_target_": f"nmfnet.core.penalties.{penalty}",
+            "on": on,
+            "weight": 0.2,
+        }
         for on in "WH"
     }
     wanted = best(loss, **both)
@@ -140,8 +144,8 @@ def test_large_data_take_other_paths_to_the_same_place(monkeypatch, solver, loss
     """Above some sizes no transpose is kept and rows come in blocks; nothing else changes."""
     own = {"loss": loss, "max_iter": 40, "n_restarts": 1, "tol": 0.0}
     wanted = reached(solver, **own)
-    monkeypatch.setattr("nmfnet.functional.matrix.SMALL", 10)
-    monkeypatch.setattr("nmfnet.functional.rows.BLOCK_ENTRIES", 50)
+    monkeypatch.setattr("nmfnet.kernels.matrix.SMALL", 10)
+    monkeypatch.setattr("nmfnet.kernels.rows.BLOCK_ENTRIES", 50)
     found = reached(solver, **own)
     assert (found is None) == (wanted is None)
     assert found is None or found == pytest.approx(wanted, rel=1e-3)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from nmfnet.data import EntrySplit, Matrix, PredefinedSplit, Table
-from nmfnet.data.channels import SBS96
-from nmfnet.data.registry import data_config, data_names, source
+from nmfnet.data.sources.channels import SBS96
+from nmfnet.data.sources.registry import data_config, data_names, source
 from nmfnet.errors import UserError
 
 pytestmark = pytest.mark.catalogue
@@ -213,7 +213,7 @@ def test_a_catalogue_set_is_the_reference_of_a_users_table(tmp_path: Any) -> Non
 
 def test_other_public_tables_read_without_options() -> None:
     """Formats met in the wild: gz with an empty corner, ``#OTU ID``, names that are numbers."""
-    from nmfnet.data.origin import cache_folder
+    from nmfnet.data.sources.origin import cache_folder
 
     facts = {
         "her2st-h1/H1.tsv.gz": (613, 15029, 1092551.0),

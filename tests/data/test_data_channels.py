@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nmfnet.data.channels import SBS96, parse_channel, recognise_sbs96
+from nmfnet.data.sources.channels import SBS96, parse_channel, recognise_sbs96
 
 
 def test_canonical_order_is_substitution_major() -> None:

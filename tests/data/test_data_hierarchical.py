@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from nmfnet.data import HierarchicalBlocks, InMemory, LabelSplit, Matrix, NoSplit
+from nmfnet.data.formats.raw import numbered
 from nmfnet.data.module import MatrixDataModule
-from nmfnet.data.raw import numbered
-from nmfnet.data.registry import source
+from nmfnet.data.sources.registry import source
 from nmfnet.errors import UserError
 
 

@@ -14,11 +14,11 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor, nn
 
-from nmfnet.arrays import as_tensor
 from nmfnet.data import EntrySplit, InMemory, NoSplit, RowSplit, Source, Split
 from nmfnet.data.batches import OneBatch, RowBatches, take_rows, to_device
 from nmfnet.data.module import MatrixDataModule
 from nmfnet.errors import UserError
+from nmfnet.kernels.arrays import as_tensor
 from nmfnet.types import Batch
 
 CPU = torch.device("cpu")

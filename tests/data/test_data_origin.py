@@ -15,7 +15,8 @@ import pytest
 import yaml
 
 import nmfnet.data
-from nmfnet.data import Origin, Source, Split, Table, commands, registry
+from nmfnet.data import Origin, Source, Split, Table, commands
+from nmfnet.data.sources import registry
 from nmfnet.errors import UserError
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
@@ -117,7 +118,7 @@ def test_unknown_file_of_a_data_set() -> None:
 
 def test_default_cache_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NMFNET_DATA")
-    assert "nmfnet" in str(nmfnet.data.origin.cache_folder())
+    assert "nmfnet" in str(nmfnet.data.sources.origin.cache_folder())
 
 
 @pytest.mark.parametrize("path", sorted((CONF / "data").glob("*.yaml")), ids=lambda path: path.stem)

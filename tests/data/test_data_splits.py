@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nmfnet.data import EntrySplit, Matrix, NoSplit, PredefinedSplit, RowSplit
-from nmfnet.data.raw import numbered
+from nmfnet.data.formats.raw import numbered
 from nmfnet.errors import UserError
 
 

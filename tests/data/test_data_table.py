@@ -11,7 +11,7 @@ import scipy.io
 import scipy.sparse as sp
 
 from nmfnet.data import Matrix, Table
-from nmfnet.data.channels import SBS96
+from nmfnet.data.sources.channels import SBS96
 from nmfnet.errors import UserError
 
 N, F = 5, 7

@@ -14,7 +14,7 @@ import torch
 from making import planted, positive, some_mask
 
 import nmfnet
-from nmfnet.functional.multiplicative import apply_update_, kernels_for, nmf_sums_H, nmf_sums_W
+from nmfnet.kernels.multiplicative import apply_update_, kernels_for, nmf_sums_H, nmf_sums_W
 
 pytestmark = pytest.mark.gpu
 
@@ -132,7 +132,7 @@ def test_speed_is_printed():
         return (time.perf_counter() - start) / 20
 
     def eager(name, x, W, H, beta, mask):
-        from nmfnet.functional.multiplicative import weighted_split
+        from nmfnet.kernels.multiplicative import weighted_split
 
         ratio, _ = weighted_split(x, W @ H, beta, mask)
         if name == "W":

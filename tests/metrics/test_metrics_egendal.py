@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from nmfnet import metrics
-from nmfnet.data import egendal
+from nmfnet.data.sources import egendal
 from nmfnet.errors import UserError
 
 pytestmark = pytest.mark.catalogue

@@ -10,7 +10,7 @@ from scipy import sparse
 
 from nmfnet import metrics
 from nmfnet.errors import UserError
-from nmfnet.functional.assignment import assign, cosine_matrix
+from nmfnet.kernels.assignment import assign, cosine_matrix
 
 
 @pytest.fixture
@@ -223,7 +223,7 @@ def test_kkt_is_the_training_residual_at_unit_partners(
     beta: float, rng: np.random.Generator
 ) -> None:
     torch = pytest.importorskip("torch")
-    optimality = pytest.importorskip("nmfnet.functional.optimality")
+    optimality = pytest.importorskip("nmfnet.kernels.optimality")
     x, W, H = rng.random((8, 6)) + 0.1, rng.random((8, 3)), rng.random((3, 6))
     size = np.linalg.norm(W, axis=0)
     W, H = W / size, H * size[:, None]

@@ -12,10 +12,10 @@ import yaml
 BASE = {
     "data": {"_target_": "nmfnet.data.Digits"},
     "split": {"_target_": "nmfnet.data.RowSplit", "test_fraction": 0.2},
-    "loss": {"_target_": "nmfnet.losses.Frobenius"},
+    "loss": {"_target_": "nmfnet.core.losses.Frobenius"},
     "penalty": {},
-    "constraint": {"_target_": "nmfnet.constraints.Project"},
-    "init": {"_target_": "nmfnet.inits.Random"},
+    "constraint": {"_target_": "nmfnet.core.constraints.Project"},
+    "init": {"_target_": "nmfnet.core.inits.Random"},
     "solver": {"_target_": "nmfnet.solvers.multiplicative.Multiplicative", "n_inner": 100},
     "model": {"_target_": "nmfnet.models.nmf.NMF", "n_components": 4},
     **{"n_restarts": 2, "seed": 0, "max_iter": 1000, "tol": 1e-5, "window": 20, "patience": 3},

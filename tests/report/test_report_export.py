@@ -9,9 +9,9 @@ from report_runs import make_run
 
 import nmfnet
 from nmfnet import UserError
-from nmfnet.data.channels import SBS96
-from nmfnet.export import FORMATS, export
+from nmfnet.data.sources.channels import SBS96
 from nmfnet.report.arrays import read_factors
+from nmfnet.report.export import FORMATS, export
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nmfnet import metrics
-from nmfnet.data.channels import CHANNELS, recognise_channels
 from nmfnet.data.matrix import Matrix
+from nmfnet.data.sources.channels import CHANNELS, recognise_channels
 from nmfnet.errors import UserError
 from nmfnet.plots.selection import rank_selection
 from nmfnet.plots.spectra import LAYOUTS

@@ -14,7 +14,7 @@ from shell import finished, refusal, stamps, start, train
 from shell import nmfnet as nmfnet_command
 
 import nmfnet
-from nmfnet.data.channels import CHANNELS, SBS96
+from nmfnet.data.sources.channels import CHANNELS, SBS96
 from nmfnet.metrics import matched_cosine
 
 FEW = (

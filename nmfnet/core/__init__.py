@@ -1,0 +1,1 @@
+"""What a model is made of: factors, constraints, losses, penalties, starts, and their base."""

@@ -1,0 +1,227 @@
+"""Where a run starts: proposals of W and H that every model translates into its own factors."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any, NamedTuple, final
+
+import numpy as np
+import torch
+
+from nmfnet.errors import UserError
+from nmfnet.kernels.nndsvd import nndsvd
+from nmfnet.types import Float, Tensor
+
+
+class Proposal(NamedTuple):
+    """Start of one restart: ``W (n, k)`` and ``H (k, f)``, non-negative, with ``W H`` near X."""
+
+    W: Tensor
+    H: Tensor
+
+
+class Init(ABC):
+    """Proposes a start. ``deterministic`` ones give every restart the same start."""
+
+    name: str
+    deterministic: bool = False
+
+    @abstractmethod
+    def __call__(
+        self, x: Float[Tensor, "n f"], n_components: int, generator: torch.Generator
+    ) -> Proposal:
+        """One start for x (missing entries are 0)."""
+
+    def check(self, n_components: int, n_samples: int, n_features: int, n_restarts: int) -> None:
+        """Refuse what the method cannot give.
+
+        Raises
+        ------
+        UserError
+        """
+        if self.deterministic and n_restarts > 1:
+            raise UserError(
+                f"init={self.name} is deterministic, so n_restarts={n_restarts} would repeat one "
+                "run: set n_restarts=1, or use init=random or init=nndsvdar"
+            )
+
+
+def mean_of(x: Tensor) -> float:
+    """Mean over all entries, zeros of a sparse matrix included."""
+    total = x.values().sum() if x.is_sparse_csr else x.sum()
+    return float(total) / (x.shape[0] * x.shape[1])
+
+
+@final
+class Random(Init):
+    """``|N(0, 1)|`` entries scaled so that W H has the mean of X (scikit-learn's ``random``)."""
+
+    name = "random"
+
+    def __call__(
+        self, x: Float[Tensor, "n f"], n_components: int, generator: torch.Generator
+    ) -> Proposal:
+        # the mean of a product of two half-normal factors is k * scale² * 2 / pi
+        scale = (max(abs(mean_of(x)), 1e-12) / n_components) ** 0.5
+
+        def draw(*shape: int) -> Tensor:
+            return torch.randn(*shape, generator=generator, dtype=x.dtype).abs_().mul_(scale)
+
+        H = draw(n_components, x.shape[1])
+        return Proposal(draw(x.shape[0], n_components).to(x.device), H.to(x.device))
+
+
+class _SVDStart(Init, ABC):
+    """The NNDSVD family."""
+
+    def check(self, n_components: int, n_samples: int, n_features: int, n_restarts: int) -> None:
+        super().check(n_components, n_samples, n_features, n_restarts)
+        if n_components > min(n_samples, n_features):
+            raise UserError(
+                f"init={self.name} needs n_components <= min(n_samples, n_features) = "
+                f"{min(n_samples, n_features)}, but model.n_components={n_components}: lower it, "
+                "or use init=random"
+            )
+
+
+@final
+class NNDSVD(_SVDStart):
+    """NNDSVD with its exact zeros: sparse starts for HALS; multiplicative rules keep the zeros.
+
+    Source: Boutsidis & Gallopoulos 2008.
+    """
+
+    name = "nndsvd"
+    deterministic = True
+
+    def __call__(
+        self, x: Float[Tensor, "n f"], n_components: int, generator: torch.Generator
+    ) -> Proposal:
+        return Proposal(*nndsvd(x, n_components, generator))
+
+
+@final
+class NNDSVDa(_SVDStart):
+    """NNDSVD with zeros replaced by the mean of X. Source: Boutsidis & Gallopoulos 2008."""
+
+    name = "nndsvda"
+    deterministic = True
+
+    def __call__(
+        self, x: Float[Tensor, "n f"], n_components: int, generator: torch.Generator
+    ) -> Proposal:
+        W, H = nndsvd(x, n_components, generator)
+        fill = mean_of(x)
+        return Proposal(torch.where(W == 0, fill, W), torch.where(H == 0, fill, H))
+
+
+@final
+class NNDSVDar(_SVDStart):
+    """NNDSVD with zeros replaced by small random numbers in [0, mean(X) / 100].
+
+    Source: Boutsidis & Gallopoulos 2008.
+    """
+
+    name = "nndsvdar"
+
+    def __call__(
+        self, x: Float[Tensor, "n f"], n_components: int, generator: torch.Generator
+    ) -> Proposal:
+        W, H = nndsvd(x, n_components, generator)
+
+        def filled(v: Tensor) -> Tensor:
+            noise = torch.rand(v.shape, generator=generator, dtype=v.dtype).to(v.device)
+            return torch.where(v == 0, noise * (mean_of(x) / 100), v)
+
+        return Proposal(filled(W), filled(H))
+
+
+@final
+class KMeans(Init):
+    """Cluster centres as H, memberships + 0.2 as W.
+
+    Source: Ding, Li & Jordan 2010, section 3.2 (initialisation of convex NMF).
+    """
+
+    name = "kmeans"
+
+    def check(self, n_components: int, n_samples: int, n_features: int, n_restarts: int) -> None:
+        if n_components > n_samples:
+            raise UserError(
+                f"init=kmeans needs n_components <= n_samples = {n_samples}, but "
+                f"model.n_components={n_components}: lower it, or use init=random"
+            )
+
+    def __call__(
+        self, x: Float[Tensor, "n f"], n_components: int, generator: torch.Generator
+    ) -> Proposal:
+        from sklearn.cluster import KMeans as SklearnKMeans
+
+        rows = _scipy(x) if x.is_sparse_csr else x.cpu().numpy()
+        seed = int(torch.randint(2**31 - 1, (1,), generator=generator))
+        found = SklearnKMeans(n_components, n_init=1, random_state=seed).fit(rows)
+        H = torch.from_numpy(found.cluster_centers_).to(x).clamp_min(0)
+        member = torch.nn.functional.one_hot(
+            torch.from_numpy(found.labels_).long(), n_components
+        ).to(x)
+        return Proposal(member + 0.2, H)
+
+
+def _scipy(x: Tensor) -> Any:
+    import scipy.sparse as sp
+
+    parts = (x.values(), x.col_indices(), x.crow_indices())
+    values, columns, rows = (part.cpu().numpy() for part in parts)
+    return sp.csr_matrix((values, columns, rows), shape=(x.shape[0], x.shape[1]))
+
+
+@final
+class Given(Init):
+    """W and H from a ``factors.npz`` (that of an earlier run, or your own arrays W and H).
+
+    Parameters
+    ----------
+    path : str
+        A .npz with ``W`` (n_samples, n_components) and ``H`` (n_components, n_features).
+    """
+
+    name = "given"
+    deterministic = True
+
+    def __init__(self, *, path: str) -> None:
+        self.path = Path(path)
+
+    def check(self, n_components: int, n_samples: int, n_features: int, n_restarts: int) -> None:
+        super().check(n_components, n_samples, n_features, n_restarts)
+        W, H = self._load()
+        wanted = {"W": (n_samples, n_components), "H": (n_components, n_features)}
+        for name, found in (("W", W), ("H", H)):
+            if found.shape != wanted[name]:
+                raise UserError(
+                    f"init.path={self.path}: {name} has shape {found.shape}, but this run needs "
+                    f"{wanted[name]}"
+                )
+            if not np.isfinite(found).all() or (found < 0).any():
+                raise UserError(f"init.path={self.path}: {name} must be finite and >= 0")
+
+    def _load(self) -> tuple[np.ndarray, np.ndarray]:
+        if not self.path.is_file():
+            raise UserError(f"init.path={self.path} does not exist: give a .npz with W and H")
+        try:
+            opened = np.load(self.path)
+        except (OSError, ValueError, EOFError) as error:
+            raise UserError(f"init.path={self.path} is not a .npz with W and H: {error}") from error
+        with opened as arrays:
+            if missing := {"W", "H"} - set(arrays.files):
+                raise UserError(
+                    f"init.path={self.path} has no array {sorted(missing)[0]!r}, only "
+                    f"{', '.join(arrays.files)}"
+                )
+            return arrays["W"], arrays["H"]
+
+    def __call__(
+        self, x: Float[Tensor, "n f"], n_components: int, generator: torch.Generator
+    ) -> Proposal:
+        W, H = self._load()
+        return Proposal(torch.from_numpy(W).to(x), torch.from_numpy(H).to(x))

@@ -1,0 +1,243 @@
+"""What a model minimises: one small final class per divergence, chosen with ``loss=NAME``."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, final
+
+import numpy as np
+import torch
+from torch import nn
+
+from nmfnet.errors import UserError
+from nmfnet.kernels.divergences import TINY, beta_divergence, beta_split, monotone_exponent
+from nmfnet.kernels.sparse import row_sums, sparse_row_losses, with_values
+from nmfnet.types import Float, Tensor
+
+
+class Loss(nn.Module, ABC):
+    """Misfit of a reconstruction, per restart and row; never reduced further inside.
+
+    ``beta`` names the member of the beta family whose derivative the loss has (so that fused
+    multiplicative rules know it), or is None.
+    """
+
+    beta: float | None = None
+
+    @abstractmethod
+    def forward(
+        self,
+        x: Float[Tensor, "*#r n f"],
+        x_hat: Float[Tensor, "*r n f"],
+        mask: Float[Tensor, "n f"] | None = None,
+    ) -> Float[Tensor, "*r n"]:
+        """Sum over the observed features of each row."""
+
+    @abstractmethod
+    def split(self, x: Tensor, x_hat: Tensor) -> tuple[Tensor, Tensor]:
+        """``neg, pos >= 0`` with d loss / d x_hat = pos - neg: what multiplicative updates need."""
+
+    @abstractmethod
+    def exponent(self, degree: int, penalty_degree: int) -> float:
+        """Power of neg / pos that never increases the objective (see ``monotone_exponent``)."""
+
+    def sparse_rows(
+        self,
+        x: Float[Tensor, "n f"],
+        W: Float[Tensor, "n k"],
+        H: Float[Tensor, "k f"],
+        masked: bool,
+    ) -> Float[Tensor, " n"]:
+        """The loss of ``x ~ W H`` by rows for a sparse x, of which only stored entries are visited.
+
+        Parameters
+        ----------
+        masked : bool
+            Whether only the stored entries are observed.
+        """
+        raise UserError(
+            f"{type(self).__name__} needs a dense X, and this one is sparse: use loss=frobenius, kl "
+            "or poisson, or give X as a dense array"
+        )
+
+    @abstractmethod
+    def check(
+        self,
+        x: Any,
+        sample_names: list[str],
+        feature_names: list[str],
+        where: str,
+        mask: Any = None,
+    ) -> None:
+        """Refuse data outside the domain of the loss.
+
+        Parameters
+        ----------
+        x : ndarray or scipy sparse matrix, shape (n, f), or stored values of one, shape (nnz,)
+        sample_names, feature_names : list of str
+        where : str
+            What the matrix is called in the message.
+        mask : ndarray or scipy sparse matrix, shape (n, f), optional
+            Only the entries where it is not 0 are looked at.
+
+        Raises
+        ------
+        UserError
+            With the number of bad entries and the first one by name.
+        """
+
+
+class BetaLoss(Loss, ABC):
+    """The beta family; subclasses fix ``beta`` and the domain."""
+
+    name: str = "beta"
+    beta: float
+
+    def forward(
+        self,
+        x: Float[Tensor, "*#r n f"],
+        x_hat: Float[Tensor, "*r n f"],
+        mask: Float[Tensor, "n f"] | None = None,
+    ) -> Float[Tensor, "*r n"]:
+        return beta_divergence(x, x_hat, self.beta, mask)
+
+    def split(self, x: Tensor, x_hat: Tensor) -> tuple[Tensor, Tensor]:
+        return beta_split(x, x_hat, self.beta)
+
+    def sparse_rows(
+        self,
+        x: Float[Tensor, "n f"],
+        W: Float[Tensor, "n k"],
+        H: Float[Tensor, "k f"],
+        masked: bool,
+    ) -> Float[Tensor, " n"]:
+        if self.beta not in (1, 2):
+            return super().sparse_rows(x, W, H, masked)
+        return sparse_row_losses(x, W, H, self.beta, masked)
+
+    def exponent(self, degree: int, penalty_degree: int) -> float:
+        return monotone_exponent(self.beta, degree, penalty_degree)
+
+    def check(
+        self,
+        x: Any,
+        sample_names: list[str],
+        feature_names: list[str],
+        where: str,
+        mask: Any = None,
+    ) -> None:
+        names = (sample_names, feature_names, where)
+        if self.beta != 2:
+            what = f"negative values, and loss={self.name} needs X >= 0"
+            remedy = "use loss=frobenius, or shift or clip the data"
+            _refuse(_seen(_full(x < 0), mask), x, what, remedy, *names)
+        if self.beta <= 0:
+            what = f"zeros, and loss={self.name} needs X > 0"
+            remedy = "use loss=kl, or add a small constant to the data"
+            _refuse(_seen(~_full(x != 0), mask), x, what, remedy, *names)
+
+
+@final
+class Frobenius(BetaLoss):
+    """``½ Σ (x - x̂)²``. Source: Lee & Seung 2001, eq. (1), halved."""
+
+    name = "frobenius"
+    beta = 2.0
+
+
+@final
+class KL(BetaLoss):
+    """``Σ x log(x / x̂) - x + x̂``, the generalised Kullback-Leibler divergence, for x >= 0.
+
+    Its minimum over non-negative factors is maximum likelihood for Poisson counts.
+    Source: Lee & Seung 2001, eq. (2).
+    """
+
+    name = "kl"
+    beta = 1.0
+
+
+@final
+class ItakuraSaito(BetaLoss):
+    """``Σ x / x̂ - log(x / x̂) - 1``, for x > 0: scale-free, used on power spectra.
+
+    Source: Févotte, Bertin & Durrieu 2009, eq. (10).
+    """
+
+    name = "itakura_saito"
+    beta = 0.0
+
+
+@final
+class Beta(BetaLoss):
+    """The beta divergence of any real ``beta`` (2 Frobenius, 1 KL, 0 Itakura-Saito).
+
+    Source: Févotte & Idier 2011, eq. (2.1).
+    """
+
+    def __init__(self, *, beta: float = 1.5) -> None:
+        super().__init__()
+        self.beta = float(beta)
+
+
+@final
+class Poisson(BetaLoss):
+    """``Σ x̂ - x log x̂ + log Γ(x + 1)``, the Poisson negative log-likelihood, in nats, for x >= 0.
+
+    Differs from ``kl`` by a constant of the data, so the updates and the optimum are the same;
+    choose it when the value itself is wanted (model comparison by likelihood).
+    """
+
+    name = "poisson"
+    beta = 1.0
+
+    def forward(
+        self,
+        x: Float[Tensor, "*#r n f"],
+        x_hat: Float[Tensor, "*r n f"],
+        mask: Float[Tensor, "n f"] | None = None,
+    ) -> Float[Tensor, "*r n"]:
+        y = x_hat.clamp(min=TINY)
+        d = y - torch.xlogy(x, y) + torch.lgamma(x + 1)
+        return (d if mask is None else d * mask).sum(-1)
+
+    def sparse_rows(
+        self,
+        x: Float[Tensor, "n f"],
+        W: Float[Tensor, "n k"],
+        H: Float[Tensor, "k f"],
+        masked: bool,
+    ) -> Float[Tensor, " n"]:
+        v = x.values().double()
+        saturated = with_values(x, v - torch.xlogy(v, v) + torch.lgamma(v + 1))
+        return sparse_row_losses(x, W, H, self.beta, masked) + row_sums(saturated)
+
+
+def _full(flags: Any) -> np.ndarray:
+    return flags.toarray() if hasattr(flags, "toarray") else flags
+
+
+def _seen(bad: np.ndarray, mask: Any) -> np.ndarray:
+    return bad if mask is None else bad & (_full(mask) != 0)
+
+
+def _refuse(
+    bad: np.ndarray,
+    x: Any,
+    what: str,
+    remedy: str,
+    sample_names: list[str],
+    feature_names: list[str],
+    where: str,
+) -> None:
+    count = int(bad.sum())
+    if not count:
+        return
+    message = f"{where} has {count} {what}"
+    if bad.ndim == 2:
+        row, column = np.argwhere(bad)[0]
+        message += (
+            f"; the first is {x[row, column]:g} in sample {sample_names[row]!r},"
+            f" feature {feature_names[column]!r}"
+        )
+    raise UserError(f"{message}: {remedy}")

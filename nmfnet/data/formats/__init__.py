@@ -1,0 +1,1 @@
+"""Files and objects in memory to tables of numbers with names."""

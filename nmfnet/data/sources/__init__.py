@@ -1,0 +1,1 @@
+"""Where a matrix comes from: one small class per kind of source."""

@@ -1,0 +1,287 @@
+"""Other formats of the catalogue: MATLAB files, bags of words, ratings."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, final
+
+import numpy as np
+import scipy.sparse as sp
+
+from nmfnet.data.formats.layout import read_lines
+from nmfnet.data.formats.raw import did_you_mean, is_sparse, numbered, shorten
+from nmfnet.data.matrix import Kind, Matrix
+from nmfnet.data.sources.origin import Origin
+from nmfnet.data.sources.source import Source, image_size
+from nmfnet.data.sources.table import Orientation
+from nmfnet.errors import UserError
+
+__all__ = ["BagOfWords", "MatFile", "Ratings"]
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class MatFile(Source):
+    """A matrix inside a MATLAB file (version 7.2 or older).
+
+    Parameters
+    ----------
+    origin : Origin
+    file : str
+    values : str
+        Variable that holds the matrix.
+    orientation : {"samples_by_features", "features_by_samples"}
+    label_sets : mapping of name to {"values": str, "names": str or None}
+        Classifications in the file: the variable with numbers 1, 2, ... and, optionally, the one
+        with their names.
+    labels : str, optional
+        Which of them to use; None = no labels.
+    label_word : str
+        Names classes without names: ``subject`` gives subject_1, subject_2, ...
+    feature_names : str, optional
+        Variable with the names of the features.
+    kind : {"generic", "image", "sbs96", "text"}
+    image_shape : [height, width], optional
+    column_major : bool
+        Images are stored column by column, as MATLAB does; they are turned row by row.
+    """
+
+    origin: Origin
+    file: str
+    values: str
+    orientation: Orientation = "samples_by_features"
+    label_sets: Mapping[str, Mapping[str, Any]] | None = None
+    labels: str | None = None
+    label_word: str = "class"
+    feature_names: str | None = None
+    kind: Kind = "generic"
+    image_shape: Sequence[int] | None = None
+    column_major: bool = False
+
+    def read(self) -> Matrix:
+        """Read the variables and turn them into the package's orientation."""
+        from scipy.io import loadmat
+
+        content = loadmat(self.origin.path(self.file), squeeze_me=True)
+        values = content[self.values]
+        if self.orientation == "features_by_samples":
+            values = values.T
+        shape = image_size(self.image_shape)
+        if is_sparse(values):
+            values = sp.csr_matrix(values, dtype=np.float64)
+        else:
+            values = np.ascontiguousarray(values, dtype=np.float64)
+            if self.column_major and shape is not None:
+                images = values.reshape(-1, shape[1], shape[0])
+                values = np.ascontiguousarray(images.transpose(0, 2, 1)).reshape(len(values), -1)
+        labels, label_names = self._labels(content)
+        return Matrix(
+            values,
+            numbered("sample", values.shape[0]),
+            self._features(content, values.shape[1], shape),
+            kind=self.kind,
+            image_shape=shape,
+            labels=labels,
+            label_names=label_names,
+            hierarchy=self._hierarchy(content),
+            sources=self.origin.sources(self.file),
+            citation=self.origin.citation,
+        )
+
+    def _features(
+        self, content: Mapping[str, Any], count: int, shape: tuple[int, int] | None
+    ) -> list[str]:
+        if self.feature_names is not None:
+            return [str(name) for name in content[self.feature_names]]
+        if shape is not None:
+            return [
+                f"pixel_{row}_{column}" for row in range(shape[0]) for column in range(shape[1])
+            ]
+        return numbered("feature", count)
+
+    def _labels(self, content: Mapping[str, Any]) -> tuple[np.ndarray | None, list[str] | None]:
+        if self.labels is None:
+            return None, None
+        sets = self.label_sets or {}
+        if self.labels not in sets:
+            raise UserError(
+                f"data.labels={self.labels!r} is not a classification of {self.origin.name}. "
+                f"Choose {' or '.join(sets) or 'null'}.{did_you_mean(self.labels, list(sets))}"
+            )
+        chosen = sets[self.labels]
+        labels = np.asarray(content[chosen["values"]]).astype(np.int64) - 1
+        names = chosen.get("names")
+        if names is not None:
+            return labels, [str(name) for name in content[names]]
+        return labels, [f"{self.label_word}_{i + 1}" for i in range(int(labels.max()) + 1)]
+
+    def _hierarchy(self, content: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """All classifications, the one with most classes first."""
+        found = {
+            name: np.asarray(content[chosen["values"]]).astype(np.int64) - 1
+            for name, chosen in (self.label_sets or {}).items()
+        }
+        return dict(sorted(found.items(), key=lambda item: -int(item[1].max())))
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class BagOfWords(Source):
+    """Word counts of documents in scipy npz files, with a vocabulary and a published test part.
+
+    Parameters
+    ----------
+    origin : Origin
+    train, test : str
+        CSR counts, documents by words.
+    train_labels, test_labels : str
+        One class number (0, 1, ...) per line.
+    vocabulary : str
+        One word per line.
+    label_names : sequence of str
+        Names of the classes in the order of their numbers.
+    topics : mapping of str to sequence of str, optional
+        Larger topics, and the classes that make up each; every class in exactly one.
+    labels : {"sub", "super"}
+        Whether the classes or the topics are the labels.
+    """
+
+    origin: Origin
+    train: str
+    test: str
+    train_labels: str
+    test_labels: str
+    vocabulary: str
+    label_names: Sequence[str]
+    topics: Mapping[str, Sequence[str]] | None = None
+    labels: Literal["sub", "super"] = "sub"
+
+    def read(self) -> Matrix:
+        """Training documents first, then the test documents; never dense."""
+        parts = [sp.load_npz(self.origin.path(file)) for file in (self.train, self.test)]
+        labels = [np.loadtxt(self.origin.path(f), dtype=np.int64) for f in self._label_files()]
+        values = sp.csr_matrix(sp.vstack(parts), dtype=np.float64)
+        values.sum_duplicates()
+        n_train = parts[0].shape[0]
+        sub = np.concatenate(labels)
+        hierarchy, label_names = {"sub": sub}, {"sub": list(self.label_names)}
+        if self.topics is not None:
+            hierarchy["super"] = self._topic_of_class()[sub]
+            label_names["super"] = list(self.topics)
+        if self.labels not in hierarchy:
+            raise UserError(
+                f"data.labels={self.labels!r} is not a classification of {self.origin.name}. "
+                f"Choose {' or '.join(hierarchy)}."
+            )
+        names = numbered("train", n_train) + numbered("test", parts[1].shape[0])
+        return Matrix(
+            values,
+            names,
+            [
+                word.strip()
+                for word in read_lines(self.origin.path(self.vocabulary))
+                if word.strip()
+            ],
+            kind="text",
+            labels=hierarchy[self.labels],
+            label_names=label_names[self.labels],
+            hierarchy=hierarchy,
+            predefined_test=np.arange(n_train, values.shape[0], dtype=np.int64),
+            sources=self.origin.sources(
+                self.train, self.test, self.vocabulary, *self._label_files()
+            ),
+            citation=self.origin.citation,
+        )
+
+    def _topic_of_class(self) -> np.ndarray:
+        owner = {name: i for i, names in enumerate((self.topics or {}).values()) for name in names}
+        if absent := [name for name in self.label_names if name not in owner]:
+            raise UserError(f"data.topics says no topic for the class {absent[0]!r}.")
+        return np.array([owner[name] for name in self.label_names], dtype=np.int64)
+
+    def _label_files(self) -> tuple[str, str]:
+        return self.train_labels, self.test_labels
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Ratings(Source):
+    """Triplets (user, item, rating): a matrix in which everything that is not rated is missing.
+
+    Parameters
+    ----------
+    origin : Origin
+    file : str
+        Comma-separated, with a header.
+    user, item, rating : str
+        Columns of ``file``.
+    titles : str, optional
+        Comma-separated table whose first two columns are item number and title.
+    min_ratings : int, >= 1
+        Leave out items with fewer ratings.
+    sparse : bool
+        Keep values and mask as CSR of the ratings instead of dense tables.
+    """
+
+    origin: Origin
+    file: str
+    user: str = "userId"
+    item: str = "movieId"
+    rating: str = "rating"
+    titles: str | None = None
+    min_ratings: int = 1
+    sparse: bool = False
+
+    def read(self) -> Matrix:
+        """Users in rows, items in columns, mask = rated."""
+        import pandas as pd
+
+        path = self.origin.path(self.file)
+        table = pd.read_csv(path)
+        absent = [name for name in (self.user, self.item, self.rating) if name not in table]
+        if absent:
+            raise UserError(
+                f"{path} has no column {absent[0]!r}. It has "
+                f"{shorten([str(name) for name in table.columns], 8)}."
+            )
+        if self.min_ratings > 1:
+            table = table[table.groupby(self.item)[self.item].transform("size") >= self.min_ratings]
+        if table.empty:
+            raise UserError(
+                f"data.min_ratings={self.min_ratings} leaves no item of {self.origin.name}."
+            )
+        users, rows = np.unique(table[self.user].to_numpy(), return_inverse=True)
+        items, columns = np.unique(table[self.item].to_numpy(), return_inverse=True)
+        shape = (users.size, items.size)
+        ratings = table[self.rating].to_numpy(dtype=np.float64)
+        values = sp.csr_matrix((ratings, (rows, columns)), shape=shape)
+        mask = sp.csr_matrix((np.ones(len(table), dtype=bool), (rows, columns)), shape=shape)
+        return Matrix(
+            values if self.sparse else values.toarray(),
+            [f"user_{user}" for user in users],
+            self._titles(items),
+            mask=mask if self.sparse else mask.toarray(),
+            sources=self.origin.sources(self.file, self.titles),
+            citation=self.origin.citation,
+        )
+
+    def _titles(self, items: np.ndarray) -> list[str]:
+        """Titles of the items; those that share a title also get their number."""
+        if self.titles is None:
+            return [f"item_{item}" for item in items]
+        title = _first_two_columns(self.origin.path(self.titles))
+        names = [title.get(str(item), f"item_{item}") for item in items]
+        uses = Counter(names)
+        return [
+            f"{name} [{item}]" if uses[name] > 1 else name
+            for name, item in zip(names, items, strict=True)
+        ]
+
+
+def _first_two_columns(path: Path) -> dict[str, str]:
+    with path.open(encoding="utf-8", newline="") as stream:
+        return {row[0]: row[1].strip() for row in csv.reader(stream) if len(row) > 1}

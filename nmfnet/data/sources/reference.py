@@ -1,0 +1,106 @@
+"""Known components to compare with, joined to the features of a matrix by label."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nmfnet.data.formats.files import FORMATS, read_raw
+from nmfnet.data.formats.raw import did_you_mean, file_sha256, is_sparse, numbered, shorten
+from nmfnet.data.matrix import Matrix, Reference
+from nmfnet.data.sources.channels import recognise_channels
+from nmfnet.errors import UserError
+
+__all__ = ["with_reference"]
+
+
+def with_reference(matrix: Matrix, reference: str | None) -> Matrix:
+    """``matrix`` with its reference.
+
+    Parameters
+    ----------
+    matrix : Matrix
+        Its feature names are joined with.
+    reference : str or None
+        A table file (components may be its rows or its columns: the axis that shares names with the
+        features is found), or a data set whose samples are the components; None leaves it out.
+
+    Raises
+    ------
+    UserError
+        Unknown file or data set, or features of the matrix that the reference does not have.
+    """
+    if reference is None:
+        return matrix
+    if _is_file(reference):
+        raw = read_raw(reference)
+        values, names, features = _components(
+            raw.values, raw.row_names, raw.column_names, matrix, reference
+        )
+        sources = {Path(reference).name: file_sha256(Path(reference).expanduser())}
+    else:
+        other = _catalogue_set(reference)
+        values, names, features = other.values, other.sample_names, other.feature_names
+        sources = other.sources
+    place = {name: i for i, name in enumerate(features)}
+    absent = [name for name in matrix.feature_names if name not in place]
+    if absent:
+        raise UserError(
+            f"The reference {reference} lacks {len(absent)} of the {len(matrix.feature_names)} "
+            f"features (first: {absent[0]!r}; it has {shorten(features)}). Names must agree "
+            "exactly; data.reference=null leaves the comparison out."
+        )
+    order = [place[name] for name in matrix.feature_names]
+    aligned = Reference(_dense(values)[:, order], list(names))
+    return replace(matrix, reference=aligned, sources={**matrix.sources, **sources})
+
+
+def _is_file(reference: str) -> bool:
+    known = {f".{ending}" for ending in FORMATS}
+    return Path(reference).expanduser().exists() or bool(known & set(Path(reference).suffixes))
+
+
+def _catalogue_set(name: str) -> Matrix:
+    from nmfnet.data.sources.registry import data_names, source
+
+    if name not in data_names():
+        raise UserError(
+            f"data.reference={name!r} is neither a file nor a data "
+            f"set.{did_you_mean(name, data_names())}"
+        )
+    return source(name).read()
+
+
+def _components(
+    values: Any, rows: list[str] | None, columns: list[str] | None, matrix: Matrix, what: str
+) -> tuple[Any, list[str], list[str]]:
+    """Components in rows: (values, component names, feature names)."""
+    wanted = set(matrix.feature_names)
+    rows, columns = _canonical(rows), _canonical(columns)
+    on_rows = len(wanted & set(rows or ()))
+    on_columns = len(wanted & set(columns or ()))
+    if on_rows == on_columns == 0:
+        raise UserError(
+            f"The reference {what} shares no feature name with the data (data: "
+            f"{shorten(matrix.feature_names)}; reference rows: "
+            f"{shorten(rows or []) or 'unnamed'}; reference columns: "
+            f"{shorten(columns or []) or 'unnamed'})."
+        )
+    if on_rows > on_columns:
+        values, rows, columns = values.T, columns, rows
+    return values, rows or numbered("reference", values.shape[0]), columns or []
+
+
+def _canonical(names: Sequence[str] | None) -> list[str] | None:
+    if names is None:
+        return None
+    known = recognise_channels(names)
+    return list(names) if known is None else known[1]
+
+
+def _dense(values: Any) -> np.ndarray:
+    return np.asarray(values.todense() if is_sparse(values) else values, dtype=np.float64)

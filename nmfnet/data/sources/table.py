@@ -1,0 +1,256 @@
+"""Bring your own matrix: one file, any format, the orientation said explicitly."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, final, get_args
+
+import numpy as np
+import scipy.sparse as sp
+
+from nmfnet.data.formats.files import read_raw
+from nmfnet.data.formats.raw import RawTable, check_file, file_sha256, is_sparse, numbered, shorten
+from nmfnet.data.formats.text import read_names
+from nmfnet.data.matrix import Kind, Matrix
+from nmfnet.data.sources.channels import recognise_channels
+from nmfnet.data.sources.origin import Origin
+from nmfnet.data.sources.reference import with_reference
+from nmfnet.data.sources.source import (
+    Source,
+    canonical_channels,
+    encode_labels,
+    image_size,
+    labels_from_names,
+    split_missing,
+)
+from nmfnet.errors import UserError
+
+__all__ = ["ORIENTATIONS", "Orientation", "Table"]
+
+Orientation = Literal["samples_by_features", "features_by_samples"]
+ORIENTATIONS: tuple[str, ...] = get_args(Orientation)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Table(Source):
+    """A matrix in a file: csv, tsv, txt (also .gz), npy, npz, mtx (also .gz), parquet or h5ad.
+
+    Parameters
+    ----------
+    path : str
+        The file; inside the data set's folder when ``origin`` is given.
+    orientation : {"samples_by_features", "features_by_samples"}
+        What rows and columns of the file are. Needed unless the file says it (h5ad, npz with names,
+        10x mtx; a complete set of mutation channels on one axis).
+    label_column : str, optional
+        Column (or row, if the samples are columns) that holds the class of each sample.
+    label_pattern : str, optional
+        Regular expression that finds the class in the sample name; its groups are joined by ``_``.
+    sample_names, feature_names : str, optional
+        Text files with one name per line, for tables without names.
+    mask : str, optional
+        Table of 0 and 1 in the shape and orientation of the data; 1 = observed.
+    missing : {"error", "mask"}
+        Whether empty, NA and NaN cells are refused or left out of the fit.
+    kind : {"generic", "image", "sbs96", "text"}, optional
+        What the features are. Recognised when None: the 96 substitution channels in any usual
+        notation, images when ``image_shape`` is set.
+    image_shape : [height, width], optional
+    reference : str, optional
+        File, or name of a data set, with known components to compare with; joined by feature name.
+    delimiter : str, optional
+        Column delimiter of text files; recognised when None.
+    header : bool, optional
+        Whether the first line of a text file holds names; recognised when None.
+    name_columns : int, optional
+        Number of leading columns that hold names; recognised when None.
+    name_separator : str
+        Put between several name columns.
+    layer : str, optional
+        Layer of an h5ad file.
+    origin : Origin, optional
+        Catalogue entry that the file belongs to.
+    """
+
+    path: str
+    orientation: Orientation | None = None
+    label_column: str | None = None
+    label_pattern: str | None = None
+    sample_names: str | None = None
+    feature_names: str | None = None
+    mask: str | None = None
+    missing: Literal["error", "mask"] = "error"
+    kind: Kind | None = None
+    image_shape: Sequence[int] | None = None
+    reference: str | None = None
+    delimiter: str | None = None
+    header: bool | None = None
+    name_columns: int | None = None
+    name_separator: str = ":"
+    layer: str | None = None
+    origin: Origin | None = None
+
+    def read(self) -> Matrix:
+        """Read, orient, name, set missing values apart, order the channels, join the reference."""
+        if self.orientation is not None and self.orientation not in ORIENTATIONS:
+            raise UserError(
+                f"data.orientation={self.orientation!r} is unknown. Allowed: "
+                f"{', '.join(ORIENTATIONS)}."
+            )
+        file = self._file(self.path)
+        raw = self._read(file, self.label_column)
+        transposed = self._is_transposed(raw, file)
+        values, rows, columns = _oriented(raw, transposed)
+        names = self._names(self.sample_names, rows, "sample", values.shape[0])
+        features = self._names(self.feature_names, columns, "feature", values.shape[1])
+        mask = raw.mask if raw.mask is None or not transposed else raw.mask.T
+        if self.mask is not None:
+            mask = self._read_mask(values.shape, names, features, transposed)
+        values, mask = split_missing(values, mask, self.missing, (names, features))
+        labels, label_names = self._labels(raw, transposed, names)
+        matrix = Matrix(
+            values,
+            names,
+            features,
+            image_shape=image_size(self.image_shape),
+            labels=labels,
+            label_names=label_names,
+            mask=mask,
+            remarks=raw.remarks,
+            sources=self._sources(file),
+            citation="" if self.origin is None else self.origin.citation,
+        )
+        kind = "image" if self.kind is None and self.image_shape is not None else self.kind
+        return with_reference(canonical_channels(matrix, kind), self.reference)
+
+    def _file(self, path: str) -> Path:
+        return check_file(path) if self.origin is None else self.origin.path(path)
+
+    def _read(self, file: Path, label: str | None) -> RawTable:
+        return read_raw(
+            file,
+            delimiter=self.delimiter,
+            header=self.header,
+            name_columns=self.name_columns,
+            name_separator=self.name_separator,
+            label=label,
+            layer=self.layer,
+        )
+
+    def _sources(self, file: Path) -> dict[str, str]:
+        if self.origin is not None:
+            return self.origin.sources(self.path, self.sample_names, self.feature_names)
+        beside = [self.mask, self.sample_names, self.feature_names]
+        files = [file, *(Path(name).expanduser() for name in beside if name is not None)]
+        return {item.name: file_sha256(item) for item in files}
+
+    def _is_transposed(self, raw: RawTable, file: Path) -> bool:
+        """Whether the file has the samples on its columns."""
+        orientation = self.orientation or raw.orientation or _by_channels(raw)
+        if orientation is None:
+            raise UserError(_orientation_message(raw, file))
+        if raw.orientation is not None and raw.orientation != orientation:
+            raise UserError(
+                f"data.orientation={orientation}, but {file} itself says {raw.orientation} (by "
+                f"the names stored with it). Set data.orientation={raw.orientation}."
+            )
+        return orientation == "features_by_samples"
+
+    def _names(self, given: str | None, read: list[str] | None, word: str, count: int) -> list[str]:
+        if given is not None:
+            file = (
+                check_file(given, "Names file") if self.origin is None else self.origin.path(given)
+            )
+            return read_names(file, count)
+        return numbered(word, count) if read is None else read
+
+    def _labels(
+        self, raw: RawTable, transposed: bool, names: list[str]
+    ) -> tuple[np.ndarray | None, list[str] | None]:
+        if raw.labels is not None:
+            if (raw.labels_on == "columns") != transposed:
+                one, other = ("column", "row") if transposed else ("row", "column")
+                raise UserError(
+                    f"data.label_column={self.label_column!r} is a {one} of the file, but with "
+                    f"data.orientation={self.orientation} the classes of the samples must be a "
+                    f"{other}."
+                )
+            return encode_labels(raw.labels)
+        if self.label_pattern is not None:
+            return encode_labels(labels_from_names(names, self.label_pattern))
+        return None, None
+
+    def _read_mask(
+        self, shape: tuple[int, int], names: list[str], features: list[str], transposed: bool
+    ) -> Any:
+        assert self.mask is not None
+        file = check_file(self.mask, "Mask file")
+        raw = self._read(file, None)
+        values, rows, columns = _oriented(raw, transposed)
+        stored = values.data if is_sparse(values) else values
+        wrong = np.unique(stored[(stored != 0) & (stored != 1)])
+        if wrong.size:
+            raise UserError(
+                f"The mask {file} holds {wrong[0]:g}; only 1 (observed) and 0 (not observed) are "
+                "allowed."
+            )
+        mask = values.astype(bool)
+        if mask.shape != shape:
+            raise UserError(
+                f"The mask {file} is {mask.shape[0]} x {mask.shape[1]} but the data are "
+                f"{shape[0]} x {shape[1]} (samples x features). Both need the same shape and "
+                "orientation."
+            )
+        mask = mask[_match(rows, names, file, "sample")]
+        return mask[:, _match(columns, features, file, "feature")]
+
+
+def _match(read: list[str] | None, names: list[str], file: Path, word: str) -> np.ndarray:
+    """Positions in the mask of the data's names; the mask's own order when it has no names."""
+    if read is None:
+        return np.arange(len(names))
+    place = {name: i for i, name in enumerate(read)}
+    absent = [name for name in names if name not in place]
+    if absent:
+        raise UserError(
+            f"{len(absent)} {word}s of the data are not in the mask {file} (first: {absent[0]!r})."
+        )
+    return np.array([place[name] for name in names])
+
+
+def _oriented(raw: RawTable, transposed: bool) -> tuple[Any, list[str] | None, list[str] | None]:
+    """Values with samples in rows, sample names, feature names."""
+    if not transposed:
+        return raw.values, raw.row_names, raw.column_names
+    values = raw.values.T
+    values = sp.csr_matrix(values) if is_sparse(values) else np.ascontiguousarray(values)
+    return values, raw.column_names, raw.row_names
+
+
+def _by_channels(raw: RawTable) -> str | None:
+    """The orientation of a mutation catalogue, where its channels say it."""
+    for names, meaning in (
+        (raw.row_names, "features_by_samples"),
+        (raw.column_names, "samples_by_features"),
+    ):
+        if names and recognise_channels(names):
+            return meaning
+    return None
+
+
+def _orientation_message(raw: RawTable, file: Path) -> str:
+    rows, columns = raw.values.shape
+    lines = [
+        f"{file} holds a table of {rows} rows x {columns} columns. Say what they are by adding "
+        "one line:",
+        f"  data.orientation=samples_by_features   (each row is a sample: {rows} samples, "
+        f"{columns} features)",
+        f"  data.orientation=features_by_samples   (each column is a sample: {columns} samples, "
+        f"{rows} features)",
+        f"First row names:    {shorten(raw.row_names or []) or 'none in the file'}",
+        f"First column names: {shorten(raw.column_names or []) or 'none in the file'}",
+    ]
+    return "\n".join(lines)

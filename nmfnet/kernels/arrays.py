@@ -1,0 +1,47 @@
+"""Matrices as users hold them (lists, numpy, pandas, scipy.sparse, torch) to torch tensors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nmfnet.errors import UserError
+from nmfnet.kernels.csr import csr
+
+
+def as_tensor(X: Any, dtype: torch.dtype, device: torch.device | str = "cpu") -> Tensor:
+    """A 2-D tensor of X: sparse CSR if X is sparse, else dense; shares memory where it can.
+
+    Raises
+    ------
+    UserError
+        If X is not a matrix of numbers.
+    """
+    if isinstance(X, Tensor):
+        tensor = X.detach()
+        tensor = tensor.to_sparse_csr() if tensor.layout == torch.sparse_coo else tensor
+    elif type(X).__module__.startswith("scipy.sparse"):
+        rows = X.tocsr()
+        rows = rows if rows.has_sorted_indices else rows.sorted_indices()
+        crow, columns, values = (_shared(a) for a in (rows.indptr, rows.indices, rows.data))
+        tensor = csr(crow, columns, values.to(dtype), rows.shape)
+    else:
+        array = np.asarray(X)
+        if array.dtype.kind not in "buif":
+            raise UserError(f"X holds {array.dtype} values: give a matrix of numbers")
+        tensor = _shared(array)
+    if tensor.ndim != 2:
+        raise UserError(
+            f"X has {tensor.ndim} dimension(s), shape {tuple(tensor.shape)}: give a matrix "
+            "(n_samples, n_features)"
+        )
+    return tensor.to(device=device, dtype=dtype)
+
+
+def _shared(array: np.ndarray) -> Tensor:
+    """A tensor over the same memory; over a copy of what torch cannot write to."""
+    array = np.ascontiguousarray(array)
+    return torch.from_numpy(array if array.flags.writeable else array.copy())

@@ -1,0 +1,122 @@
+"""The data matrix as the fast solvers want it: its transpose beside it, its size known."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+
+from nmfnet.kernels.csr import csr
+from nmfnet.kernels.rows import row_blocks
+from nmfnet.types import Float, Tensor
+
+SMALL = 2_000_000
+"""Entries up to which a second, transposed copy of a dense X is kept."""
+
+
+class Matrix(NamedTuple):
+    """X, and what is worth computing once.
+
+    Attributes
+    ----------
+    x : Tensor, shape (n, f), dense or sparse CSR
+    xt : Tensor, shape (f, n), optional
+        Its transpose, contiguous or CSR.
+    mask, mask_t : Tensor, optional
+        Weights of the entries of a dense X (0 = missing) and their transpose; for a sparse X, given
+        or not: given means that only the stored entries are observed.
+    half_square : float
+        ``sum(mask * x ** 2) / 2``.
+    """
+
+    x: Tensor
+    xt: Tensor | None
+    mask: Tensor | None
+    mask_t: Tensor | None
+    half_square: float
+
+    @property
+    def compiled(self) -> bool:
+        """Whether the compiled kernels can read it."""
+        return not self.x.is_cuda and self.x.dtype in (torch.float32, torch.float64)
+
+
+def matrix(
+    x: Float[Tensor, "n f"],
+    mask: Float[Tensor, "n f"] | None = None,
+    *,
+    transposed: bool | None = None,
+) -> Matrix:
+    """Prepare X once for many iterations.
+
+    Parameters
+    ----------
+    x : Tensor, shape (n, f), dense or sparse CSR
+    mask : Tensor, shape (n, f), optional
+        For a dense X: 1 = observed, 0 = missing; other values >= 0 are weights. For a sparse X it
+        has X's pattern (an observed zero is a stored zero) and only says that the rest is missing.
+    transposed : bool, optional
+        Keep the transpose of a dense X; default where it is small or masked. (Of a sparse one it
+        is always kept: ``X.mT @ W`` on CSR is many times slower.)
+    """
+    if x.is_sparse_csr:
+        half = 0.5 * float(x.values().double().square().sum())
+        return Matrix(x, _transposed(x), mask, mask, half)
+    x = x.contiguous()
+    if transposed is None:
+        transposed = mask is not None or (x.numel() <= SMALL and not x.is_cuda)
+    if mask is not None:
+        mask = mask.to(x.dtype).contiguous()
+    half = 0.0
+    for rows in row_blocks(x):
+        square = x[rows].double().square()
+        half += 0.5 * float((square if mask is None else square * mask[rows]).sum())
+    xt = x.mT.contiguous() if transposed else None
+    mask_t = None if mask is None else mask.mT.contiguous()
+    return Matrix(x, xt, mask, mask_t, half)
+
+
+def _transposed(x: Float[Tensor, "n f"]) -> Float[Tensor, "f n"]:
+    """The transpose of a CSR matrix, CSR again."""
+    if x.is_cuda:
+        return x.t().to_sparse_csr()
+    from nmfnet.kernels.compiled.sparse import transpose
+
+    arrays = [t.numpy() for t in (x.crow_indices(), x.col_indices(), x.values())]
+    crow = torch.zeros(x.shape[1] + 1, dtype=x.crow_indices().dtype)
+    col, values = torch.empty_like(x.col_indices()), torch.empty_like(x.values())
+    transpose(*arrays, crow.numpy(), col.numpy(), values.numpy())
+    return csr(crow, col, values, (x.shape[1], x.shape[0]))
+
+
+class LowRank(NamedTuple):
+    """``X ~ q b``, which stands in for a large dense X while a fit is still rough.
+
+    Attributes
+    ----------
+    x : Tensor, shape (n, f)
+        The matrix that it stands for.
+    q : Tensor, shape (n, l)
+        Orthonormal columns.
+    b : Tensor, shape (l, f)
+    half_square : float
+        That of ``x``.
+    """
+
+    x: Tensor
+    q: Tensor
+    b: Tensor
+    half_square: float
+
+
+def low_rank(data: Matrix, size: int) -> LowRank:
+    """A randomised range finder with one power iteration; the same X gives the same answer.
+
+    Source: Halko, Martinsson & Tropp 2011, algorithm 4.4.
+    """
+    x = data.x
+    seed = torch.Generator().manual_seed(0)
+    probe = torch.randn(x.shape[1], size, generator=seed, dtype=x.dtype).to(x.device)
+    q = torch.linalg.qr(x @ probe).Q
+    q = torch.linalg.qr(x @ (q.mT @ x).mT).Q
+    return LowRank(x, q, q.mT @ x, data.half_square)

@@ -1,0 +1,373 @@
+"""Newton steps in each factor for KL, and for squared errors with a mask or weights.
+
+There every column of a factor has its own curvature, a k x k matrix. The divergence is replaced by
+its second-order expansion and that is minimised under the constraint by coordinate descent. An
+iteration costs about ``1 + k / 4`` multiplicative updates and does the work of many tens of them.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+
+from nmfnet.kernels.extrapolation import Pair, Rows, State, guarded, rewind, untouched
+from nmfnet.kernels.matrix import Matrix
+from nmfnet.kernels.products import (
+    Both,
+    Side,
+    csr,
+    facing,
+    in_ranges,
+    in_threads,
+    mask_array,
+    mask_products,
+    objective,
+    ratio_products,
+    row_major,
+    times_x,
+    times_xt,
+)
+from nmfnet.kernels.rows import row_blocks, take_rows
+from nmfnet.kernels.sparse import with_values
+from nmfnet.types import Float, Tensor
+
+SHRINK = 0.5
+"""KL: no entry falls below this multiple of itself in one step, so no reconstruction reaches 0."""
+
+UPDATES = 2
+"""Multiplicative updates of a rough start."""
+
+SWEEPS = 4
+"""Coordinate descent sweeps on each expansion."""
+
+LEAST = 0.3
+"""KL: an extrapolated entry is at least this multiple of the last one."""
+
+KEPT_BYTES = 256_000_000
+"""Most memory for curvatures that are used twice."""
+
+SLOW = 0.8
+"""The objective changes slowly when an iteration leaves more than this of it."""
+
+LIMIT = 0.95
+"""Largest extrapolation step."""
+
+
+def newton(
+    state: State,
+    data: Matrix,
+    n_iter: int,
+    *,
+    beta: float = 1.0,
+    l1: Both = (0.0, 0.0),
+    l2: Both = (0.0, 0.0),
+    extrapolation: bool = True,
+    fit_h: bool = True,
+    rows: Rows | None = None,
+    compiled: bool | None = None,
+) -> Float[Tensor, " live"]:
+    """Advance restarts by ``n_iter`` iterations, in place.
+
+    Parameters
+    ----------
+    state : State
+        From :func:`nmfnet.kernels.extrapolation.begin`; ``state.W`` and ``state.H`` are the
+        result.
+    data : Matrix
+        X >= 0 for KL. Dense with its transpose, with or without mask; sparse CSR for KL, or with
+        only the stored entries observed.
+    n_iter : int
+        Iterations: one step of each factor.
+    beta : {1, 2}
+        1 generalised Kullback-Leibler divergence, 2 half the squared error.
+    l1, l2 : pair of float
+        Penalties of W and H: ``l1 Σ v + l2 / 2 Σ v²``.
+    extrapolation : bool
+        Start each step from a point beyond the last one.
+    fit_h : bool
+        False = H is given and only W moves (a convex problem).
+    rows : list of int, optional
+        Restarts to advance; default all.
+    compiled : bool, optional
+        False = plain torch (the oracle, and the only way on a GPU); default where possible.
+
+    Returns
+    -------
+    Tensor of float64, shape (len(rows),)
+        The objective reached, never above that of the previous call.
+
+    Notes
+    -----
+    KL: with ``new >= ρ old`` every reconstruction keeps at least the fraction ρ of itself, and on
+    ``δ >= ρ - 1`` the bound ``-log(1 + δ) <= -δ + c(ρ) δ² / 2``,
+    ``c(ρ) = 2 (ρ - 1 - log ρ) / (1 - ρ)²``, holds. Steps with curvature times c(ρ) therefore never
+    raise the objective; they are the fallback when a Newton step (c = 1) with extrapolation did.
+    Source: the expansion is Newton's; bounded ratios as in multiplicative updates; extrapolation
+    after Hien, Leplat & Gillis 2024, "Block majorization minimization with extrapolation".
+    """
+    compiled = data.compiled if compiled is None else compiled
+    if data.x.is_sparse_csr:
+        assert beta == 1 or data.mask is not None
+    fresh = untouched(state)
+    if beta == 1 and fresh:
+        settle(state, data, fresh, fit_h=fit_h, compiled=compiled)
+
+    def run(live: Rows, extrapolate: bool) -> None:
+        curvature = 1.0 if extrapolate or beta == 2 else bound(SHRINK)
+        options = (beta, l1, l2, n_iter, extrapolate and extrapolation, fit_h, curvature)
+        if not compiled:
+            _run(state, data, live, *options)
+        elif data.x.is_sparse_csr:
+            _run_sparse(state, data, live, *options)
+        else:
+            _run_dense(state, data, live, *options)
+
+    def value(w: Tensor, h: Tensor, live: Rows) -> Tensor:
+        return objective(data, w, h, beta, l1, l2, live)
+
+    return guarded(state, rows, run, _reached, value)
+
+
+def _reached(state: State) -> Pair:
+    return state.w_now, state.h_now
+
+
+def bound(ratio: float) -> float:
+    """Least c with ``-log(1 + δ) <= -δ + c δ² / 2`` for all ``δ >= ratio - 1``."""
+    return float(
+        2 * (ratio - 1 - torch.tensor(ratio, dtype=torch.float64).log()) / (1 - ratio) ** 2
+    )
+
+
+def settle(state: State, data: Matrix, live: Rows, *, fit_h: bool, compiled: bool) -> None:
+    """Give a rough start of KL the right sizes: row sums, column sums, two multiplicative updates.
+
+    Each is monotone. From a start of the wrong size Newton steps would crawl.
+    """
+    sums: dict[Side, Tensor] = {}
+    if data.mask is None:
+        sums["w"] = times_xt(data, torch.ones_like(state.h[:1, :1]))[0]  # (1, n)
+        sums["h"] = times_x(data, torch.ones_like(state.w[:1, :1]))[0]  # (1, f)
+    for i in live:
+        factors = {"w": state.w[i], "h": state.h[i]}
+        sides: list[Side] = ["w", "h"] if fit_h else ["w"]
+        for update in range(1 + UPDATES):
+            for side in sides:
+                v, u = factors[side], factors["h" if side == "w" else "w"]
+                pos = mask_products(data, u, side)
+                if update > 0:
+                    v *= ratio(ratio_products(data, v, u, side, compiled=compiled), pos)
+                elif data.mask is None:
+                    v *= ratio(sums[side], (pos * v).sum(0, keepdim=True))
+    rewind(state, live)
+
+
+def ratio(neg: Tensor, pos: Tensor) -> Tensor:
+    """``neg / pos``, at least 1e-6 so that a factor of an empty row keeps its place; 1 for 0 / 0."""
+    return torch.where(pos > 0, neg / pos.clamp_min(1e-30), 1).clamp_min_(1e-6)
+
+
+def _run_dense(
+    state: State,
+    data: Matrix,
+    live: Rows,
+    beta: float,
+    l1: Both,
+    l2: Both,
+    n_iter: int,
+    extrapolate: bool,
+    fit_h: bool,
+    curvature: float,
+) -> None:
+    """Restarts in threads, each without leaving compiled code."""
+    from nmfnet.kernels.compiled.lanes import log_buffers
+    from nmfnet.kernels.compiled.newton import newton_run
+
+    (x, mask), (xt, mask_t) = facing(data, "h"), facing(data, "w")
+    arrays = x.numpy(), xt.numpy(), mask_array(mask, x), mask_array(mask_t, x)
+    kind = arrays[0].dtype.type
+    numbers = _numbers(beta, x.dtype, curvature)
+    limit = LIMIT if extrapolate else 0.0
+    lazy = extrapolate and _lazy(state)
+    penalties = [(kind(a), kind(b)) for a, b in (l1, l2)]
+    fields = [field.numpy() for field in state[2:]]
+
+    def one(i: int) -> None:
+        parts = [field[i] for field in fields]
+        newton_run(
+            *arrays, *parts, beta == 1, *penalties, *map(kind, numbers), limit, SWEEPS, n_iter,
+            fit_h, log_buffers(kind), SLOW if lazy else math.inf,
+        )  # fmt: skip
+
+    in_threads(one, live)
+
+
+def _numbers(
+    beta: float, dtype: torch.dtype, curvature: float
+) -> tuple[float, float, float, float]:
+    """Least ratio of a step, least entry of a column, 1 / curvature, least ratio of a forecast."""
+    if beta == 2:
+        return 0.0, 0.0, 1.0, 0.0
+    return SHRINK, 1e-10 if dtype == torch.float32 else 1e-16, 1 / curvature, LEAST
+
+
+def _run_sparse(
+    state: State,
+    data: Matrix,
+    live: Rows,
+    beta: float,
+    l1: Both,
+    l2: Both,
+    n_iter: int,
+    extrapolate: bool,
+    fit_h: bool,
+    curvature: float,
+) -> None:
+    """Rows of each factor in threads."""
+    from nmfnet.kernels.compiled.lanes import extrapolate as ahead
+    from nmfnet.kernels.compiled.lanes import penalty
+    from nmfnet.kernels.compiled.sparse import newton_rows
+
+    kind = data.x.values().numpy().dtype.type
+    *numbers, least = map(kind, _numbers(beta, data.x.dtype, curvature))
+    entries = {side: csr(data, side) for side in ("w", "h")}
+    flags = beta == 1, data.mask is not None
+    penalties = [(kind(a), kind(b)) for a, b in zip(l1, l2, strict=True)]
+    for i in live:
+        now = {"w": row_major(state.w_now[i]), "h": row_major(state.h_now[i])}
+        before = {"w": row_major(state.w_before[i]), "h": row_major(state.h_before[i])}
+        point = {side: np.empty_like(v) for side, v in now.items()}
+        t, previous = state.memory[i, :2].tolist()
+        size = len(now["w"][0]) if extrapolate and _lazy(state) else 0
+        store = {
+            side: np.empty((len(v) * (size > 0), size, size), v.dtype) for side, v in now.items()
+        }
+        fresh = True
+        for _ in range(n_iter):
+            t, step = nesterov(t, extrapolate)
+            value: list[float] = []
+            for index, side in enumerate(("w", "h") if fit_h else ("w",)):
+                v, u = point[side], now["h" if side == "w" else "w"]
+                ahead(v, now[side], before[side], kind(step), least)
+                fixed = v, u, u.sum(0), *entries[side], *flags, *penalties[index]
+                moving = *numbers, SWEEPS, now[side]
+                measure = extrapolate and side == "w"
+
+                final = measure, store[side], fresh
+
+                def some(i: int, j: int, a=fixed, b=moving, c=final) -> None:  # type: ignore
+                    value.append(newton_rows(*a, *b, i, j, *c))  # noqa: B023
+
+                if measure:
+                    value += [penalty(v, *p) for v, p in zip((v, u), penalties, strict=True)]
+                in_ranges(some, len(v), 64)
+                if measure:
+                    found = math.fsum(value)
+                    rose, slow = found > previous, found > SLOW * previous
+                    t, step = (1.0, 0.0) if rose else (t, step)
+                    previous = found
+            fresh = not (size and fresh and slow and not rose)
+        for name, arrays in (("now", now), ("before", before)):
+            for side, array in arrays.items():
+                getattr(state, f"{side}_{name}")[i] = torch.from_numpy(array).mT
+        state.memory[i, 0], state.memory[i, 1] = t, previous
+
+
+def _run(
+    state: State,
+    data: Matrix,
+    live: Rows,
+    beta: float,
+    l1: Both,
+    l2: Both,
+    n_iter: int,
+    extrapolate: bool,
+    fit_h: bool,
+    curvature: float,
+) -> None:
+    """One restart after the other in plain torch."""
+    shrink, floor, damp, least = _numbers(beta, data.x.dtype, curvature)
+    sides: tuple[Side, ...] = ("w", "h") if fit_h else ("w",)
+    for i in live:
+        now, before = [state.w_now[i], state.h_now[i]], [state.w_before[i], state.h_before[i]]
+        t, previous = state.memory[i, :2].tolist()
+        curves: list[Tensor] = [now[0], now[1]]
+        fresh, lazy = True, extrapolate and _lazy(state)
+        for _ in range(n_iter):
+            t, step = nesterov(t, extrapolate)
+            rose, slow = False, False
+            for j, side in enumerate(sides):
+                v = torch.maximum(now[j] + step * (now[j] - before[j]), least * now[j])
+                before[j].copy_(now[j])
+                if extrapolate and side == "w":
+                    value = float(objective(data, v[None], now[1][None], beta, l1, l2))
+                    rose, slow = value > previous, value > SLOW * previous
+                    t, step = (1.0, 0.0) if rose else (t, step)
+                    previous = value
+                slope, curve = _expand(data, v, now[1 - j], side, beta)
+                curves[j] = curve if fresh else curves[j]
+                slope = (slope - l1[j] - l2[j] * v) * damp
+                now[j].copy_(_descend(v, slope, curves[j], l2[j], shrink))
+                if floor:
+                    now[j].copy_(torch.maximum(now[j], floor * now[j].amax(0)))
+            fresh = not (lazy and fresh and slow and not rose)
+        state.memory[i, 0], state.memory[i, 1] = t, previous
+
+
+def _lazy(state: State) -> bool:
+    """Whether the curvatures of all columns can be kept."""
+    k = state.w.shape[1]
+    columns = state.w.shape[2] + state.h.shape[2]
+    return columns * k * k * state.w.element_size() <= KEPT_BYTES
+
+
+def nesterov(t: float, extrapolate: bool) -> tuple[float, float]:
+    """The next t, and the step beyond the last point, at most LIMIT."""
+    following = (1 + (1 + 4 * t * t) ** 0.5) / 2
+    return following, min((t - 1) / following, LIMIT if extrapolate else 0.0)
+
+
+def _expand(
+    data: Matrix, v: Tensor, u: Tensor, side: Side, beta: float
+) -> tuple[Float[Tensor, "k m"], Float[Tensor, "k k m"]]:
+    """Minus the slope, and the curvature, of the divergence by the columns of v."""
+    if not data.x.is_sparse_csr:
+        return _expand_dense(*facing(data, side), v, u, beta)
+    x = data.x if side == "w" else data.xt
+    assert x is not None
+    parts = []
+    for block in row_blocks(x, copies=u.shape[0]):
+        some = take_rows(x, block)
+        mask = None
+        if data.mask is not None:
+            mask = with_values(some, torch.ones_like(some.values())).to_dense().mT
+        parts.append(_expand_dense(some.to_dense().mT, mask, v[:, block], u, beta))
+    slopes, curves = zip(*parts, strict=True)
+    return torch.cat(slopes, -1), torch.cat(curves, -1)
+
+
+def _expand_dense(
+    x: Tensor, mask: Tensor | None, v: Tensor, u: Tensor, beta: float
+) -> tuple[Tensor, Tensor]:
+    y = u.mT @ v
+    if beta == 1:
+        inverse = 1 / (y + 1e-30)
+        down, bend = x * inverse - 1, x * inverse * inverse
+    else:
+        down, bend = x - y, torch.ones_like(y)
+    if mask is not None:
+        down, bend = down * mask, bend * mask
+    return u @ down, torch.einsum("ip,jp,pm->ijm", u, u, bend)
+
+
+def _descend(v: Tensor, slope: Tensor, curve: Tensor, l2: float, shrink: float) -> Tensor:
+    """Coordinate descent on ``<curve d, d> / 2 - <slope, d>`` over ``v + d >= shrink v``."""
+    d = torch.zeros_like(v)
+    for _ in range(SWEEPS):
+        for i in range(v.shape[0]):
+            rest = slope[i] - (curve[i] * d).sum(0) - l2 * d[i]
+            least = (shrink - 1) * v[i]
+            d[i] = torch.maximum(d[i] + rest / (curve[i, i] + l2 + 1e-30), least)
+    return v + d

@@ -1,0 +1,37 @@
+"""Rows of a matrix that may be sparse, in blocks small enough to be formed densely."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from nmfnet.kernels.csr import csr
+from nmfnet.types import Float, Tensor
+
+BLOCK_ENTRIES = 2_000_000
+"""Most entries (restarts included) of a dense block: 8 MB in float32, 16 MB where sums are formed."""
+
+
+def row_blocks(x: Float[Tensor, "n f"], copies: int = 1) -> Iterator[slice]:
+    """Slices that cover the rows, each of at most BLOCK_ENTRIES entries for all copies together."""
+    n, f = x.shape
+    rows = max(1, BLOCK_ENTRIES // max(1, f * copies))
+    for start in range(0, n, rows):
+        yield slice(start, min(start + rows, n))
+
+
+def take_rows(x: Float[Tensor, "n f"], rows: slice) -> Float[Tensor, "m f"]:
+    """``x[rows]``, also for sparse CSR (kept sparse)."""
+    if not x.is_sparse_csr:
+        return x[rows]
+    start, stop, _ = rows.indices(x.shape[0])
+    if (start, stop) == (0, x.shape[0]):
+        return x
+    pointer = x.crow_indices()[start : stop + 1]
+    first, last = int(pointer[0]), int(pointer[-1])
+    columns, values = x.col_indices()[first:last], x.values()[first:last]
+    return csr(pointer - pointer[0], columns, values, (stop - start, x.shape[1]))
+
+
+def dense(x: Float[Tensor, "n f"]) -> Float[Tensor, "n f"]:
+    """The same matrix with a dense layout."""
+    return x.to_dense() if x.is_sparse_csr else x

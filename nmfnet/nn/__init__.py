@@ -1,1 +1,0 @@
-"""Layers with the restart axis in front, shared by the network models."""

@@ -1,0 +1,278 @@
+"""``nmfnet export RUN --to FORMAT``: the factors of a run in the formats of other programs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nmfnet.errors import UserError
+from nmfnet.report.arrays import read_factors
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+    from nmfnet.report.collect import Run
+
+__all__ = ["FORMATS", "export"]
+
+
+def export(run: str | Path, to: str, output: str | Path | None = None) -> list[Path]:
+    """Write the factors (or the network) of a run in another format, and print where.
+
+    Parameters
+    ----------
+    run : str or Path
+        Folder of a finished run.
+    to : {"csv", "sigprofiler", "anndata", "safetensors", "onnx"}
+        ``csv``: W.csv and H.csv with names (and W_test.csv). ``sigprofiler``: signatures.txt (rows
+        = the 96 channels, columns sum to 1) and activities.txt (in mutations). ``anndata``:
+        factors.h5ad. ``safetensors``: factors.safetensors, names as metadata. ``onnx``:
+        model.onnx, from X to W and its reconstruction.
+    output : str or Path, optional
+        Folder; by default ``export`` in the run folder.
+
+    Returns
+    -------
+    list of Path
+        The files.
+
+    Raises
+    ------
+    UserError
+        For an unknown format, a folder that is no finished run, factors that the format cannot
+        hold, a missing package (its extra is named), or a folder that cannot be written.
+    """
+    from nmfnet.config import did_you_mean
+    from nmfnet.report.compare import finished_run
+
+    if to not in FORMATS:
+        hint = did_you_mean(to, list(FORMATS))
+        raise UserError(f"--to {to}: no such format{hint} (it has: {', '.join(FORMATS)})")
+    source = finished_run(run)
+    content = _read(source)
+    folder = Path(output) if output is not None else source.folder / "export"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        written = FORMATS[to](content, folder)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UserError(f"cannot write to {folder}: {reason}: choose another -o") from error
+    for file in written:
+        print(file)
+    return written
+
+
+@dataclass(frozen=True)
+class _Factors:
+    """What is in ``factors.npz``, and the run it belongs to."""
+
+    run: Run
+    W: np.ndarray
+    H: np.ndarray
+    samples: list[str]
+    features: list[str]
+    W_test: np.ndarray | None
+    test_samples: list[str]
+
+    @property
+    def names(self) -> list[str]:
+        """C1, C2, ... as in the figures."""
+        return [f"C{i}" for i in range(1, len(self.H) + 1)]
+
+    def table(self, W: np.ndarray, samples: list[str]) -> DataFrame:
+        """Samples x components."""
+        import pandas as pd
+
+        return pd.DataFrame(W, index=pd.Index(samples, name="sample"), columns=self.names)
+
+
+def _read(run: Run) -> _Factors:
+    held = read_factors(run.folder)
+    samples, features, held_out = (
+        [str(name) for name in held.get(key, ())]
+        for key in ("sample_names", "feature_names", "test_sample_names")
+    )
+    return _Factors(run, held["W"], held["H"], samples, features, held.get("W_test"), held_out)
+
+
+# ---------------------------------------------------------------------- formats
+def _csv(factors: _Factors, folder: Path) -> list[Path]:
+    import pandas as pd
+
+    components = pd.Index(factors.names, name="component")
+    tables = {
+        "W.csv": factors.table(factors.W, factors.samples),
+        "H.csv": pd.DataFrame(factors.H, index=components, columns=factors.features),
+    }
+    if factors.W_test is not None:
+        tables["W_test.csv"] = factors.table(factors.W_test, factors.test_samples)
+    for name, table in tables.items():
+        table.to_csv(folder / name)
+    return [folder / name for name in tables]
+
+
+def _sigprofiler(factors: _Factors, folder: Path) -> list[Path]:
+    """Signatures sum to 1, so activities are in mutations; channels in SigProfiler's order."""
+    import pandas as pd
+
+    from nmfnet.data.sources.channels import recognise_sbs96
+    from nmfnet.metrics import normalize_scale
+
+    channels = recognise_sbs96(factors.features)
+    if channels is None:
+        raise UserError(
+            f"--to sigprofiler needs the 96 channels of single-base substitutions (A[C>A]A, ...); "
+            f"this run has {len(factors.features)} features, the first is {factors.features[0]!r}: "
+            "use --to csv"
+        )
+    if factors.H.min() < 0:
+        raise UserError(
+            "--to sigprofiler needs signatures >= 0, and H has negative entries: use csv"
+        )
+    W, H = normalize_scale(factors.W, factors.H)
+    samples = factors.samples
+    if factors.W_test is not None:
+        W = np.vstack([W, normalize_scale(factors.W_test, factors.H)[0]])
+        samples = samples + factors.test_samples
+    names = [f"SBS96{_letters(i)}" for i in range(len(H))]
+    order = sorted(range(96), key=lambda i: (channels[i][0], channels[i][2:5], channels[i][6]))
+    rows = pd.Index([channels[i] for i in order], name="MutationType")
+    signatures = pd.DataFrame(H.T[order], index=rows, columns=names)
+    activities = pd.DataFrame(W, index=pd.Index(samples, name="Samples"), columns=names)
+    files = [folder / "signatures.txt", folder / "activities.txt"]
+    for table, file in zip((signatures, activities), files, strict=True):
+        table.to_csv(file, sep="\t", float_format="%.8g")
+    return files
+
+
+def _letters(i: int) -> str:
+    """0, 1, ..., 25, 26 as A, B, ..., Z, AA."""
+    return (_letters(i // 26 - 1) if i >= 26 else "") + chr(ord("A") + i % 26)
+
+
+def _anndata(factors: _Factors, folder: Path) -> list[Path]:
+    """Without X, which a run does not keep: obsm["W"], varm["H"], and what was run in uns."""
+    import pandas as pd
+
+    anndata = _package("anndata", "anndata", "anndata")
+    held_out = factors.W_test is not None
+    W = np.vstack([factors.W, factors.W_test]) if held_out else factors.W  # type: ignore[list-item]
+    parts = ["train"] * len(factors.W) + ["test"] * (len(W) - len(factors.W))
+    obs = pd.DataFrame({"part": parts}, index=factors.samples + factors.test_samples)
+    table = anndata.AnnData(
+        obs=obs,
+        var=pd.DataFrame(index=factors.features),
+        obsm={"W": W},
+        varm={"H": factors.H.T},
+        uns={"nmfnet": _about(factors.run)},
+    )
+    file = folder / "factors.h5ad"
+    table.write_h5ad(file)
+    return [file]
+
+
+def _safetensors(factors: _Factors, folder: Path) -> list[Path]:
+    save = _package("safetensors.numpy", "safetensors", "export").save_file
+    arrays = {"W": factors.W, "H": factors.H}
+    names = {"sample_names": factors.samples, "feature_names": factors.features}
+    if factors.W_test is not None:
+        arrays["W_test"] = factors.W_test
+        names["test_sample_names"] = factors.test_samples
+    about = _about(factors.run) | {key: json.dumps(value) for key, value in names.items()}
+    file = folder / "factors.safetensors"
+    save({k: np.ascontiguousarray(v) for k, v in arrays.items()}, str(file), metadata=about)
+    return [file]
+
+
+def _onnx(factors: _Factors, folder: Path) -> list[Path]:
+    """The network of the best restart: ``X (n, f)`` to ``W (n, k)`` and ``X_hat (n, f)``."""
+    import contextlib
+    import io
+    import logging
+    import warnings
+
+    import torch
+
+    from nmfnet.run.checkpoint import load
+
+    model = load(factors.run.folder)
+    if not model.inductive:
+        raise UserError(
+            f"--to onnx needs a model whose W is computed by a network, and {factors.run.name} "
+            "solves for W: use --to safetensors, or train an autoencoder"
+        )
+    for package in ("onnx", "onnxscript"):
+        _package(package, package, "export")
+    network, x = _network(model), torch.ones(2, model.sizes.n_features, dtype=model.precision)
+    file = folder / "model.onnx"
+    exporter = logging.getLogger("torch.onnx")
+    before = exporter.level
+    exporter.setLevel(logging.ERROR)
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")  # the exporter's advice to its developers
+        torch.onnx.export(
+            network,
+            (x,),
+            str(file),
+            input_names=["X"],
+            output_names=["W", "X_hat"],
+            dynamic_shapes={"x": {0: torch.export.Dim("n")}},
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
+    exporter.setLevel(before)
+    return [file]
+
+
+def _network(model: Any) -> Any:
+    import torch
+
+    from nmfnet.types import Batch
+
+    best = int(model.best)
+
+    class Network(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            rows = torch.arange(x.shape[0])
+            W = model.encode(Batch(x, rows))
+            return W[best], model.decode(W)[best]
+
+    return Network().eval()
+
+
+def _about(run: Run) -> dict[str, str]:
+    """The run as text, for formats that carry metadata."""
+    return {
+        key: json.dumps(getattr(run, key), default=str) for key in ("config", "metrics", "origin")
+    }
+
+
+def _package(module: str, package: str, extra: str) -> Any:
+    import importlib
+
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise UserError(
+            f"this format needs the package {package}: pip install 'nmfnet[{extra}]'"
+        ) from error
+
+
+FORMATS: dict[str, Callable[[_Factors, Path], list[Path]]] = {
+    "csv": _csv,
+    "sigprofiler": _sigprofiler,
+    "anndata": _anndata,
+    "safetensors": _safetensors,
+    "onnx": _onnx,
+}
+"""Choices of ``--to``."""

@@ -1,0 +1,187 @@
+"""A fitted model on disk: tensors and a plain configuration, safe to load without running code."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nmfnet.config import Plain, build
+from nmfnet.core.budget import Budget
+from nmfnet.core.distributed import World
+from nmfnet.core.model import Factorization, Parts
+from nmfnet.errors import UserError
+from nmfnet.types import Sizes
+
+FORMAT = 1
+"""Raised when an older nmfnet could not read what this one writes."""
+
+
+def assemble(
+    cfg: Plain,
+    sizes: Sizes,
+    restarts: range | None = None,
+    *,
+    masked: bool = False,
+    world: World | None = None,
+    n_classes: int = 0,
+) -> Factorization:
+    """A model and its parts from a plain configuration.
+
+    Parameters
+    ----------
+    cfg : dict
+        Resolved configuration.
+    sizes : Sizes
+        Of the training matrix.
+    restarts : range, optional
+        Which restarts to hold; all ``n_restarts`` by default. Restart i has its own random stream,
+        which depends on the seed and i only.
+    masked : bool
+        Whether entries of the training data are left out.
+    world : World, optional
+        The processes that the rows are spread over.
+    n_classes : int
+        Number of classes of the labels; 0 without labels.
+    """
+    restarts = range(cfg["n_restarts"]) if restarts is None else restarts
+    if not len(restarts):
+        raise UserError(f"n_restarts={cfg['n_restarts']}: it must be at least 1")
+    parts = Parts(
+        sizes=sizes,
+        loss=build(cfg["loss"]),
+        solver=build(cfg["solver"]),
+        init=build(cfg["init"]),
+        constraint=build(cfg["constraint"]),
+        generators=tuple(generator(cfg["seed"], i) for i in restarts),
+        penalties=tuple(build(node) for node in cfg["penalty"].values()),
+        budget=Budget(
+            max_iter=cfg["max_iter"],
+            tol=cfg["tol"],
+            window=cfg["window"],
+            patience=cfg["patience"],
+            kkt_tol=cfg["kkt_tol"],
+            time_limit=cfg["time_limit"],
+        ),
+        n_classes=n_classes,
+    )
+    model: Factorization = build(cfg["model"], parts)
+    model.world = world or World()
+    model.solver = model.solver.chosen(model, cfg["batch_size"], masked)
+    model.recipe = {
+        "format": FORMAT,
+        "config": cfg,
+        "masked": masked,
+        "n_classes": n_classes,
+    }
+    model = model.to(dtype=getattr(torch, cfg["dtype"]))
+    model.solver.attach(model)  # in float64 what must be
+    return model
+
+
+def generator(seed: int, restart: int) -> torch.Generator:
+    """The random stream of one restart: independent across seeds and restarts."""
+    import numpy as np
+
+    if seed < 0:
+        raise UserError(f"seed={seed}: it must be >= 0")
+    state = np.random.SeedSequence([seed, restart]).generate_state(1, np.uint64)[0]
+    return torch.Generator().manual_seed(int(state) % 2**63)
+
+
+def resumable(folder: Path, model: Factorization) -> Path | None:
+    """The checkpoint of an interrupted run of this model on the same data, if there is one.
+
+    Says on standard error which iteration it goes on from, or why it starts again.
+    """
+    file = folder / "model.ckpt"
+    if not file.is_file():
+        return None
+    recipe: dict[str, Any] = {}
+    try:
+        recipe = torch.load(file, map_location="cpu", weights_only=True, mmap=True)["nmfnet"]
+        reason = "was left inside a step" if recipe["running"] is None else ""
+    except Exception:  # torch raises a dozen kinds for a damaged file
+        reason = "cannot be read"
+    for key, other in (("run_id", "another configuration"), ("data_sha256", "other data")):
+        if not reason and recipe.get(key) != model.recipe[key]:
+            reason = f"is of {other}"
+    if reason:
+        print(f"nmfnet: starting again: {file} {reason}", file=sys.stderr, flush=True)
+        return None
+    print(f"nmfnet: continuing at iteration {recipe['iteration']}", file=sys.stderr, flush=True)
+    return file
+
+
+def load(path: str | Path) -> Factorization:
+    """A fitted model, ready for ``transform``, ``reconstruct`` and ``components_``.
+
+    Parameters
+    ----------
+    path : str or Path
+        A run folder, the folder of a rank selection, or a ``model.ckpt``.
+
+    Returns
+    -------
+    Factorization
+        With the best restart only. Of a rank selection: NMF with the components and weights that it
+        reports for the suggested rank, so that ``transform`` gives the weights of new rows.
+
+    Raises
+    ------
+    UserError
+        If there is no checkpoint, it is not one of nmfnet's, or a newer nmfnet wrote it.
+    """
+    file = Path(path)
+    if (file / "selection.json").is_file():
+        return _selected(file)
+    file = file / "model.ckpt" if file.is_dir() else file
+    if not file.is_file():
+        raise UserError(f"{path} holds no model.ckpt: give the folder of a finished run")
+    try:
+        saved: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises a dozen kinds for a damaged file
+        raise UserError(f"{file} cannot be read as a checkpoint: {error}") from error
+    recipe = saved.get("nmfnet")
+    if recipe is None:
+        raise UserError(f"{file} is not a checkpoint of nmfnet")
+    if recipe["format"] > FORMAT:
+        raise UserError(f"{file} was written by a newer nmfnet: upgrade nmfnet to read it")
+    model = assemble(
+        recipe["config"],
+        Sizes(*recipe["sizes"]),
+        masked=recipe["masked"],
+        n_classes=recipe.get("n_classes", 0),
+    )
+    model.load_state_dict(saved["state_dict"])
+    model.iteration = recipe["iteration"]
+    model.eval()
+    return model
+
+
+def _selected(folder: Path) -> Factorization:
+    """The suggested rank of a rank selection as an NMF."""
+    import numpy as np
+    import yaml
+
+    try:
+        config = yaml.safe_load((folder / "config.yaml").read_text())
+        with np.load(folder / "factors.npz") as arrays:
+            W, H = (torch.from_numpy(arrays[name]) for name in ("W", "H"))
+    except (OSError, ValueError, KeyError, yaml.YAMLError) as error:
+        raise UserError(f"{folder} is not a whole rank selection: {error}") from error
+    if H.min() < 0:
+        raise UserError(
+            f"The components in {folder} have negative entries, and no non-negative model holds "
+            "them: read factors.npz"
+        )
+    config |= {"model": {"_target_": "nmfnet.models.nmf.NMF", "n_components": len(H)}}
+    config |= {"solver": {"_target_": "nmfnet.solvers.auto.Auto"}, "n_restarts": 1, "penalty": {}}
+    config |= {"constraint": {"_target_": "nmfnet.core.constraints.Project"}}
+    model = assemble(config, Sizes(W.shape[0], H.shape[1]))
+    for name, value in (("W", W), ("H", H)):
+        model.factors[name].assign_(value.to(model.precision)[None])
+    model.eval()
+    return model

@@ -1,0 +1,196 @@
+"""The numbers of a finished run: the same code, on arrays, for every model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from nmfnet import metrics
+from nmfnet.core.model import Factorization
+from nmfnet.data.batches import to_numpy
+from nmfnet.data.matrix import Matrix
+from nmfnet.data.module import MatrixDataModule
+
+Rows = Callable[[slice], np.ndarray]
+
+FLOOR_ENTRIES = 4_000_000
+"""The SVD floor is computed for dense matrices up to this many entries."""
+
+
+@dataclass
+class Factors:
+    """Arrays of the best restart, and of all of them.
+
+    Attributes
+    ----------
+    W : ndarray, shape (n_samples, n_components)
+    H : ndarray, shape (n_components, n_features)
+    W_test : ndarray, shape (n_test, n_components), or None
+    all_W, all_H : ndarray, shape (n_restarts, ...)
+    """
+
+    W: np.ndarray
+    H: np.ndarray
+    W_test: np.ndarray | None
+    all_W: np.ndarray
+    all_H: np.ndarray
+
+
+@torch.no_grad()
+def factors_of(model: Factorization, datamodule: MatrixDataModule) -> Factors:
+    """W and H of every restart, and W of held-out rows."""
+    model.eval()
+    if model.inductive:
+        all_W = _joined([model.encode(block) for block in datamodule.blocks("train")])
+    else:
+        all_W = model.encode(datamodule.train)  # a table, which needs no X
+    all_H, best, W_test = model.components(), int(model.best), None
+    if datamodule.test is not None and bool((datamodule.test.index < 0).any()):
+        with model.restarts(best):
+            found = _joined([model.encode_rows(block) for block in datamodule.blocks("test")])
+        W_test = found.cpu().numpy()
+    W, H = all_W.cpu().numpy(), all_H.cpu().numpy()
+    return Factors(W[best], H[best], W_test, W, H)
+
+
+def _joined(blocks: list[torch.Tensor]) -> torch.Tensor:
+    return blocks[0] if len(blocks) == 1 else torch.cat(blocks, -2)
+
+
+def reconstruction(model: Factorization, W: np.ndarray) -> Rows:
+    """X_hat of the best restart for any slice of rows."""
+    return lambda rows: model.inverse_transform(W[rows])
+
+
+def run_metrics(
+    model: Factorization, datamodule: MatrixDataModule, factors: Factors, seconds: float
+) -> dict[str, Any]:
+    """``metrics.json``: fit on training and held-out data, restarts, reference, how it ended.
+
+    Losses and KL are sums over entries; ``relative_error`` is ||X - X_hat||_F / ||X||_F.
+    """
+    matrix, best = datamodule.matrix, int(model.best)
+    result: dict[str, Any] = {
+        "n_iter": int(model.n_iter[best]),
+        "seconds": seconds,
+        "converged": bool(model.converged[best]),
+        "objective": float(model.objectives[best]),
+        "n_restarts": model.n_restarts,
+        "solver": model.solver.name,
+    }
+    result |= _fit("train", model, datamodule, factors.W)
+    if datamodule.test is not None:
+        W = factors.W if factors.W_test is None else factors.W_test
+        result |= _fit("test", model, datamodule, W)
+    small = isinstance(matrix.values, np.ndarray) and matrix.values.size <= FLOOR_ENTRIES
+    rank = model.n_components + model.offset
+    if small and datamodule.train.mask is None and rank <= min(model.sizes):
+        floor = metrics.svd_floor(matrix.values[datamodule.train_rows], rank)
+        result["floor/relative_error"] = floor
+    result |= _components(model, datamodule, factors)
+    result |= _known(matrix, factors)
+    result |= _layers(model, datamodule)
+    if matrix.labels is not None:
+        labels = matrix.labels[datamodule.train_rows]
+        clusters = metrics.clusters_of(factors.W)
+        result["labels/ari"] = metrics.adjusted_rand(labels, clusters)
+        result["labels/nmi"] = metrics.normalized_mutual_information(labels, clusters)
+        result |= _held_out_labels(datamodule, factors)
+    return result
+
+
+def layers_of(
+    model: Factorization, datamodule: MatrixDataModule
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """W_l and H_l of every layer of the best restart of a hierarchical model, else nothing."""
+    if datamodule.streamed:
+        return []
+    model.eval()
+    with torch.no_grad(), model.restarts(int(model.best)):
+        found = model.layers(datamodule.train)
+        return [(W.detach().cpu().numpy(), H.detach().cpu().numpy()) for W, H in found]
+
+
+def _layers(model: Factorization, datamodule: MatrixDataModule) -> dict[str, float]:
+    matrix, rows = datamodule.matrix, datamodule.train_rows
+    found = layers_of(model, datamodule)
+    hierarchy = {name: level[rows] for name, level in matrix.hierarchy.items()}
+    if not hierarchy and matrix.labels is not None:
+        hierarchy = {"labels": matrix.labels[rows]}
+    return metrics.layer_metrics(datamodule.values("train"), found, hierarchy) if found else {}
+
+
+def _held_out_labels(datamodule: MatrixDataModule, factors: Factors) -> dict[str, float]:
+    """Accuracy on labels that the training has not seen: hidden ones, or those of held-out rows."""
+    truth, partition = datamodule.matrix.labels, datamodule.partition
+    assert truth is not None
+    seen = truth.copy()
+    seen[partition.hidden_labels] = -1
+    known = seen[partition.train_rows]
+    if partition.hidden_labels.size:
+        hidden = np.where(known < 0, truth[partition.train_rows], -1)
+        accuracy = metrics.readout_accuracy(factors.W, known, factors.W, hidden)
+    elif factors.W_test is not None:
+        fresh = truth[partition.test_rows]
+        accuracy = metrics.readout_accuracy(factors.W, known, factors.W_test, fresh)
+    else:
+        return {}
+    return {"labels/accuracy": accuracy}
+
+
+def _fit(
+    part: Literal["train", "test"],
+    model: Factorization,
+    datamodule: MatrixDataModule,
+    W: np.ndarray,
+) -> dict[str, float]:
+    whole = datamodule.train if part == "train" else datamodule.test
+    assert whole is not None
+    mask = None if whole.mask is None else to_numpy(whole.mask)
+    scores = metrics.fit_metrics(datamodule.values(part), reconstruction(model, W), mask)
+    loss, start = 0.0, 0
+    with torch.no_grad(), model.restarts(int(model.best)):
+        for block in datamodule.blocks(part):
+            code = torch.from_numpy(W[start : start + block.x.shape[0]]).to(block.x.device)
+            loss += float(model.row_losses(block, code).sum(dtype=torch.float64))
+            start += block.x.shape[0]
+    return {f"{part}/loss": loss} | {f"{part}/{k}": v for k, v in scores.items()}
+
+
+def _components(
+    model: Factorization, datamodule: MatrixDataModule, factors: Factors
+) -> dict[str, Any]:
+    result: dict[str, Any] = {
+        "components/sparsity": float(np.mean(metrics.hoyer_sparsity(factors.H))),
+        "components/collapsed": metrics.collapse_count(factors.H),
+    }
+    if not datamodule.streamed:  # it needs all rows at once
+        with torch.no_grad(), model.restarts(int(model.best)):
+            residual = model.kkt(datamodule.train)
+        if residual is not None:
+            result["kkt_residual"] = float(residual)
+    if model.n_restarts > 1:
+        finite = model.objectives[torch.isfinite(model.objectives)]
+        result["stability/objective_spread"] = float(finite.max() / finite.min() - 1)
+        stable = metrics.stability_metrics(factors.all_H, factors.all_W)
+        result |= {f"stability/{name}": value for name, value in stable.items()}
+    return result
+
+
+def _known(matrix: Matrix, factors: Factors) -> dict[str, float]:
+    """Agreement with a reference dictionary, and with the truth of simulated data."""
+    result: dict[str, float] = {}
+    if matrix.reference is not None:
+        matches = metrics.match_reference(
+            factors.H, matrix.reference.values, reference_names=matrix.reference.names
+        )
+        for key in ("assigned_cosine", "best_cosine"):
+            values = [getattr(match, key) for match in matches]
+            result[f"reference/{key}"] = float(np.nanmean(values))
+    if matrix.truth is not None:
+        result["truth/matched_cosine"] = metrics.matched_cosine(factors.H, matrix.truth.H)
+    return result

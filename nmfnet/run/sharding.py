@@ -1,0 +1,78 @@
+"""A model and its data cut into the blocks of rows of several processes, and joined again."""
+
+from __future__ import annotations
+
+from nmfnet.config import Plain
+from nmfnet.core.distributed import World
+from nmfnet.core.model import Factorization
+from nmfnet.data.module import MatrixDataModule
+from nmfnet.errors import UserError
+from nmfnet.kernels.rows import take_rows
+from nmfnet.run.checkpoint import assemble
+from nmfnet.types import Batch, Sizes, Tensor
+
+
+def check_shardable(model: Factorization, batch_size: int | None, world: World) -> None:
+    """Refuse what cannot be spread over processes.
+
+    Raises
+    ------
+    UserError
+    """
+    kind = type(model).__name__
+    if not model.shardable:
+        raise UserError(
+            f"trainer=ddp spreads rows over processes, and {kind} as configured ties its components "
+            "to all rows: use model.convex_axis=features, or one process"
+        )
+    if batch_size is not None:
+        raise UserError("trainer=ddp works on all rows at once: set batch_size=null")
+    if world.size > world.n_total:
+        raise UserError(
+            f"{world.size} processes for {world.n_total} rows: set trainer.devices lower"
+        )
+
+
+def shard(model: Factorization, cfg: Plain, world: World) -> Factorization:
+    """The block of a started model that belongs to this process."""
+    rows = world.rows()
+    sizes = Sizes(rows.stop - rows.start, model.sizes.n_features)
+    part = assemble(cfg, sizes, world=world, n_classes=model.recipe["n_classes"])
+    tables = _tables(model)
+    part.load_state_dict(
+        {
+            key: value[..., rows, :] if key in tables else value
+            for key, value in model.state_dict().items()
+        }
+    )
+    return part
+
+
+def join(model: Factorization, part: Factorization) -> None:
+    """Give the whole model what the blocks of all processes have come to."""
+    tables = _tables(model)
+    model.load_state_dict(
+        {
+            key: part.world.joined(value) if key in tables else value
+            for key, value in part.state_dict().items()
+        }
+    )
+    model.iteration = part.iteration
+
+
+def block(datamodule: MatrixDataModule, world: World) -> Batch:
+    """The training rows of this process, in tensors of their own."""
+    rows, whole = world.rows(), datamodule.train
+    own = take_rows(whole.x, rows)
+    return Batch(
+        own if own.is_sparse_csr else own.clone(),
+        whole.index[: rows.stop - rows.start],
+        None if whole.mask is None else take_rows(whole.mask, rows).clone(),
+        {name: tensor[rows].clone() for name, tensor in whole.extra.items()},
+    )
+
+
+def _tables(model: Factorization) -> set[str]:
+    raws = {id(factor.raw) for factor in model.factors.values() if factor.per_sample}
+    named: dict[str, Tensor] = dict(model.named_parameters())
+    return {name for name, parameter in named.items() if id(parameter) in raws}

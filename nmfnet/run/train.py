@@ -1,0 +1,295 @@
+"""One run from configuration to results: the one place where the parts meet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import lightning as L
+import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+
+from nmfnet.config import Plain, build, run_folder, run_id
+from nmfnet.core.distributed import World
+from nmfnet.core.model import Factorization
+from nmfnet.data.batches import OneBatch
+from nmfnet.data.module import MatrixDataModule
+from nmfnet.data.sources.source import Source
+from nmfnet.data.stream.module import StreamDataModule
+from nmfnet.data.stream.source import Stream
+from nmfnet.errors import UserError
+from nmfnet.loggers import Context, finish, log_result
+from nmfnet.run.callbacks.convergence import Convergence
+from nmfnet.run.callbacks.history import History
+from nmfnet.run.callbacks.progress import ProgressBar
+from nmfnet.run.callbacks.resuming import Resuming
+from nmfnet.run.checkpoint import assemble, load, resumable
+from nmfnet.run.evaluate import Factors, factors_of, run_metrics
+from nmfnet.run.finished import finished
+from nmfnet.run.machine import device_of, threads
+from nmfnet.run.quiet import quiet
+from nmfnet.run.sharding import block, check_shardable, join, shard
+from nmfnet.run.write import figures_of, make_folder, write_run
+from nmfnet.solvers.base import total
+
+if TYPE_CHECKING:
+    from lightning.pytorch.loggers import Logger
+
+
+@dataclass
+class Result:
+    """A finished run.
+
+    Attributes
+    ----------
+    folder : Path or None
+        Where it is; None when nothing was written.
+    metrics : dict
+        As in ``metrics.json``.
+    model : Factorization
+        Fitted, with ``transform`` and ``components_``.
+    factors : Factors or None
+        None for a run that was found finished.
+    notes : list of str
+        What the user should know about the data.
+    found : bool
+        True when the run was finished before.
+    """
+
+    folder: Path | None
+    metrics: dict[str, Any]
+    model: Factorization
+    factors: Factors | None
+    notes: list[str]
+    found: bool = False
+
+
+class NotFirst(Exception):
+    """This process has done its part of a run that the first process goes on with."""
+
+
+class Interrupted(Exception):
+    """Ctrl-C; the message says where the checkpoint is."""
+
+
+def train(
+    cfg: Plain,
+    source: Source | None = None,
+    *,
+    write: bool = True,
+    callbacks: Sequence[L.Callback] = (),
+    sweep: str | None = None,
+) -> Result:
+    """Run one experiment.
+
+    Parameters
+    ----------
+    cfg : dict
+        Resolved and checked configuration.
+    source : Source, optional
+        Data in memory, instead of ``cfg["data"]``.
+    write : bool
+        False = leave no files.
+    callbacks : sequence of lightning.Callback
+        Called after the stopping rule; no part of the experiment, and so of the run's name.
+    sweep : str, optional
+        Name of the sweep that the run belongs to, for trackers.
+
+    Raises
+    ------
+    UserError
+        For input that cannot be used; nothing is written then.
+    Interrupted
+        After Ctrl-C, with a loadable checkpoint left in the run folder, from which the same call
+        goes on.
+    """
+    folder = run_folder(cfg) if write else None
+    if folder is not None and (before := finished(cfg)) is not None:
+        return Result(folder, before.metrics, load(folder), None, [], found=True)
+    anew = cfg["force"] or not cfg["resume"]
+    cfg = {**cfg, "force": False, "resume": True}  # said to this command, not for good
+    device = device_of(cfg["device"])
+    source = source or build(cfg["data"])
+    kind = StreamDataModule if isinstance(source, Stream) else MatrixDataModule
+    datamodule = kind(
+        source,
+        build(cfg["split"]),
+        batch_size=cfg["batch_size"],
+        dtype=getattr(torch, cfg["dtype"]),
+        seed=cfg["seed"],
+        device=device,
+    )
+    datamodule.setup()
+    masked = datamodule.train.mask is not None
+    world = World.of(cfg, datamodule.sizes.n_samples)
+    batched = {**cfg, "batch_size": datamodule.batch_size}  # streams have one in any case
+    classes = datamodule.n_classes
+    model = assemble(batched, datamodule.sizes, masked=masked, world=world, n_classes=classes)
+    model = model.to(device)
+    if isinstance(datamodule, StreamDataModule):
+        _check_streamed(cfg, datamodule, model, world)
+    datamodule.check(model.loss.check)
+    model.solver.check(model, datamodule.batch_size)
+    model.check_normalise(cfg["normalize"])
+    with threads(cfg["threads"], datamodule, model), _hushed():
+        if world.size > 1:
+            check_shardable(model, cfg["batch_size"], world)
+            model.world = World()  # this is the whole; its blocks come later
+        model.initialise(datamodule.sample)
+        model.recipe |= {"run_id": run_id(cfg), "data_sha256": datamodule.fingerprint}
+        resumed = None if anew or folder is None or world.size > 1 else resumable(folder, model)
+        return _fit(cfg, datamodule, model, folder, world, resumed, callbacks, sweep)
+
+
+def _check_streamed(
+    cfg: Plain, datamodule: StreamDataModule, model: Factorization, world: World
+) -> None:
+    """Refuse what needs all rows at once."""
+    kind, encoded = type(model).__name__, model.inductive and cfg["normalize"] == "W"
+    for refused, what, remedy in (
+        (not model.shardable, f"{kind} as configured", "model=nmf or model=autoencoder"),
+        (cfg["kkt_tol"] is not None, "kkt_tol", "kkt_tol=null"),
+        (encoded, f"normalize=W of {kind}", "normalize=H"),
+        (world.size > 1, "trainer=ddp", "trainer=default"),
+    ):
+        if refused:
+            raise UserError(
+                f"{what} needs all rows at once, and data=stream has none: use {remedy}"
+            )
+    model.check_negative(datamodule.matrix.scan.negative)
+
+
+def _fit(
+    cfg: Plain,
+    datamodule: MatrixDataModule,
+    model: Factorization,
+    folder: Path | None,
+    world: World,
+    before: Path | None,
+    more: Sequence[L.Callback],
+    sweep: str | None,
+) -> Result:
+    convergence = Convergence(datamodule.train)
+    callbacks: list[L.Callback] = [convergence]
+    first = world.rank == 0
+    callbacks.append(History(folder / "history.csv" if folder and first else None, convergence))
+    if first and _progress_wanted(cfg["progress"]):
+        callbacks.append(ProgressBar(cfg["choices"].get("model", "model"), convergence))
+    callbacks += [*(build(node) for node in cfg["callbacks"].values()), *more]
+    kept = folder / "model.ckpt" if folder is not None and world.size == 1 else None
+
+    def settle() -> None:
+        _settle(model, datamodule, cfg["normalize"])
+
+    resuming = Resuming(kept, cfg["checkpoint_every"], convergence, settle)
+    callbacks.append(resuming)
+    name = f"{cfg['choices'].get('model', 'model')}-{folder.name if folder else 'memory'}"
+    context = Context(name, folder or Path(), Path(cfg["runs"]), cfg, sweep)
+    loggers: list[Logger] = []
+    whole = False
+    try:
+        for node in cfg["logger"].values() if folder and first else ():
+            loggers.append(build(node, context))
+        if folder is not None and first:
+            make_folder(folder, keep=before is not None)
+        trainer = build(
+            {
+                **cfg["trainer"],
+                "accelerator": "gpu" if datamodule.device.type == "cuda" else "cpu",
+                "callbacks": callbacks,
+                "logger": loggers or False,
+                "default_root_dir": folder,
+            }
+        )
+        with _stoppable(trainer, model, resuming):
+            if world.size > 1:
+                _fit_in_parts(cfg, datamodule, model, trainer, convergence, world)
+            else:
+                trainer.fit(model, datamodule=datamodule, ckpt_path=before)
+            settle()
+            factors = factors_of(model, datamodule)
+            numbers = run_metrics(model, datamodule, factors, convergence.seconds)
+            if folder is not None:
+                draw = cfg["figures"]
+                figures = figures_of(datamodule, model, factors, convergence) if draw else {}
+                write_run(cfg, datamodule, trainer, folder, numbers, factors, figures)
+                best = {"best_restart": int(model.best)}
+                log_result(loggers, numbers | best, figures, context)
+        whole = True
+    except MisconfigurationException as error:
+        raise UserError(f"the trainer cannot be used as configured: {error}") from error
+    finally:
+        finish(loggers, "success" if whole else "failed")
+    return Result(folder, numbers, model, factors, datamodule.notes)
+
+
+def _fit_in_parts(
+    cfg: Plain,
+    datamodule: MatrixDataModule,
+    model: Factorization,
+    trainer: L.Trainer,
+    convergence: Convergence,
+    world: World,
+) -> None:
+    """Train on this process's rows only; the first process goes on with the whole, the others end."""
+    part, rows = shard(model, cfg, world), block(datamodule, world)
+    datamodule.release()
+    convergence.batch = rows
+    trainer.fit(part, train_dataloaders=OneBatch(rows))
+    join(model, part)
+    torch.distributed.destroy_process_group()
+    if world.rank > 0:
+        raise NotFirst
+    datamodule.setup()
+    trainer.strategy.connect(model)  # what is saved from here on is the whole
+
+
+@contextmanager
+def _stoppable(trainer: L.Trainer, model: Factorization, resuming: Resuming) -> Iterator[None]:
+    """Keep the model when Ctrl-C comes; a full disk is the user's to mend."""
+    try:
+        try:
+            yield
+        finally:
+            if trainer.interrupted:  # Lightning then leaves this out: the bar would stay
+                for callback in trainer.callbacks:  # type: ignore[attr-defined]
+                    callback.teardown(trainer, model, "fit")
+    except (KeyboardInterrupt, SystemExit) as stop:  # Lightning turns the first into the second
+        where = resuming.last_words(trainer, model)
+        raise Interrupted(f"interrupted at iteration {model.iteration}{where}") from stop
+    except OSError as error:
+        if resuming.path is None or error.strerror is None:
+            raise
+        raise UserError(f"cannot write to {resuming.path.parent}: {error.strerror}") from error
+
+
+@torch.no_grad()
+def _settle(model: Factorization, datamodule: MatrixDataModule, normalize: str | None) -> None:
+    """The state in which a run ends; doing it again changes nothing."""
+    if model.settled:
+        return
+    model.settled = True
+    model.solver.finish(model, datamodule.train)
+    model.normalise(normalize, datamodule.train)
+    model.end(datamodule.train)
+    if datamodule.batch_size is not None or model.solver.estimates:
+        # what was recorded is of some rows, or a sum of minibatches of different moments
+        model.eval()
+        now = torch.stack([total(model.objective(b)) for b in datamodule.blocks("train")]).sum(0)
+        model.objectives.copy_(torch.where(model.objectives.isfinite(), now, torch.inf))
+        model.best.fill_(int(model.objectives.argmin()))
+
+
+def _hushed() -> AbstractContextManager[None]:
+    """Without Lightning's advice, which is about training networks."""
+    loggers = ("lightning.pytorch", "lightning.fabric")
+    return quiet(loggers, module="lightning", messages=("Sparse CSR tensor support is in beta",))
+
+
+def _progress_wanted(asked: bool | str) -> bool:
+    import sys
+
+    return sys.stderr.isatty() if asked == "auto" else bool(asked)

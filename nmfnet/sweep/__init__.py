@@ -1,0 +1,1 @@
+"""Many runs: jobs and their records, launchers, searches."""

@@ -1,0 +1,189 @@
+"""Sweeps: many runs of which none is lost, and one table at the end."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf
+
+from nmfnet.config import check_config, target_problems
+from nmfnet.errors import UserError
+from nmfnet.sweep.jobs import Job, Record, read_record, refuse_processes
+
+COMMAND = "sweep.json"
+"""File in the folder of a sweep with the command that made it."""
+
+
+@contextmanager
+def first_refusal(sweep: Path) -> Iterator[None]:
+    """When a sweep is refused before its first job: remove what Hydra has written for it."""
+    try:
+        yield
+    except UserError:
+        if not (sweep / COMMAND).exists():
+            (sweep / "multirun.yaml").unlink(missing_ok=True)
+            with suppress(OSError):  # not empty, or not ours
+                for folder in (sweep, *sweep.parents[:2]):
+                    folder.rmdir()
+        raise
+
+
+def check_first(job: Job) -> None:
+    """Refuse a whole sweep for a mistake in its first job, which is most likely in every job.
+
+    Raises
+    ------
+    UserError
+        Saying what is wrong.
+    """
+    if job.cfg.get("run_dir"):
+        raise UserError("run_dir is the folder of a single run: give a sweep runs=DIR")
+    check_config(job.cfg)
+    refuse_processes(job.cfg)
+
+
+def begin(sweep: Path) -> None:
+    """Note the command of a sweep, for ``nmfnet sweep resume``."""
+    file = sweep / COMMAND
+    if not file.exists():
+        command = {"arguments": sys.argv[1:], "cwd": str(Path.cwd())}
+        file.write_text(json.dumps(command, indent=2) + "\n")
+
+
+def summarise(sweep: Path) -> int:
+    """Print the table of a sweep, write ``sweep.csv``; returns the number of failed jobs."""
+    from nmfnet.report.tables import print_sweep
+
+    found = [read_record(file) for file in sorted((sweep / "jobs").glob("*.json"))]
+    records = [record for record in found if record is not None]
+    if not records:
+        return 0
+    rows = [sweep_row(record) for record in records]
+    with (sweep / "sweep.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)))
+        writer.writeheader()
+        writer.writerows(rows)
+    print_sweep(records, shown(sweep))
+    failed = [record["job"] for record in records if record["status"] == "failed"]
+    if failed:
+        print(
+            f"{len(failed)} of {len(records)} jobs failed: {', '.join(map(str, failed))}; "
+            f"nmfnet sweep resume {shown(sweep)} runs what is missing"
+        )
+    return len(failed)
+
+
+def shown(folder: Path) -> Path:
+    """A folder as seen from here."""
+    return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
+
+
+def sweep_row(record: Record) -> dict[str, Any]:
+    """One line of ``sweep.csv``: the job, what was varied, how it ended, every metric."""
+    from nmfnet.report.tables import overrides
+
+    row = {"job": record["job"], **overrides(record), "status": record["status"]}
+    row |= {"error": record.get("error", ""), "run_dir": record["run_dir"]}
+    return row | record.get("metrics", {})
+
+
+class Summary(Callback):
+    """Hydra callback: a clean start, the table when a sweep has ended, exit code 1 for failures.
+
+    Parameters
+    ----------
+    resume : bool
+        Keep the records of jobs that are in the sweep's folder.
+    """
+
+    def __init__(self, resume: bool = False) -> None:
+        self.resume = resume
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Check the options of the launcher and the search; forget an earlier sweep."""
+        problems: list[str] = []
+        for name, group in (("launcher", "launcher"), ("sweeper", "hparams_search")):
+            node = OmegaConf.to_container(config.hydra[name], resolve=True)
+            if isinstance(node, dict) and str(node.get("_target_")).startswith("nmfnet."):
+                problems += target_problems(node, group)
+        if problems:  # Hydra makes warnings of errors raised here
+            print("nmfnet:", "\n  ".join(problems), file=sys.stderr)
+            sys.exit(2)
+        sweep = Path(config.hydra.sweep.dir)
+        goes_on = self.resume or (sweep / "study.db").exists()
+        if not goes_on and (sweep / COMMAND).exists():  # an earlier sweep's folder
+            for file in [*(sweep / "jobs").glob("[0-9]*.json"), sweep / COMMAND]:
+                file.unlink()
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """The table."""
+        if summarise(Path(config.hydra.sweep.dir)):
+            sys.exit(1)
+
+
+def resume(folder: str, more: list[str]) -> None:
+    """``nmfnet sweep resume DIR``: the command of a sweep again, for the jobs without results.
+
+    Parameters
+    ----------
+    folder : str
+        Folder of the sweep, as ``runs/sweeps/2026-01-31_12-00-00-000000``.
+    more : list of str
+        Settings to add, such as ``launcher=joblib``.
+
+    Raises
+    ------
+    UserError
+        If it is not the folder of a sweep, the folder that it ran in is gone, or it still runs.
+    """
+    from nmfnet.cli import main
+
+    sweep = Path(folder).absolute()
+    try:
+        command = json.loads((sweep / COMMAND).read_text())
+        arguments, cwd = list(command["arguments"]), Path(command["cwd"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        there = (sweep / COMMAND).exists()
+        why = f"its {COMMAND} is damaged" if there else f"it holds no {COMMAND}"
+        raise UserError(
+            f"{folder} cannot be resumed, {why}: give the folder of a sweep, as runs/sweeps/DATE"
+        ) from error
+    if not cwd.is_dir():
+        raise UserError(f"the sweep ran in {cwd}, which is gone: change cwd in {sweep / COMMAND}")
+    for file in sorted((sweep / "jobs").glob("*.json")):
+        record = read_record(file) or {}
+        if record.get("status") == "running" and _alive(record):
+            raise UserError(
+                f"job {record['job']} of this sweep is still running (process {record['pid']}): "
+                f"wait for it or end it, or remove {shown(file)} if that is another program"
+            )
+    os.chdir(cwd)
+    own = [f"hydra.sweep.dir={sweep}", "++hydra.callbacks.sweep.resume=true"]
+    sys.argv = ["nmfnet-train", *arguments, *more, *own]
+    main()
+
+
+def _alive(record: Record) -> bool:
+    """Whether the process that runs a job is there, as far as this machine can tell."""
+    if record.get("host") != socket.gethostname():
+        return False
+    try:
+        os.kill(int(record["pid"]), 0)
+    except (ProcessLookupError, KeyError, ValueError):
+        return False
+    except PermissionError:
+        return True
+    try:  # Linux: one that has ended, but was not waited for by whoever inherited it
+        fields = Path(f"/proc/{record['pid']}/stat").read_text()
+    except OSError:
+        return True
+    return fields.rpartition(")")[2].split()[0] != "Z"

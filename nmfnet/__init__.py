@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 from nmfnet.errors import UserError
 
 if TYPE_CHECKING:
-    from nmfnet.api import fit, select_rank
+    from nmfnet.api import fit, project, select_rank
     from nmfnet.estimator import Estimator
     from nmfnet.report.collect import runs
     from nmfnet.run.checkpoint import load
 
 __version__ = "0.1.0"
-__all__ = ["Estimator", "UserError", "__version__", "fit", "load", "runs", "select_rank"]
+__all__ = ["Estimator", "UserError", "__version__", "fit", "load", "project", "runs", "select_rank"]
 
 
 def __getattr__(name: str) -> Any:
@@ -28,6 +28,10 @@ def __getattr__(name: str) -> Any:
         from nmfnet.api import fit
 
         return fit
+    if name == "project":
+        from nmfnet.api import project
+
+        return project
     if name == "select_rank":
         from nmfnet.api import select_rank
 

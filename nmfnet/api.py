@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import difflib
 from functools import lru_cache
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from nmfnet.config import Plain, check_config, conf_dir, did_you_mean, options
 from nmfnet.errors import UserError
@@ -21,6 +24,8 @@ def fit(
     *,
     mask: Any = None,
     labels: Any = None,
+    W: Any = None,
+    H: Any = None,
     run_dir: str | Path | None = None,
     **settings: Any,
 ) -> Factorization:
@@ -32,10 +37,14 @@ def fit(
         A DataFrame's index and columns become the names.
     model : str
         A choice of the group ``model``.
-    mask : array-like of bool, shape (n_samples, n_features), optional
-        True = observed.
+    mask : array-like, shape (n_samples, n_features), optional
+        Weights >= 0: 1 or True = observed, 0 = missing, 1/u² = known to within u.
     labels : array-like, shape (n_samples,), optional
         Class of each row, for figures and scores.
+    W : array-like, shape (n_samples, n_components), optional
+    H : array-like, shape (n_components, n_features), optional
+        Values of these factors, which are held while the others are fitted; with ``init="given"`` they
+        are a start instead.
     run_dir : str or Path, optional
         Write the run folder here; by default nothing is written.
     **settings
@@ -65,15 +74,66 @@ def fit(
     from nmfnet.run.train import train
 
     source = InMemory(X=X, labels=labels, mask=mask)
+    if H is not None and model == "nmf":
+        settings.setdefault("n_components", len(H))
     cfg = configuration({"model": model, "progress": False, **settings})
     cfg["run_dir"] = None if run_dir is None else str(run_dir)
     cfg["choices"]["data"] = "memory"
     cfg["data"] = {"sha256": source.read().fingerprint()}
     if cfg["ranks"] is not None:
         raise UserError("ranks=...: use nmfnet.select_rank(X, ranks=...), which tries several")
-    result = train(cfg, source, write=run_dir is not None)
+    given = {name: _table(name, value) for name, value in (("W", W), ("H", H)) if value is not None}
+    if given:
+        cfg["data"] |= {name: sha256(value.tobytes()).hexdigest() for name, value in given.items()}
+        if cfg["choices"].get("init") != "given":
+            cfg["model"]["frozen"] = list(given)
+    result = train(cfg, source, write=run_dir is not None, given=given)
     result.model.metrics = result.metrics
     return result.model
+
+
+def project(X: Any, H: Any, *, mask: Any = None, **settings: Any) -> np.ndarray:
+    """W >= 0 for given components: ``argmin_W loss(X, W H)``.
+
+    Parameters
+    ----------
+    X : array-like, DataFrame or sparse matrix, shape (n_samples, n_features)
+    H : array-like, shape (n_components, n_features)
+    mask : array-like, shape (n_samples, n_features), optional
+        Weights >= 0, as for :func:`fit`.
+    **settings
+        As for :func:`fit`: ``loss="kl"``, ``constraint="simplex_project"``, penalties of W.
+
+    Returns
+    -------
+    ndarray, shape (n_samples, n_components)
+
+    Raises
+    ------
+    UserError
+        If H has another number of features than X, and as for :func:`fit`.
+
+    Examples
+    --------
+    >>> import nmfnet
+    >>> nmfnet.project([[2.0, 4.0]], [[1.0, 2.0]])
+    array([[2.]], dtype=float32)
+    """
+    fitted = fit(X, "nmf", mask=mask, H=H, **settings)
+    return np.asarray(fitted.factors["W"]()[int(fitted.best)].detach().cpu().numpy())
+
+
+def _table(name: str, value: Any) -> np.ndarray:
+    """A factor that was given, as finite numbers in two dimensions."""
+    try:
+        table = np.ascontiguousarray(np.asarray(value, dtype=np.float64))
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{name} must be a matrix of numbers: {error}") from error
+    if table.ndim != 2 or not table.size:
+        raise UserError(f"{name} has shape {table.shape}, but it must be a matrix, not empty")
+    if not np.isfinite(table).all():
+        raise UserError(f"{name} has NaN or infinite entries")
+    return table
 
 
 def select_rank(

@@ -107,12 +107,24 @@ def check_config(cfg: Plain) -> None:
     """
     problems = list(_root_problems(cfg))
     problems.extend([*_key_problems(cfg), *_group_problems(cfg)])
-    for name, node in cfg.items():
-        problems.extend(target_problems(node, name))
+    for name in cfg:
+        problems.extend(target_problems(_without_shared(cfg, name), name))
     if problems:
         raise UserError(
             "\n  ".join([f"the configuration has {len(problems)} problem(s):", *problems])
         )
+
+
+def _without_shared(cfg: Plain, name: str) -> Any:
+    """A group without the keys that every choice of it has."""
+    node = cfg[name]
+    if not isinstance(node, Mapping):
+        return node
+    if name == "constraint" and _has_target(node):
+        return constraints_of(node)[0]
+    if name == "model":
+        return {key: value for key, value in node.items() if key != "frozen"}
+    return node
 
 
 def root_is_sound(cfg: Plain) -> bool:
@@ -295,6 +307,32 @@ def shown(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     return str(value)
+
+
+def constraints_of(node: Mapping[str, Any]) -> tuple[Plain, dict[str, Plain]]:
+    """The constraint of all factors, and those of single ones: ``constraint.W=simplex``.
+
+    Raises
+    ------
+    UserError
+        For the name of a constraint that there is none of.
+    """
+    import yaml
+
+    single: dict[str, Plain] = {}
+    known = options("constraint")
+    for key, value in node.items():
+        if isinstance(value, str) and key != "_target_":
+            if value not in known:
+                hint = did_you_mean(value, known)
+                raise UserError(
+                    f"constraint.{key}={value}: no such constraint{hint} ({', '.join(known)})"
+                )
+            text = (conf_dir() / "constraint" / f"{value}.yaml").read_text()
+            single[key] = yaml.safe_load(text)
+        elif _has_target(value):
+            single[key] = dict(value)
+    return {key: value for key, value in node.items() if key not in single}, single
 
 
 # ---------------------------------------------------------------------- objects

@@ -7,10 +7,11 @@ and its import hook is on (the test suite does that); elsewhere it costs nothing
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
+import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
@@ -26,7 +27,18 @@ else:
 
         Float = Int = _Anything
 
-__all__ = ["NO_EXTRA", "Batch", "Float", "Int", "Sizes", "Tensor", "Terms"]
+__all__ = [
+    "NO_EXTRA",
+    "NO_VIEWS",
+    "Batch",
+    "Float",
+    "Int",
+    "Output",
+    "Sizes",
+    "Tensor",
+    "Terms",
+    "View",
+]
 
 NO_EXTRA: Mapping[str, Tensor] = MappingProxyType({})
 
@@ -41,8 +53,44 @@ class Sizes(NamedTuple):
     n_features: int
 
 
+class View(NamedTuple):
+    """One matrix of the samples: what a batch has beside ``x`` when samples were measured twice.
+
+    Attributes
+    ----------
+    x : Tensor, shape (n, f)
+        Dense or sparse CSR.
+    mask : Tensor, shape (n, f), or None
+        Weights >= 0, as in `Batch`.
+    scale : float, > 0
+        Weight of the view in the objective.
+    """
+
+    x: Tensor
+    mask: Tensor | None = None
+    scale: float = 1.0
+
+
+NO_VIEWS: Mapping[str, View] = MappingProxyType({})
+
+
+class Output(NamedTuple):
+    """What a decoder says of one view.
+
+    Attributes
+    ----------
+    mean : Tensor, shape (*r, n, f)
+        X_hat.
+    heads : mapping of str to Tensor
+        What a likelihood may ask for beside the mean (``dropout``, ...), each of X_hat's shape.
+    """
+
+    mean: Tensor
+    heads: Mapping[str, Tensor] = NO_EXTRA
+
+
 class Batch(NamedTuple):
-    """Rows of the data matrix, as a datamodule yields them.
+    """Rows of the data, as a datamodule yields them.
 
     Attributes
     ----------
@@ -51,13 +99,48 @@ class Batch(NamedTuple):
     index : Tensor of int64, shape (n,)
         Their row numbers in the training matrix: tables of per-sample factors look themselves up.
     mask : Tensor, shape (n, f), or None
-        1 where an entry is observed, 0 where it is missing or held out; None = all observed.
-        Entries of ``x`` under a zero of the mask are 0.
+        Weight of every entry, >= 0: 1 = observed, 0 = missing or held out, 1/u² = known to within u;
+        None = all observed. Entries of ``x`` under a zero are 0. Beside a sparse ``x`` it has the same
+        pattern: only the stored entries are observed.
     extra : mapping of str to Tensor
-        Whatever else belongs to the rows (labels, covariates).
+        Whatever else has a row per sample (``labels``, ``covariates``, ``size``).
+    context : mapping of str to Tensor
+        What belongs to the data as a whole (``graph``): it is passed on whole.
+    views : mapping of str to View
+        Further matrices with the same rows; ``x`` is the view called ``x``.
     """
 
     x: Tensor
     index: Tensor  # type: ignore[assignment]
     mask: Tensor | None = None
     extra: Mapping[str, Tensor] = NO_EXTRA
+    context: Mapping[str, Tensor] = NO_EXTRA
+    views: Mapping[str, View] = NO_VIEWS
+
+    def by_row(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        """The same batch with every tensor that has a row per sample passed through ``change``."""
+
+        def maybe(tensor: Tensor | None) -> Tensor | None:
+            return None if tensor is None else change(tensor)
+
+        return self._replace(
+            x=change(self.x),
+            index=change(self.index),
+            mask=maybe(self.mask),
+            extra={name: change(tensor) for name, tensor in self.extra.items()},
+            views={
+                name: view._replace(x=change(view.x), mask=maybe(view.mask))
+                for name, view in self.views.items()
+            },
+        )
+
+    def to(self, target: torch.device | torch.dtype) -> Batch:
+        """The same batch on a device, or its floating tensors in another precision."""
+
+        def moved(tensor: Tensor) -> Tensor:
+            if isinstance(target, torch.dtype) and not tensor.is_floating_point():
+                return tensor
+            return tensor.to(target)
+
+        context = {name: moved(tensor) for name, tensor in self.context.items()}
+        return self.by_row(moved)._replace(context=context)

@@ -11,8 +11,9 @@ import torch
 from nmfnet.api import _set, configuration
 from nmfnet.config import Plain, check_config
 from nmfnet.core.model import Factorization
-from nmfnet.run.checkpoint import assemble
+from nmfnet.run.checkpoint import assemble, task_of
 from nmfnet.solvers.base import total
+from nmfnet.solvers.choice import check_solver
 from nmfnet.types import Batch, Sizes, Tensor
 
 MULTILINEAR: dict[str, dict[str, Any]] = {
@@ -108,7 +109,7 @@ def make(
     cfg = config({"n_components": 3, **settings})
     model = assemble(cfg, Sizes(*X.shape), restarts, masked=mask is not None)
     batch = batch_of(X, mask)
-    model.solver.check(model, None)
+    check_solver(model.solver, task_of(model))
     model.solver.check_batch(batch)
     model.initialise(batch)
     optimizer = model.configure_optimizers()

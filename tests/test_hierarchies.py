@@ -30,7 +30,7 @@ def labelled(x: np.ndarray = X, labels: np.ndarray = Y, **settings) -> tuple[Fac
     layers = {} if settings["model"] == "semi_supervised_nmf" else {"layers": [5, 3]}
     cfg = configuration({"dtype": "float64", **layers, **settings})
     batch = batch_of(x)._replace(extra={"labels": torch.from_numpy(labels)})
-    model = assemble(cfg, Sizes(*x.shape), n_classes=int(labels.max()) + 1)
+    model = assemble(cfg, Sizes(*x.shape), axes={"class": int(labels.max()) + 1})
     model.initialise(batch)
     return model, batch
 
@@ -160,7 +160,7 @@ def test_multiplicative_updates_never_raise_the_objective(model, loss):
     cfg = configuration(
         {"dtype": "float64", "model": model, "loss": loss, "solver": "mu", **layers}
     )
-    fitted = assemble(cfg, Sizes(*X.shape), n_classes=3)
+    fitted = assemble(cfg, Sizes(*X.shape), axes={"class": 3})
     batch = batch_of(X)._replace(extra={"labels": torch.from_numpy(Y)})
     fitted.initialise(batch)
     fitted.solver.extrapolation = False
@@ -297,7 +297,7 @@ def test_a_class_without_a_label_is_refused(model):
     options = {"supervision": "l2"} if model == "neural_nmf" else {"label_weight": 1.0}
     cfg = configuration({"dtype": "float64", "model": model, **options})
     cfg["model"].update({"layers": [5, 3]} if "layers" in cfg["model"] else {})
-    made = assemble(cfg, Sizes(*X.shape), n_classes=3)
+    made = assemble(cfg, Sizes(*X.shape), axes={"class": 3})
     batch = batch_of(X)._replace(extra={"labels": torch.from_numpy(few)})
     with pytest.raises(nmfnet.UserError, match="1 of 3 classes have no labelled sample"):
         made.initialise(batch)

@@ -257,9 +257,9 @@ def test_t10_encoder_of_features_orientation_is_inductive():
     assert model.inductive
     G = values(model)["G"]
     with torch.no_grad():
-        close(model.encode_rows(batch), batch.x @ G)
+        close(model.infer(batch), batch.x @ G)
         one = batch._replace(x=batch.x[3:4], index=batch.index[3:4])
-        close(model.encode_rows(one)[0, 0], (batch.x @ G)[0, 3])
+        close(model.infer(one)[0, 0], (batch.x @ G)[0, 3])
 
 
 # ------------------------------------------------------- T11: tied = projective

@@ -1,7 +1,8 @@
 """Where a factor lives: a parametrisation with its inverse, or a projection after each step.
 
-Chosen with ``constraint=NAME``. ``project`` (the raw parameter is the value, clamped after every
-step) is the only one that multiplicative updates use; the others make any gradient method feasible.
+Chosen with ``constraint=NAME``, or for one factor with ``constraint.W=NAME``. A constraint answers
+questions (what is feasible, what is nearest, where are the bounds, may entries be scaled), and solvers
+ask it instead of its class.
 """
 
 from __future__ import annotations
@@ -13,17 +14,30 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from nmfnet.types import Tensor
+from nmfnet.types import Float, Tensor
 
 FLOOR = 1e-12
 """Smallest value that the smooth parametrisations can be asked to represent."""
 
+NON_NEGATIVE = (0.0, float("inf"))
+ANY = (-float("inf"), float("inf"))
+
 
 class Constraint(nn.Module, ABC):
-    """Maps a raw parameter to a feasible value of the same shape."""
+    """Maps a raw parameter to a feasible value of the same shape.
+
+    A subclass whose value is the raw parameter itself sets ``identity`` and overrides ``project_``;
+    one that is a parametrisation overrides ``forward`` and ``right_inverse`` only.
+    """
 
     identity: bool = False
-    """True when the value *is* the raw parameter (what in-place solvers need)."""
+    """Whether the value *is* the raw parameter (what in-place solvers need)."""
+
+    bounds: tuple[float, float] | None = None
+    """The least and largest entry where the feasible set is all that lies between; None = it is not."""
+
+    closed_under_scaling: bool = False
+    """Whether a feasible value stays feasible when its entries are multiplied by numbers > 0."""
 
     @abstractmethod
     def forward(self, raw: Tensor) -> Tensor:
@@ -36,13 +50,39 @@ class Constraint(nn.Module, ABC):
     def project_(self, raw: Tensor) -> None:
         """Bring the raw parameter back after a step; nothing to do for parametrisations."""
 
+    def project(self, value: Tensor) -> Tensor:
+        """The feasible value nearest to ``value``."""
+        if not self.identity:
+            return self(self.right_inverse(value))
+        nearest = value.clone()
+        self.project_(nearest)
+        return nearest
+
     def violation(self, value: Tensor) -> Tensor:
-        """Largest infringement, a scalar; 0 = feasible."""
+        """Largest infringement, a scalar >= 0; 0 = feasible."""
+        return (self.project(value) - value).abs().amax()
+
+    @final
+    def contains(self, value: Tensor, tol: float = 1e-5) -> bool:
+        """Whether a value is feasible, up to ``tol``."""
+        return bool(self.violation(value) <= tol)
+
+
+class _NonNegative(Constraint, ABC):
+    """All values that are >= 0, however they are represented."""
+
+    bounds = NON_NEGATIVE
+    closed_under_scaling = True
+
+    def project(self, value: Tensor) -> Tensor:
+        return value.clamp_min(0)
+
+    def violation(self, value: Tensor) -> Tensor:
         return (-value).clamp_min(0).amax()
 
 
 @final
-class Project(Constraint):
+class Project(_NonNegative):
     """value = raw, clamped at 0 after every step (projected gradient)."""
 
     identity = True
@@ -58,7 +98,7 @@ class Project(Constraint):
 
 
 @final
-class Abs(Constraint):
+class Abs(_NonNegative):
     """value = |raw|. The variant behind the published AE-NMF results (Egendal et al. 2024)."""
 
     def forward(self, raw: Tensor) -> Tensor:
@@ -69,7 +109,7 @@ class Abs(Constraint):
 
 
 @final
-class ReLU(Constraint):
+class ReLU(_NonNegative):
     """value = max(raw, 0). A weight that goes negative gets no gradient and stays dead."""
 
     def forward(self, raw: Tensor) -> Tensor:
@@ -80,7 +120,7 @@ class ReLU(Constraint):
 
 
 @final
-class Softplus(Constraint):
+class Softplus(_NonNegative):
     """value = log(1 + exp(raw)), strictly positive."""
 
     def forward(self, raw: Tensor) -> Tensor:
@@ -92,7 +132,7 @@ class Softplus(Constraint):
 
 
 @final
-class Square(Constraint):
+class Square(_NonNegative):
     """value = raw². Zero is a stationary point of the gradient."""
 
     def forward(self, raw: Tensor) -> Tensor:
@@ -103,7 +143,7 @@ class Square(Constraint):
 
 
 @final
-class Exp(Constraint):
+class Exp(_NonNegative):
     """value = exp(raw), strictly positive: gradient descent on raw is multiplicative in value."""
 
     def forward(self, raw: Tensor) -> Tensor:
@@ -113,9 +153,19 @@ class Exp(Constraint):
         return value.clamp_min(FLOOR).log()
 
 
+class _OnSimplex(Constraint, ABC):
+    """Rows that are >= 0 and sum to 1."""
+
+    def project(self, value: Tensor) -> Tensor:
+        return nearest_on_simplex(value)
+
+    def violation(self, value: Tensor) -> Tensor:
+        return torch.maximum((-value).amax(), (value.sum(-1) - 1).abs().amax()).clamp_min(0)
+
+
 @final
-class Simplex(Constraint):
-    """value = softmax(raw) along the last axis: every row is non-negative and sums to 1."""
+class Simplex(_OnSimplex):
+    """value = softmax(raw) along the last axis: every row is positive and sums to 1."""
 
     def forward(self, raw: Tensor) -> Tensor:
         return raw.softmax(-1)
@@ -123,13 +173,34 @@ class Simplex(Constraint):
     def right_inverse(self, value: Tensor) -> Tensor:
         return value.clamp_min(FLOOR).log()
 
-    def violation(self, value: Tensor) -> Tensor:
-        return torch.maximum((-value).amax(), (value.sum(-1) - 1).abs().amax()).clamp_min(0)
+
+@final
+class SimplexProject(_OnSimplex):
+    """value = raw, moved to the nearest point of the simplex after every step: exact zeros.
+
+    Source: Duchi et al. 2008, "Efficient projections onto the l1-ball", figure 1.
+    """
+
+    identity = True
+
+    def forward(self, raw: Tensor) -> Tensor:
+        return raw
+
+    def right_inverse(self, value: Tensor) -> Tensor:
+        total = value.clamp_min(0).sum(-1, keepdim=True)
+        return torch.where(total > 0, value.clamp_min(0) / total.clamp_min(FLOOR), value)
+
+    def project_(self, raw: Tensor) -> None:
+        raw.copy_(nearest_on_simplex(raw))
 
 
 @final
 class Free(Constraint):
     """value = raw, any sign: an ordinary weight."""
+
+    identity = True
+    bounds = ANY
+    closed_under_scaling = True
 
     def forward(self, raw: Tensor) -> Tensor:
         return raw
@@ -139,3 +210,12 @@ class Free(Constraint):
 
     def violation(self, value: Tensor) -> Tensor:
         return torch.zeros((), dtype=value.dtype, device=value.device)
+
+
+def nearest_on_simplex(value: Float[Tensor, "*r a b"]) -> Float[Tensor, "*r a b"]:
+    """The Euclidean projection of every row on ``{v >= 0, sum v = 1}``."""
+    down = value.sort(-1, descending=True).values
+    excess = down.cumsum(-1) - 1
+    count = torch.arange(1, value.shape[-1] + 1, dtype=value.dtype, device=value.device)
+    kept = (down - excess / count > 0).sum(-1, keepdim=True).clamp_min(1)
+    return (value - excess.gather(-1, kept - 1) / kept).clamp_min(0)

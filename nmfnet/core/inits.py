@@ -66,7 +66,8 @@ class Random(Init):
         scale = (max(abs(mean_of(x)), 1e-12) / n_components) ** 0.5
 
         def draw(*shape: int) -> Tensor:
-            return torch.randn(*shape, generator=generator, dtype=x.dtype).abs_().mul_(scale)
+            drawn = torch.randn(*shape, generator=generator, dtype=torch.float64)
+            return drawn.abs_().mul_(scale).to(x.dtype)
 
         H = draw(n_components, x.shape[1])
         return Proposal(draw(x.shape[0], n_components).to(x.device), H.to(x.device))
@@ -131,7 +132,7 @@ class NNDSVDar(_SVDStart):
         W, H = nndsvd(x, n_components, generator)
 
         def filled(v: Tensor) -> Tensor:
-            noise = torch.rand(v.shape, generator=generator, dtype=v.dtype).to(v.device)
+            noise = torch.rand(v.shape, generator=generator, dtype=torch.float64).to(v)
             return torch.where(v == 0, noise * (mean_of(x) / 100), v)
 
         return Proposal(filled(W), filled(H))
@@ -178,25 +179,26 @@ def _scipy(x: Tensor) -> Any:
 
 @final
 class Given(Init):
-    """W and H from a ``factors.npz`` (that of an earlier run, or your own arrays W and H).
+    """W, H or both from a ``factors.npz`` (that of an earlier run, or your own); the other is random.
 
     Parameters
     ----------
-    path : str
-        A .npz with ``W`` (n_samples, n_components) and ``H`` (n_components, n_features).
+    path : str, optional
+        A .npz with ``W`` (n_samples, n_components), ``H`` (n_components, n_features) or both. In Python
+        the arrays themselves can be given: ``nmfnet.fit(X, init="given", H=H)``.
     """
 
     name = "given"
     deterministic = True
 
-    def __init__(self, *, path: str) -> None:
-        self.path = Path(path)
+    def __init__(self, *, path: str | None = None) -> None:
+        self.path = None if path is None else Path(path)
+        self.deterministic = path is not None
 
     def check(self, n_components: int, n_samples: int, n_features: int, n_restarts: int) -> None:
         super().check(n_components, n_samples, n_features, n_restarts)
-        W, H = self._load()
         wanted = {"W": (n_samples, n_components), "H": (n_components, n_features)}
-        for name, found in (("W", W), ("H", H)):
+        for name, found in self._load().items():
             if found.shape != wanted[name]:
                 raise UserError(
                     f"init.path={self.path}: {name} has shape {found.shape}, but this run needs "
@@ -205,7 +207,9 @@ class Given(Init):
             if not np.isfinite(found).all() or (found < 0).any():
                 raise UserError(f"init.path={self.path}: {name} must be finite and >= 0")
 
-    def _load(self) -> tuple[np.ndarray, np.ndarray]:
+    def _load(self) -> dict[str, np.ndarray]:
+        if self.path is None:
+            return {}
         if not self.path.is_file():
             raise UserError(f"init.path={self.path} does not exist: give a .npz with W and H")
         try:
@@ -213,15 +217,17 @@ class Given(Init):
         except (OSError, ValueError, EOFError) as error:
             raise UserError(f"init.path={self.path} is not a .npz with W and H: {error}") from error
         with opened as arrays:
-            if missing := {"W", "H"} - set(arrays.files):
+            held = {name: arrays[name] for name in ("W", "H") if name in arrays.files}
+            if not held:
                 raise UserError(
-                    f"init.path={self.path} has no array {sorted(missing)[0]!r}, only "
+                    f"init.path={self.path} has neither an array 'W' nor 'H', only "
                     f"{', '.join(arrays.files)}"
                 )
-            return arrays["W"], arrays["H"]
+            return held
 
     def __call__(
         self, x: Float[Tensor, "n f"], n_components: int, generator: torch.Generator
     ) -> Proposal:
-        W, H = self._load()
-        return Proposal(torch.from_numpy(W).to(x), torch.from_numpy(H).to(x))
+        drawn = Random()(x, n_components, generator)
+        held = {name: torch.from_numpy(value).to(drawn.W) for name, value in self._load().items()}
+        return drawn._replace(**held)

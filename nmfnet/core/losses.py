@@ -1,18 +1,27 @@
-"""What a model minimises: one small final class per divergence, chosen with ``loss=NAME``."""
+"""What a model minimises: one small final class per divergence or likelihood, ``loss=NAME``.
+
+A likelihood may have parameters of its own (a dispersion): they are factors of the model, with a restart
+axis and a constraint. It may ask the decoder for more than a mean (``heads``). The same object gives the
+objective, ``train/loss``, the loss of held-out rows and the codes of new rows.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from typing import Any, final
 
 import numpy as np
 import torch
 from torch import nn
 
+from nmfnet.core.constraints import Exp
+from nmfnet.core.factor import Factor
 from nmfnet.errors import UserError
+from nmfnet.kernels.counts import negative_binomial, zero_inflated
 from nmfnet.kernels.divergences import TINY, beta_divergence, beta_split, monotone_exponent
 from nmfnet.kernels.sparse import row_sums, sparse_row_losses, with_values
-from nmfnet.types import Float, Tensor
+from nmfnet.types import NO_EXTRA, Float, Tensor
 
 
 class Loss(nn.Module, ABC):
@@ -22,7 +31,20 @@ class Loss(nn.Module, ABC):
     multiplicative rules know it), or is None.
     """
 
+    name: str
     beta: float | None = None
+
+    heads: tuple[str, ...] = ()
+    """What the decoder must give beside the mean."""
+
+    is_divergence: bool = False
+    """Whether the value is the beta divergence itself, without constants of the data."""
+
+    def declare(self, declared: Callable[..., Factor]) -> None:
+        """Declare own parameters, by ``declared(name, rows, columns, constraint=...)``."""
+
+    def start(self) -> None:
+        """Set own parameters at the start of a run."""
 
     @abstractmethod
     def forward(
@@ -30,16 +52,20 @@ class Loss(nn.Module, ABC):
         x: Float[Tensor, "*#r n f"],
         x_hat: Float[Tensor, "*r n f"],
         mask: Float[Tensor, "n f"] | None = None,
+        heads: Mapping[str, Tensor] = NO_EXTRA,
     ) -> Float[Tensor, "*r n"]:
         """Sum over the observed features of each row."""
 
-    @abstractmethod
-    def split(self, x: Tensor, x_hat: Tensor) -> tuple[Tensor, Tensor]:
-        """``neg, pos >= 0`` with d loss / d x_hat = pos - neg: what multiplicative updates need."""
+    def split(self, x: Tensor, x_hat: Tensor) -> tuple[Tensor, Tensor] | None:
+        """``neg, pos >= 0`` with d loss / d x_hat = pos - neg: what multiplicative updates need.
 
-    @abstractmethod
+        None where the loss has no such split.
+        """
+        return None
+
     def exponent(self, degree: int, penalty_degree: int) -> float:
         """Power of neg / pos that never increases the objective (see ``monotone_exponent``)."""
+        raise NotImplementedError(f"{type(self).__name__} has no multiplicative updates")
 
     def sparse_rows(
         self,
@@ -90,7 +116,7 @@ class Loss(nn.Module, ABC):
 class BetaLoss(Loss, ABC):
     """The beta family; subclasses fix ``beta`` and the domain."""
 
-    name: str = "beta"
+    name = "beta"
     beta: float
 
     def forward(
@@ -98,6 +124,7 @@ class BetaLoss(Loss, ABC):
         x: Float[Tensor, "*#r n f"],
         x_hat: Float[Tensor, "*r n f"],
         mask: Float[Tensor, "n f"] | None = None,
+        heads: Mapping[str, Tensor] = NO_EXTRA,
     ) -> Float[Tensor, "*r n"]:
         return beta_divergence(x, x_hat, self.beta, mask)
 
@@ -128,9 +155,7 @@ class BetaLoss(Loss, ABC):
     ) -> None:
         names = (sample_names, feature_names, where)
         if self.beta != 2:
-            what = f"negative values, and loss={self.name} needs X >= 0"
-            remedy = "use loss=frobenius, or shift or clip the data"
-            _refuse(_seen(_full(x < 0), mask), x, what, remedy, *names)
+            _refuse_negative(self.name, x, mask, *names)
         if self.beta <= 0:
             what = f"zeros, and loss={self.name} needs X > 0"
             remedy = "use loss=kl, or add a small constant to the data"
@@ -143,6 +168,7 @@ class Frobenius(BetaLoss):
 
     name = "frobenius"
     beta = 2.0
+    is_divergence = True
 
 
 @final
@@ -155,6 +181,7 @@ class KL(BetaLoss):
 
     name = "kl"
     beta = 1.0
+    is_divergence = True
 
 
 @final
@@ -196,6 +223,7 @@ class Poisson(BetaLoss):
         x: Float[Tensor, "*#r n f"],
         x_hat: Float[Tensor, "*r n f"],
         mask: Float[Tensor, "n f"] | None = None,
+        heads: Mapping[str, Tensor] = NO_EXTRA,
     ) -> Float[Tensor, "*r n"]:
         y = x_hat.clamp(min=TINY)
         d = y - torch.xlogy(x, y) + torch.lgamma(x + 1)
@@ -211,6 +239,91 @@ class Poisson(BetaLoss):
         v = x.values().double()
         saturated = with_values(x, v - torch.xlogy(v, v) + torch.lgamma(v + 1))
         return sparse_row_losses(x, W, H, self.beta, masked) + row_sums(saturated)
+
+
+@final
+class NegativeBinomial(Loss):
+    """``-Σ log NB(x; x̂, theta)``, in nats, for counts with more spread than Poisson's.
+
+    theta is the inverse dispersion of each feature (variance x̂ + x̂²/theta), learned with the model
+    and kept within 1e-4 and 1e4: the factor ``dispersion`` (1, n_features).
+
+    Parameters
+    ----------
+    zero_inflated : bool
+        Mix with a point mass at 0, whose log odds are the decoder's head ``dropout`` (ZINB).
+
+    Source: Lopez et al. 2018 (scVI); Eraslan et al. 2019 (DCA), eq. (1) and (2).
+    """
+
+    name = "negative_binomial"
+
+    def __init__(self, *, zero_inflated: bool = False) -> None:
+        super().__init__()
+        self.zero_inflated = zero_inflated
+        self.heads = ("dropout",) if zero_inflated else ()
+
+    def declare(self, declared: Callable[..., Factor]) -> None:
+        self.dispersion = declared("dispersion", "one", "feature", constraint=Exp())
+
+    def start(self) -> None:
+        self.dispersion.assign_(torch.ones_like(self.dispersion.raw))
+
+    def forward(
+        self,
+        x: Float[Tensor, "*#r n f"],
+        x_hat: Float[Tensor, "*r n f"],
+        mask: Float[Tensor, "n f"] | None = None,
+        heads: Mapping[str, Tensor] = NO_EXTRA,
+    ) -> Float[Tensor, "*r n"]:
+        theta = self.dispersion().clamp(1e-4, 1e4)
+        log_p = negative_binomial(x, x_hat, theta)
+        if self.zero_inflated:
+            at_zero = negative_binomial(torch.zeros_like(x), x_hat, theta)
+            log_p = zero_inflated(x, log_p, at_zero, heads["dropout"])
+        return -(log_p if mask is None else log_p * mask).sum(-1)
+
+    def check(
+        self,
+        x: Any,
+        sample_names: list[str],
+        feature_names: list[str],
+        where: str,
+        mask: Any = None,
+    ) -> None:
+        _refuse_negative(self.name, x, mask, sample_names, feature_names, where)
+
+
+@final
+class Own(Loss):
+    """No loss of the group: the model has a likelihood of its own, which its documentation states."""
+
+    name = "own"
+
+    def forward(
+        self,
+        x: Float[Tensor, "*#r n f"],
+        x_hat: Float[Tensor, "*r n f"],
+        mask: Float[Tensor, "n f"] | None = None,
+        heads: Mapping[str, Tensor] = NO_EXTRA,
+    ) -> Float[Tensor, "*r n"]:
+        raise UserError("loss=own is for models with an objective of their own: use loss=frobenius")
+
+    def check(
+        self,
+        x: Any,
+        sample_names: list[str],
+        feature_names: list[str],
+        where: str,
+        mask: Any = None,
+    ) -> None:
+        """Everything: the model itself says what it takes."""
+
+
+def _refuse_negative(name: str, x: Any, mask: Any, *names: Any) -> None:
+    what = f"negative values, and loss={name} needs X >= 0"
+    remedy = "use loss=frobenius, or shift or clip the data"
+    _refuse(_seen(_full(x < 0), mask), x, what, remedy, *names)
 
 
 def _full(flags: Any) -> np.ndarray:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple, final
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, final
 
 import lightning as L
 import numpy as np
@@ -13,20 +14,21 @@ import torch
 from torch import nn
 
 from nmfnet.core.budget import Budget
-from nmfnet.core.constraints import Constraint
+from nmfnet.core.constraints import ANY, NON_NEGATIVE, Constraint
 from nmfnet.core.distributed import World
 from nmfnet.core.factor import Factor
+from nmfnet.core.inference import fold_in
 from nmfnet.core.inits import Init
+from nmfnet.core.laws import Law, Point
 from nmfnet.core.losses import Loss
-from nmfnet.core.penalties import Penalty, check_names
+from nmfnet.core.penalties import Penalty
 from nmfnet.errors import UserError
 from nmfnet.kernels.arrays import as_tensor
 from nmfnet.kernels.generic_mu import generic_sums
 from nmfnet.kernels.optimality import kkt_residual
-from nmfnet.kernels.refit import refit_W
-from nmfnet.kernels.rows import dense, row_blocks, take_rows
+from nmfnet.kernels.rows import blocks, dense, row_blocks, take_rows
 from nmfnet.kernels.sparse import Transpose, transpose_of, transposed
-from nmfnet.types import Batch, Float, Sizes, Tensor, Terms
+from nmfnet.types import Batch, Float, Output, Sizes, Tensor, Terms, View
 
 if TYPE_CHECKING:
     from nmfnet.kernels.multiplicative import Sums
@@ -37,7 +39,10 @@ class Parts(NamedTuple):
     """Everything a model is put together from.
 
     ``generators`` holds one random generator per restart: restart i of a run is the run that has
-    only the i-th generator. ``n_classes`` is that of the labels; 0 = the data have none.
+    only the i-th generator. ``axes`` are the sizes of what the data have beside samples and features
+    (``class``, the number of labels; ``view NAME``, the features of a view; ``covariate``).
+    ``constraints`` are those of single factors by name, ``given`` holds values of factors to start
+    from, and the factors called ``frozen`` are not learned.
     """
 
     sizes: Sizes
@@ -48,14 +53,29 @@ class Parts(NamedTuple):
     generators: tuple[torch.Generator, ...]
     penalties: tuple[Penalty, ...] = ()
     budget: Budget = Budget()
-    n_classes: int = 0
+    axes: Mapping[str, int] = MappingProxyType({})
+    constraints: Mapping[str, Constraint] = MappingProxyType({})
+    given: Mapping[str, Tensor] = MappingProxyType({})
+    frozen: tuple[str, ...] = ()
+
+    @property
+    def n_classes(self) -> int:
+        """Number of classes of the labels; 0 = the data have none."""
+        return self.axes.get("class", 0)
+
+
+JUDGED = 8
+"""Draws, in pairs of opposite sign, by which a stochastic model is judged."""
 
 
 class Factorization(L.LightningModule, ABC):
-    """X ~ W H; W = encode(X), X_hat = decode(W), for r restarts at once.
+    """X ~ decode(encode(X)), for r restarts at once; X ~ W H in the simplest case.
 
     A model declares its factors with :meth:`factor` and says how they combine (``encode``,
-    ``decode``); the loss, solver, constraint, init and penalties are parts it is given.
+    ``decode``); the loss, solver, constraint, init and penalties are parts it is given. A model that
+    needs more overrides more: ``law`` (the code of a row is a distribution), ``outputs`` (several views,
+    or more than a mean), ``row_terms`` or ``terms`` (an objective of its own), ``infer`` (how new rows
+    get their codes), ``solve`` (a closed form).
 
     Parameters
     ----------
@@ -82,6 +102,25 @@ class Factorization(L.LightningModule, ABC):
     sparse: bool = False
     """Whether a sparse X is used as it is; False = it is refused."""
 
+    code: Literal["nonnegative", "simplex", "real"] = "nonnegative"
+    """What the code of a row is."""
+
+    linear: bool = True
+    """Whether X_hat of a row is a linear function of its code, so that no such model of the rank fits
+    better than the SVD."""
+
+    has_components: bool = True
+    """Whether every unit of the code has a row of its own in ``components``."""
+
+    closed_form: bool = False
+    """Whether ``solve`` fits the model at one stroke."""
+
+    learns_graph: bool = False
+    """Whether the model explains the links of the rows (``batch.context``) and not X itself."""
+
+    warm_up: int = 0
+    """Iterations over which the divergence from the prior gains its full weight."""
+
     def __init__(self, parts: Parts, *, n_components: int) -> None:
         super().__init__()
         if n_components < 1:
@@ -90,7 +129,17 @@ class Factorization(L.LightningModule, ABC):
         self.sizes, self.loss, self.solver = parts.sizes, parts.loss, parts.solver
         self.init, self.constraint = parts.init, parts.constraint
         self.penalties, self.budget = nn.ModuleList(parts.penalties), parts.budget
-        self.generators = parts.generators
+        self.generators, self.own_constraints = parts.generators, parts.constraints
+        self.axes = {
+            "sample": self.sizes.n_samples,
+            "feature": self.sizes.n_features,
+            "component": n_components,
+            "one": 1,
+            **parts.axes,
+        }
+        self.now: int | None = None  # the iteration of a gradient step; None = the model is judged
+        self.asks_loss = True
+        self.given, self.frozen = parts.given, parts.frozen
         self.n_components = n_components
         self.n_restarts = len(parts.generators)
         self.factors: dict[str, Factor] = {}
@@ -111,10 +160,15 @@ class Factorization(L.LightningModule, ABC):
             ("converged", torch.zeros(self.n_restarts, dtype=torch.bool)),
         ):
             self.register_buffer(name, value)
+        streams = torch.tensor([g.initial_seed() for g in self.generators], dtype=torch.int64)
+        self.register_buffer("streams", streams, persistent=False)
+        self.streams: Tensor
         self.best: Tensor
         self.objectives: Tensor
         self.n_iter: Tensor
         self.converged: Tensor
+        self.loss.declare(self.factor)
+        self.of_loss = set(self.factors)
 
     # ------------------------------------------------------------------ what a model says
     @abstractmethod
@@ -124,6 +178,90 @@ class Factorization(L.LightningModule, ABC):
     @abstractmethod
     def decode(self, W: Float[Tensor, "*r n k"]) -> Float[Tensor, "*r n f"]:
         """X_hat for given W."""
+
+    def law(self, batch: Batch) -> Law:
+        """The distribution of the codes of the rows; a point, unless the model says otherwise."""
+        return Point(self.encode(batch))
+
+    def outputs(self, code: Float[Tensor, "*r n k"], batch: Batch) -> dict[str, Output]:
+        """What the decoder says of every view of these rows; ``x`` is X."""
+        return {"x": Output(self.decode(code))}
+
+    def row_terms(self, batch: Batch) -> dict[str, Float[Tensor, "*r n"]]:
+        """The objective of every row by itself: ``data``, and ``kl`` for a code with a law."""
+        law = self.law(batch)
+        divergence = law.kl()
+        if not law.noise:
+            data = self.row_losses(batch, law.mean)
+        else:
+            drawn = [self.row_losses(batch, law.sample(e)) for e in self._draws(law, batch)]
+            data = torch.stack(drawn).mean(0)
+        if divergence is None:
+            return {"data": data}
+        return {"data": data, "kl": self.prior_weight * divergence}
+
+    @property
+    def prior_weight(self) -> float:
+        """Weight of the divergence from the prior: below 1 only in gradient steps of the warm-up."""
+        return 1.0 if self.now is None else min(1.0, (self.now + 1) / max(1, self.warm_up))
+
+    def _draws(self, law: Law, batch: Batch) -> list[Tensor]:
+        """Noise: fresh for every row in a gradient step, the same for all rows when judged."""
+        if self.now is not None:
+            return [self.noise(batch.x.shape[0], law.noise)]
+        half = [self.noise(1, law.noise, draw=i) for i in range(JUDGED // 2)]
+        return [sign * eps for eps in half for sign in (1, -1)]
+
+    @final
+    def noise(self, *shape: int, draw: int = 0) -> Float[Tensor, "*r a b"]:
+        """Standard normal numbers that depend on the restart, ``now`` and ``draw`` alone."""
+        moment = -1 if self.now is None else self.now
+
+        def of(stream: int) -> Tensor:
+            seeds = np.random.SeedSequence([stream % 2**63, moment + 1, draw])
+            seed = int(seeds.generate_state(1, np.uint64)[0]) % 2**63
+            source = torch.Generator().manual_seed(seed)
+            return torch.randn(*shape, generator=source, dtype=torch.float64)
+
+        streams = self.streams
+        drawn = (
+            of(int(streams))
+            if streams.ndim == 0
+            else torch.stack([of(i) for i in streams.tolist()])
+        )
+        return drawn.to(self.device, self.precision)
+
+    def code_factors(self) -> dict[str, Factor]:
+        """Factors with a row per training sample, which together are the code of the row."""
+        return {name: factor for name, factor in self.factors.items() if factor.per_sample}
+
+    def infer(self, batch: Batch) -> Float[Tensor, "*r n k"]:
+        """Codes of any rows: the encoder's, or those that minimise the model's own objective."""
+        return self.law(batch).mean if self.inductive else fold_in(self, batch, self.has_own_terms)
+
+    def solve(self, batch: Batch) -> None:
+        """Set the factors to their optimum: of a model with a closed form, or of the codes alone."""
+        tables = self.code_factors()
+        widths = [factor.raw.shape[-1] for factor in tables.values()]
+        code = fold_in(self, batch, self.has_own_terms)
+        for factor, part in zip(tables.values(), code.split(widths, -1), strict=True):
+            factor.assign_(part)
+
+    def scores(
+        self, code: Float[Tensor, "*r n k"], batch: Batch, part: Literal["train", "test"]
+    ) -> dict[str, float]:
+        """Numbers of the model's own for ``metrics.json``, of the rows of a part."""
+        return {}
+
+    def example(self, rng: np.random.Generator) -> dict[str, Any]:
+        """Small data of the kind that the model is for, as keywords of :func:`nmfnet.fit`."""
+        W, H = rng.exponential(size=(30, 3)), rng.exponential(size=(3, 12))
+        return {"X": W @ H + 0.1}
+
+    @property
+    def has_own_terms(self) -> bool:
+        """Whether the objective is not the sum of ``row_terms``."""
+        return type(self).terms is not Factorization.terms
 
     @property
     def multilinear(self) -> bool:
@@ -135,7 +273,7 @@ class Factorization(L.LightningModule, ABC):
 
         The default serves factors named W and H; any other is drawn from U(0, 1).
         """
-        for name, factor in self.factors.items():
+        for name, factor in self.own_factors().items():
             factor.assign_(proposal[name] if name in proposal else self.uniform(factor))
 
     def end(self, batch: Batch) -> None:
@@ -150,7 +288,8 @@ class Factorization(L.LightningModule, ABC):
 
         ``data`` is the misfit of X_hat; a model may have terms of its own (layers, labels).
         """
-        return {"data": self.row_losses(batch, self.encode(batch)).sum(-1, dtype=torch.float64)}
+        rows = self.row_terms(batch)
+        return {name: term.sum(-1, dtype=torch.float64) for name, term in rows.items()}
 
     def layers(self, batch: Batch) -> list[tuple[Tensor, Tensor]]:
         """``W_l (*r, n, k_l)`` and ``H_l (*r, k_l, f)`` of every layer, from wide to narrow.
@@ -200,26 +339,60 @@ class Factorization(L.LightningModule, ABC):
     def factor(
         self,
         name: str,
-        rows: int,
-        columns: int,
+        rows: str | int,
+        columns: str | int,
         *,
         constraint: Constraint | None = None,
         degree: int = 1,
         max_exponent: float = 1.0,
-        per_sample: bool = False,
     ) -> Factor:
-        """Declare a factor of the model (assign the result to an attribute); see ``Factor``."""
+        """Declare a factor of the model (assign the result to an attribute); see ``Factor``.
+
+        Parameters
+        ----------
+        name : str
+        rows, columns : str or int
+            Its axes: ``"sample"``, ``"feature"``, ``"component"``, ``"class"``, ``"one"``, or another
+            of ``self.axes``. A number stands for the axis of that size, where there is just one.
+        constraint : Constraint, optional
+            What ``constraint=`` says, by default; ``constraint.NAME=`` goes before both.
+        degree, max_exponent
+            As for ``Factor``.
+
+        Raises
+        ------
+        UserError
+            For an axis that the data do not have.
+        """
+        (a, height), (b, width) = self._axis(name, rows), self._axis(name, columns)
         made = Factor(
             self.n_restarts,
-            rows,
-            columns,
-            constraint or self.constraint,
+            height,
+            width,
+            self.own_constraints.get(name) or constraint or self.constraint,
             degree=degree,
             max_exponent=max_exponent,
-            per_sample=per_sample,
+            axes=(a, b),
         )
         self.factors[name] = made
         return made
+
+    def _axis(self, name: str, axis: str | int) -> tuple[str, int]:
+        """Name and size of an axis."""
+        if isinstance(axis, int):
+            alike = [word for word, size in self.axes.items() if size == axis]
+            return (alike[0] if len(alike) == 1 else "", axis)
+        if axis not in self.axes:
+            raise UserError(
+                f"factor {name} of {type(self).__name__} has the axis {axis!r}, but the data and the "
+                f"model have {', '.join(self.axes)}"
+            )
+        return axis, self.axes[axis]
+
+    @final
+    def own_factors(self) -> dict[str, Factor]:
+        """The factors of the reconstruction: all but those of the loss."""
+        return {name: f for name, f in self.factors.items() if name not in self.of_loss}
 
     @property
     def precision(self) -> torch.dtype:
@@ -231,8 +404,8 @@ class Factorization(L.LightningModule, ABC):
         """U(0, 1) entries of a factor's shape, each restart from its own generator."""
         shape = factor.raw.shape[1:]
         return torch.stack(
-            [torch.rand(shape, generator=g, dtype=self.precision) for g in self.generators]
-        ).to(self.device)
+            [torch.rand(shape, generator=g, dtype=torch.float64) for g in self.generators]
+        ).to(self.device, self.precision)
 
     @final
     def best_scale(self, batch: Batch) -> Float[Tensor, "r 1 1"]:
@@ -262,7 +435,15 @@ class Factorization(L.LightningModule, ABC):
             If the parts do not fit the sizes or each other.
         """
         self.init.check(self.n_components, *self.sizes, self.n_restarts)
-        check_names(self.penalty_list, list(self.factors))
+        unknown = [name for name in self.frozen if name not in self.given]
+        if unknown and self.init.name != "given":
+            raise UserError(
+                f"model.frozen={unknown[0]}: it needs a value: init=given init.path=FILE.npz, or in "
+                f"Python nmfnet.fit(X, {unknown[0]}=array)"
+            )
+        for penalty in self.penalty_list:
+            penalty.attach(self.factors)
+        self._check_parts()
         kind = type(self).__name__
         if batch.x.is_sparse_csr and not self.sparse:
             raise UserError(
@@ -272,7 +453,6 @@ class Factorization(L.LightningModule, ABC):
         self._check_sign(batch.x)
         if batch.x.is_sparse_csr:
             self.transpose = transpose_of(batch.x)
-        self.solver.check_batch(batch)
         drawn = [self.init(batch.x, self.n_components, g) for g in self.generators]
         W = torch.stack([proposal.W for proposal in drawn])
         if (
@@ -287,6 +467,70 @@ class Factorization(L.LightningModule, ABC):
                 },
                 batch,
             )
+            self.loss.start()
+            for name, value in self.given.items():
+                self.factors[name].assign_(value.to(self.device))
+            self.asks_loss = self._asks_loss(batch)
+
+    def _check_parts(self) -> None:
+        """Refuse names of factors that the model does not have, and heads that its decoder lacks."""
+        asked = {
+            "constraint.": self.own_constraints,
+            "the given ": self.given,
+        }
+        for where, names in asked.items():
+            self._check_names(where, names)
+        for name, value in self.given.items():
+            wanted = tuple(self.factors[name].raw.shape[1:])
+            if tuple(value.shape[-2:]) != wanted:
+                raise UserError(
+                    f"the given {name} has shape {tuple(value.shape[-2:])}, but this model and these "
+                    f"data need {wanted}, {' by '.join(self.factors[name].axes)}"
+                )
+        if missing := [head for head in self.loss.heads if head not in self.heads]:
+            raise UserError(
+                f"loss={self.loss.name} needs the head {missing[0]!r} from the decoder, which "
+                f"{type(self).__name__} does not give: use model=vae, or another loss"
+            )
+
+    def _check_names(self, where: str, names: Iterable[str]) -> None:
+        for name in names:
+            if name not in self.factors:
+                raise UserError(
+                    f"{where}{name}: {type(self).__name__} has no such factor; it has "
+                    f"{', '.join(self.factors)}"
+                )
+
+    @final
+    def hold_frozen(self) -> None:
+        """Hold the factors that ``model.frozen`` names.
+
+        Raises
+        ------
+        UserError
+            For a name that is no factor's.
+        """
+        self._check_names("model.frozen: ", self.frozen)
+        for name in self.frozen:
+            self.factors[name].freeze()
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """What the decoder can give a likelihood beside the mean."""
+        return ()
+
+    def _asks_loss(self, batch: Batch) -> bool:
+        """Whether the objective comes from ``loss=``, or the model has a likelihood of its own."""
+        if not self.has_own_terms:
+            return True
+        asked: list[object] = []
+        few = batch.by_row(lambda tensor: dense(take_rows(tensor, slice(0, 2))))
+        handle = self.loss.register_forward_pre_hook(lambda *call: asked.append(call))
+        try:
+            self.terms(few)
+        finally:
+            handle.remove()
+        return bool(asked)
 
     def _check_sign(self, x: Tensor) -> None:
         self.check_negative(int(((x.values() if x.is_sparse_csr else x) < 0).sum()))
@@ -299,11 +543,29 @@ class Factorization(L.LightningModule, ABC):
         ------
         UserError
         """
-        if negative and not self.signed:
+        free = all(f.constraint.bounds == ANY for f in self.own_factors().values())
+        if negative and not (self.signed or free):
             raise UserError(
-                f"X has {negative} negative values and {type(self).__name__} needs X >= 0: shift "
-                "or clip the data, or use model=convex_nmf loss=frobenius, which allows any sign"
+                f"X has {negative} negative values and {type(self).__name__} needs X >= 0: shift or "
+                "clip the data, or use constraint=free loss=frobenius, or model=convex_nmf, which "
+                "allow any sign"
             )
+
+    @final
+    def moved(self) -> dict[str, Factor]:
+        """The factors that are learned."""
+        return {name: factor for name, factor in self.factors.items() if not factor.frozen}
+
+    @final
+    def trainable(self) -> list[nn.Parameter]:
+        """The parameters that are learned."""
+        return [parameter for parameter in self.parameters() if parameter.requires_grad]
+
+    @property
+    def only_codes(self) -> bool:
+        """Whether all but the codes of the rows is frozen, so that a fit is an inference."""
+        codes = self.code_factors()
+        return bool(codes) and set(self.moved()) == set(codes)
 
     @property
     def penalty_list(self) -> tuple[Penalty, ...]:
@@ -337,23 +599,52 @@ class Factorization(L.LightningModule, ABC):
                 parameter.grad = self.world.total(parameter.grad)
 
     @final
-    def row_losses(self, batch: Batch, W: Float[Tensor, "*r n k"]) -> Float[Tensor, "*r n"]:
-        """Loss of every row; in blocks of rows where the reconstruction would be large."""
+    def row_losses(self, batch: Batch, code: Float[Tensor, "*r n k"]) -> Float[Tensor, "*r n"]:
+        """Loss of every row, all views together; in blocks of rows where X_hat would be large."""
         if batch.x.is_sparse_csr and self.sparse:
-            x, H, masked = batch.x, self.components(), batch.mask is not None
-            if W.ndim == 2:
-                return self.loss.sparse_rows(x, W, H, masked)
-            pairs = zip(W, H, strict=True)
-            return torch.stack([self.loss.sparse_rows(x, w, h, masked) for w, h in pairs])
+            return self.sparse_losses(batch, code)
         parts = [
-            self.loss(
-                dense(take_rows(batch.x, rows)),
-                self.decode(W[..., rows, :]),
-                None if batch.mask is None else batch.mask[rows],
-            )
-            for rows in row_blocks(batch.x, W.shape[:-2].numel())
+            self._block_losses(rows, code[..., at, :])
+            for at, rows in blocks(batch, code.shape[:-2].numel())
         ]
         return parts[0] if len(parts) == 1 else torch.cat(parts, -1)
+
+    def _block_losses(self, batch: Batch, code: Float[Tensor, "*r n k"]) -> Float[Tensor, "*r n"]:
+        total = None
+        for name, output in self.outputs(code, batch).items():
+            view = View(batch.x, batch.mask) if name == "x" else batch.views[name]
+            mask = None if view.mask is None else dense(view.mask)
+            loss = self.loss(dense(view.x), output.mean, mask, output.heads)
+            loss = loss if view.scale == 1 else view.scale * loss
+            total = loss if total is None else total + loss
+        assert total is not None
+        return total
+
+    def sparse_losses(self, batch: Batch, code: Float[Tensor, "*r n k"]) -> Float[Tensor, "*r n"]:
+        """Loss of every row for a sparse X, without forming X_hat; X ~ W H unless overridden."""
+        x, H, masked = batch.x, self.components(), batch.mask is not None
+        assert H is not None
+        if code.ndim == 2:
+            return self.loss.sparse_rows(x, code, H, masked)
+        pairs = zip(code, H, strict=True)
+        return torch.stack([self.loss.sparse_rows(x, w, h, masked) for w, h in pairs])
+
+    @final
+    def misfit(self, batch: Batch, code: Float[Tensor, "*r n k"]) -> Float[Tensor, "*r"]:
+        """What the model's own likelihood says of rows with these codes, penalties left out."""
+        if self.asks_loss:
+            return self.row_losses(batch, code).sum(-1, dtype=torch.float64)
+        tables = self.code_factors()
+        if self.inductive or not tables:
+            terms = self.terms(batch)
+        else:
+            rows = batch._replace(index=torch.arange(batch.x.shape[0], device=batch.x.device))
+            widths = [factor.raw.shape[-1] for factor in tables.values()]
+            with ExitStack() as stack:
+                for factor, part in zip(tables.values(), code.split(widths, -1), strict=True):
+                    stack.enter_context(factor.at(part))
+                terms = self.terms(rows)
+        return torch.stack([term.double() for term in terms.values()]).sum(0)
 
     @final
     def training_step(self, batch: Batch, batch_idx: int) -> None:
@@ -370,42 +661,27 @@ class Factorization(L.LightningModule, ABC):
     @final
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Loss of held-out rows, by the same code as :meth:`transform`."""
-        losses = self.row_losses(batch, self.encode_rows(batch)).sum(-1)
+        losses = self.misfit(batch, self.infer(batch))
         self.log("val/loss", losses.min(), batch_size=batch.x.shape[0])
-
-    @final
-    def encode_rows(self, batch: Batch) -> Float[Tensor, "*r n k"]:
-        """W for any rows: the encoder, or the best W >= 0 for H as it is."""
-        if self.inductive:
-            return self.encode(batch)
-        with torch.no_grad():
-            on_W = tuple(p for p in self.penalty_list if p.on == "W")
-            assert self.loss.beta is not None
-            exponent = self.loss.exponent(1, max((p.degree for p in on_W), default=0))
-
-            def penalty_sums(W: Tensor) -> Sums:
-                neg, pos = zip(*(p.split(W) for p in on_W), strict=True)
-                return sum(neg), sum(pos)
-
-            return refit_W(
-                batch.x,
-                self.components(),
-                self.loss.beta,
-                exponent,
-                batch.mask,
-                penalty_sums if on_W else None,
-            )
 
     @final
     def kkt(self, batch: Batch) -> Float[Tensor, "*r"] | None:
         """Largest KKT residual over the factors, per restart; None where it is not defined."""
-        if not (self.multilinear and all(f.constraint.identity for f in self.factors.values())):
+        if not self.moves_values(NON_NEGATIVE):
             return None
         residuals = [
             kkt_residual(factor.raw.detach(), *self.factor_sums(name, batch))
             for name, factor in self.factors.items()
+            if not factor.frozen
         ]
-        return torch.stack(residuals).amax(0)
+        return torch.stack(residuals).amax(0) if residuals else None
+
+    @final
+    def moves_values(self, bounds: tuple[float, float]) -> bool:
+        """Whether the factors can be moved in place within bounds, by the two sums."""
+        loose = [f.constraint for f in self.factors.values()]
+        own = all(c.identity and c.bounds == bounds for c in loose)
+        return self.multilinear and not self.of_loss and own
 
     @final
     def factor_sums(self, name: str, batch: Batch, *, fused: bool = True) -> Sums:
@@ -418,12 +694,12 @@ class Factorization(L.LightningModule, ABC):
             else:
                 sums = self.sums(name, batch, beta)
         if sums is None:
+            views = {"x": View(batch.x, batch.mask), **batch.views}
             sums = generic_sums(
-                lambda: self.decode(self.encode(batch)),
+                lambda: self.outputs(self.encode(batch), batch),
                 factor.raw,
-                dense(batch.x),
+                views,
                 self.loss.split,
-                batch.mask,
             )
         neg, pos = sums
         if self.world.size > 1 and not factor.per_sample:
@@ -507,9 +783,26 @@ class Factorization(L.LightningModule, ABC):
     # ------------------------------------------------------------------ the fitted model
     @property
     def components_(self) -> np.ndarray:
-        """H of the best restart, shape (n_components, n_features)."""
-        with torch.no_grad(), self.restarts(int(self.best)):
+        """H of the best restart, shape (n_components, n_features).
+
+        Raises
+        ------
+        UserError
+            If the units of the code have no components.
+        """
+        if not self.has_components:
+            raise UserError(
+                f"{type(self).__name__} has no components: use transform and reconstruct"
+            )
+        with self._fitted():
             return self.components().cpu().numpy()
+
+    @contextmanager
+    def _fitted(self) -> Iterator[None]:
+        """Inside, the model is its best restart and is not trained."""
+        self.eval()
+        with torch.no_grad(), self.restarts(int(self.best)):
+            yield
 
     @final
     def transform(self, X: Any, mask: Any = None) -> np.ndarray:
@@ -520,11 +813,12 @@ class Factorization(L.LightningModule, ABC):
         X : array-like, DataFrame, Tensor or sparse matrix, shape (n_samples, n_features)
             Units and columns as in training.
         mask : array-like, shape (n_samples, n_features), optional
-            1 = observed.
+            Weights >= 0: 1 = observed, 0 = missing.
 
         Returns
         -------
-        ndarray, shape (n_samples, n_components), >= 0
+        ndarray, shape (n_samples, n_components)
+            The encoder's codes, or those that minimise the model's own objective for these rows.
 
         Raises
         ------
@@ -532,21 +826,25 @@ class Factorization(L.LightningModule, ABC):
             If X has another number of features, NaN, or values outside the domain of the loss.
         """
         batch = self._new_rows(X, mask)
-        self.eval()
-        with torch.no_grad(), self.restarts(int(self.best)):
-            return self.encode_rows(batch).cpu().numpy()
+        with self._fitted():
+            return self.infer(batch).cpu().numpy()
 
     @final
     def inverse_transform(self, W: Any) -> np.ndarray:
         """X_hat for given W under the best restart, shape (n_samples, n_features)."""
-        self.eval()
-        with torch.no_grad(), self.restarts(int(self.best)):
-            return self.decode(as_tensor(W, self.precision, self.device)).cpu().numpy()
+        code = as_tensor(W, self.precision, self.device)
+        width = self.n_components
+        if code.ndim != 2 or (self.has_components and code.shape[1] != width):
+            raise UserError(f"W has shape {tuple(code.shape)}, but it must have {width} columns")
+        with self._fitted():
+            return self.decode(code).cpu().numpy()
 
     @final
     def reconstruct(self, X: Any, mask: Any = None) -> np.ndarray:
-        """``inverse_transform(transform(X))``, shape (n_samples, n_features)."""
-        return self.inverse_transform(self.transform(X, mask))
+        """What the model says of X for the codes of its rows, shape (n_samples, n_features)."""
+        batch = self._new_rows(X, mask)
+        with self._fitted():
+            return self.outputs(self.infer(batch), batch)["x"].mean.cpu().numpy()
 
     def _new_rows(self, X: Any, mask: Any) -> Batch:
         x = as_tensor(X, self.precision, self.device)

@@ -7,11 +7,13 @@ Every penalty is a function of one factor's value, so it can be used by gradient
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import final
 
 import torch
 from torch import nn
 
+from nmfnet.core.factor import Factor
 from nmfnet.errors import UserError
 from nmfnet.types import Float, Tensor
 
@@ -32,12 +34,47 @@ class Penalty(nn.Module, ABC):
     degree: int
     convex: bool = True
 
+    entrywise: bool = False
+    """Whether it is a sum over entries, so that kernels take it as a weight and rows do not meet."""
+
+    between_components: bool = False
+    """Whether it compares components, and so needs a factor with the axis ``component``."""
+
     def __init__(self, *, on: str = "H", weight: float = 0.1) -> None:
         super().__init__()
         if weight < 0:
             raise UserError(f"penalty weight is {weight:g}: it must be >= 0")
         self.on = on
         self.weight = float(weight)
+        self.by_column = False
+
+    @final
+    def attach(self, factors: Mapping[str, Factor]) -> None:
+        """Take up the factor that the penalty is on.
+
+        Raises
+        ------
+        UserError
+            If the model has no such factor, or if its axes are not what the penalty compares.
+        """
+        if self.on not in factors:
+            raise UserError(
+                f"penalty={self.name} is on factor {self.on!r}, but this model's factors are "
+                f"{', '.join(factors)}: set penalty.on to one of them"
+            )
+        axes = factors[self.on].axes
+        if self.between_components and "component" not in axes:
+            fitting = [name for name, factor in factors.items() if "component" in factor.axes]
+            raise UserError(
+                f"penalty={self.name} compares components, and factor {self.on!r} has none (its axes "
+                f"are {' by '.join(axes)}): set penalty.on to "
+                f"{' or '.join(fitting) or 'a factor with the axis component'}"
+            )
+        self.by_column = axes[1] == "component" and axes[0] != "component"
+
+    def _across(self, value: Tensor) -> Tensor:
+        """The value with a row per component."""
+        return value.mT if self.by_column else value
 
     @abstractmethod
     def forward(self, value: Float[Tensor, "*r a b"]) -> Float[Tensor, "*r"]:
@@ -73,6 +110,7 @@ class L1(Penalty):
 
     name = "l1"
     degree = 1
+    entrywise = True
 
     def forward(self, value: Float[Tensor, "*r a b"]) -> Float[Tensor, "*r"]:
         return self.weight * value.abs().sum((-2, -1))
@@ -90,6 +128,7 @@ class L2(Penalty):
 
     name = "l2"
     degree = 2
+    entrywise = True
 
     def forward(self, value: Float[Tensor, "*r a b"]) -> Float[Tensor, "*r"]:
         return 0.5 * self.weight * value.square().sum((-2, -1))
@@ -106,18 +145,16 @@ class L2(Penalty):
 class Orthogonal(Penalty):
     """``weight / 2 * Σ_{i≠j} (V Vᵀ)_ij``: pulls the components (rows) apart; >= 0 for V >= 0.
 
-    For non-negative V it vanishes exactly when no two components overlap. The rows are compared of
-    factors with a row per component (H, A), the columns of W, G and the encoder's E.
+    For non-negative V it vanishes exactly when no two components overlap. What is compared is the axis
+    ``component`` of the factor: the rows of H, the columns of W.
 
     Source: the overlap penalty of Cichocki & Phan 2009, section 5.
     """
 
     name = "orthogonal"
     degree = 2
+    between_components = True
     convex = False
-
-    def _across(self, value: Tensor) -> Tensor:
-        return value.mT if self.on[0] in "WGE" else value
 
     def forward(self, value: Float[Tensor, "*r a b"]) -> Float[Tensor, "*r"]:
         v = self._across(value)
@@ -142,8 +179,8 @@ class MinVolume(Penalty):
     alike the one with the tightest cone wins, which makes components identifiable where X has no
     pure samples. Natural logarithm; >= 0. It grows with the scale of the components, so give that scale
     to the other factor (a constraint, a penalty of W, or an encoder of fixed scale), else it only
-    shrinks this one. The rows are taken of factors with a row per component (H, A), the columns of W,
-    G and the encoder's E.
+    shrinks this one. The components are along the axis ``component`` of the factor: the rows of H, the
+    columns of W.
 
     Parameters
     ----------
@@ -160,6 +197,7 @@ class MinVolume(Penalty):
 
     name = "min_volume"
     degree = 3
+    between_components = True
     """Its majoriser has a quadratic term and a logarithmic one, which lowers the monotone exponent of the
     squared error to 1/2 as a cubic would; for the other divergences this is cautious."""
 
@@ -168,9 +206,6 @@ class MinVolume(Penalty):
         if delta <= 0:
             raise UserError(f"penalty.min_volume.delta={delta:g}: it must be > 0")
         self.delta = float(delta)
-
-    def _across(self, value: Tensor) -> Tensor:
-        return value.mT if self.on[0] in "WGE" else value
 
     def _gram(self, v: Float[Tensor, "*r k b"]) -> Float[Tensor, "*r k k"]:
         eye = torch.eye(v.shape[-2], dtype=v.dtype, device=v.device)
@@ -189,18 +224,3 @@ class MinVolume(Penalty):
         slope = 2 * self.weight / self.delta * torch.linalg.inv(self._gram(v))
         neg, pos = slope.neg().clamp_min(0) @ v, slope.clamp_min(0) @ v
         return self._across(neg), self._across(pos)
-
-
-def check_names(penalties: tuple[Penalty, ...], factors: list[str]) -> None:
-    """Refuse a penalty on a factor that the model does not have.
-
-    Raises
-    ------
-    UserError
-    """
-    for penalty in penalties:
-        if penalty.on not in factors:
-            raise UserError(
-                f"penalty={penalty.name} is on factor {penalty.on!r}, but this model's factors are "
-                f"{', '.join(factors)}: set penalty.on to one of them"
-            )

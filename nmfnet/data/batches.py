@@ -62,12 +62,7 @@ def take_rows(x: Tensor, rows: Tensor) -> Tensor:
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
     """The same batch on a device; parts that are there already are not copied."""
-    return Batch(
-        batch.x.to(device),
-        batch.index.to(device),
-        None if batch.mask is None else batch.mask.to(device),
-        {name: tensor.to(device) for name, tensor in batch.extra.items()},
-    )
+    return batch.to(device)
 
 
 class OneBatch:
@@ -160,10 +155,4 @@ class RowBatches(Minibatches):
             yield self._slice(rows)
 
     def _slice(self, rows: Tensor) -> Batch:
-        x, index, mask, extra = self.batch
-        return Batch(
-            take_rows(x, rows),
-            index[rows],
-            None if mask is None else take_rows(mask, rows),
-            {name: tensor[rows] for name, tensor in extra.items()},
-        )
+        return self.batch.by_row(lambda tensor: take_rows(tensor, rows))

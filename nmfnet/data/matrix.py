@@ -77,6 +77,12 @@ class Matrix:
     hierarchy : dict of str to ndarray of int64, shape (n_samples,)
         Nested classifications from fine to coarse, by name (``labels`` is one of them); -1 where
         unknown. Empty without any.
+    extra : dict of str to ndarray, shape (n_samples, ...)
+        Whatever else has a row per sample: ``covariates`` (n_samples, c), ``size``.
+    views : dict of str to Matrix
+        Further matrices of the same samples, by name; ``values`` is the view called ``x``.
+    graph : scipy.sparse.csr_matrix or None, shape (n_samples, n_samples)
+        Links between the samples, symmetric, >= 0.
     sources : dict of str to str
         File name -> sha256 of every file that was read.
     citation : str
@@ -96,6 +102,9 @@ class Matrix:
     predefined_test: np.ndarray | None = None
     truth: Truth | None = None
     hierarchy: dict[str, np.ndarray] = field(default_factory=dict)
+    extra: dict[str, np.ndarray] = field(default_factory=dict)
+    views: dict[str, Matrix] = field(default_factory=dict)
+    graph: Any = None
     sources: dict[str, str] = field(default_factory=dict)
     citation: str = ""
     remarks: tuple[str, ...] = ()
@@ -180,6 +189,20 @@ class Matrix:
                     f"There are {labels.size} labels of the level {name!r} for {n} samples; one "
                     "each is needed."
                 )
+        for name, rows in self.extra.items():
+            if len(rows) != n:
+                raise UserError(f"There are {len(rows)} rows of {name} for {n} samples.")
+            if not np.isfinite(rows).all():
+                raise UserError(f"{name} has NaN or infinite values.")
+        for name, view in self.views.items():
+            view.check()
+            if view.shape[0] != n:
+                raise UserError(f"The view {name!r} has {view.shape[0]} samples, X has {n}.")
+        if self.graph is not None and self.graph.shape != (n, n):
+            raise UserError(
+                f"The graph is {_by(self.graph.shape)}, but it must be square with a row for each of the "
+                f"{n} samples."
+            )
         if self.image_shape is not None and self.image_shape[0] * self.image_shape[1] != f:
             height, width = self.image_shape
             raise UserError(
@@ -203,10 +226,15 @@ class Matrix:
             said += _note(constant, self.feature_names, "features have one value in all samples")
         return said
 
+    def _others(self) -> list[Any]:
+        views = [part for view in self.views.values() for part in (view.values, view.mask)]
+        graph = [] if self.graph is None else [self.graph]
+        return [*self.extra.values(), *views, *graph]
+
     def fingerprint(self) -> str:
         """sha256 over values, mask, labels and names: changes when any of them changes."""
         digest = hashlib.sha256(repr((self.shape, self.is_sparse)).encode())
-        for part in (self.values, self.mask, self.labels):
+        for part in (self.values, self.mask, self.labels, *self._others()):
             for array in _arrays(part):
                 little = array.astype(array.dtype.newbyteorder("<"), copy=False)
                 digest.update(f"{array.dtype.kind}{array.shape}".encode())

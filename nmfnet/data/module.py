@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 import lightning as L
@@ -18,7 +18,7 @@ from nmfnet.data.sources.source import Source
 from nmfnet.data.splits import Partition, Split
 from nmfnet.errors import UserError
 from nmfnet.kernels.arrays import as_tensor
-from nmfnet.types import Batch, Sizes
+from nmfnet.types import Batch, Sizes, View
 
 __all__ = ["MatrixDataModule"]
 
@@ -125,9 +125,18 @@ class MatrixDataModule(L.LightningDataModule):
         self._ready = True
 
     @property
-    def n_classes(self) -> int:
-        """Number of classes that the labels name; 0 without labels."""
-        return 0 if self.matrix.labels is None else len(self.matrix.label_names or ())
+    def axes(self) -> dict[str, int]:
+        """Sizes of what there is beside samples and features.
+
+        ``class``: names of the labels; ``view NAME``: features of a view; ``covariate``: their number.
+        """
+        matrix = self.matrix
+        found = {f"view {name}": view.shape[1] for name, view in matrix.views.items()}
+        if matrix.labels is not None:
+            found["class"] = len(matrix.label_names or ())
+        if "covariates" in matrix.extra:
+            found["covariate"] = matrix.extra["covariates"].shape[1]
+        return found
 
     def release(self) -> None:
         """Let go of the matrix and its tensors; ``setup`` reads them again."""
@@ -202,19 +211,31 @@ class MatrixDataModule(L.LightningDataModule):
 
     def _batch(self, matrix: Matrix, rows: np.ndarray, index: Tensor, mask: Any) -> Batch:
         """Rows of the matrix with x = 0 outside ``mask``."""
-        everything = rows.size == matrix.shape[0]
-        values = matrix.values if everything else matrix.values[rows]
-        mask_tensor = None
-        if mask is not None:
-            mask = mask if everything else mask[rows]
-            values = _masked(values, mask)
-            mask_tensor = as_tensor(mask, self.dtype, self.device)
-        extra: Mapping[str, Tensor] = {}
+        x, seen = self._tensors(matrix.values, mask, rows)
+        extra = {
+            name: torch.as_tensor(held[rows], dtype=self.dtype, device=self.device)
+            for name, held in matrix.extra.items()
+        }
         if matrix.labels is not None:
             labels = matrix.labels.copy()
             labels[self.partition.hidden_labels] = -1
-            extra = {"labels": torch.tensor(labels[rows], device=self.device)}
-        return Batch(as_tensor(values, self.dtype, self.device), index, mask_tensor, extra)
+            extra["labels"] = torch.tensor(labels[rows], device=self.device)
+        views = {
+            name: View(*self._tensors(view.values, view.mask, rows))
+            for name, view in matrix.views.items()
+        }
+        graph = self.partition.graph if self.partition.graph is not None else matrix.graph
+        context = {} if graph is None else {"graph": as_tensor(graph, self.dtype, self.device)}
+        return Batch(x, index, seen, extra, context, views)
+
+    def _tensors(self, values: Any, mask: Any, rows: np.ndarray) -> tuple[Tensor, Tensor | None]:
+        """Rows of a matrix and of its weights."""
+        if rows.size < values.shape[0]:
+            values, mask = values[rows], None if mask is None else mask[rows]
+        if mask is None:
+            return as_tensor(values, self.dtype, self.device), None
+        x = as_tensor(_masked(values, mask), self.dtype, self.device)
+        return x, as_tensor(mask, self.dtype, self.device)
 
 
 def _without(mask: Any, held: Any) -> Any:

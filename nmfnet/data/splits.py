@@ -37,12 +37,18 @@ class Partition:
         True where a single entry is kept from the training.
     hidden_labels : ndarray of int64
         Training rows whose label is kept from the training.
+    graph : scipy.sparse.csr_matrix or None, shape (n_samples, n_samples)
+        The links that are trained on; None = all that the matrix has.
+    pairs : dict of str to tuple of ndarray of int64, each of shape (m, 2)
+        By part (``val``, ``test``): pairs of samples that are linked, and as many that are not.
     """
 
     train_rows: np.ndarray
     test_rows: np.ndarray
     held_out: Any = None
     hidden_labels: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    graph: Any = None
+    pairs: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
 
 
 class Split(ABC):

@@ -5,35 +5,35 @@ The oracle for every fused rule, and the solver for a new model that has none.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 
-from nmfnet.types import Tensor
+from nmfnet.kernels.rows import dense
+from nmfnet.types import Output, Tensor, View
 
-Split = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+Split = Callable[[Tensor, Tensor], tuple[Tensor, Tensor] | None]
 
 
 def generic_sums(
-    reconstruct: Callable[[], Tensor],
+    reconstruct: Callable[[], Mapping[str, Output]],
     theta: Tensor,
-    x: Tensor,
+    views: Mapping[str, View],
     split: Split,
-    mask: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """``Jᵀ(mask neg)`` and ``Jᵀ(mask pos)`` with J the derivative of ``reconstruct()`` by theta.
+    """``Σ_v Jᵥᵀ(weight neg)`` and ``Σ_v Jᵥᵀ(weight pos)``, Jᵥ the derivative of view v by theta.
 
     Parameters
     ----------
     reconstruct : callable
-        Gives x_hat, shape (*r, n, f), and reads ``theta``.
+        Gives X_hat of every view, each (*r, n, f_v), and reads ``theta``.
     theta : Tensor, requires grad
         The factor whose update is wanted; J must be non-negative (a multilinear model of
         non-negative factors).
-    x : Tensor, shape (n, f)
+    views : mapping of str to View
+        X, weights and scale of every view.
     split : callable
         ``Loss.split``: (x, x_hat) -> (neg, pos).
-    mask : Tensor, shape (n, f), optional
 
     Returns
     -------
@@ -42,10 +42,18 @@ def generic_sums(
     Source: the double-backward construction; both sums are vector-Jacobian products.
     """
     with torch.enable_grad():
-        x_hat = reconstruct()
-    neg, pos = split(x, x_hat.detach())
-    if mask is not None:
-        neg, pos = neg * mask, pos * mask
-    (sum_neg,) = torch.autograd.grad(x_hat, theta, neg.expand_as(x_hat), retain_graph=True)
-    (sum_pos,) = torch.autograd.grad(x_hat, theta, pos.expand_as(x_hat))
-    return sum_neg, sum_pos
+        outputs = reconstruct()
+    means, negs, poss = [], [], []
+    for name, output in outputs.items():
+        view, x_hat = views[name], output.mean
+        halves = split(dense(view.x), x_hat.detach())
+        assert halves is not None
+        if view.mask is not None:
+            seen = dense(view.mask)
+            halves = halves[0] * seen, halves[1] * seen
+        means.append(x_hat)
+        negs.append((view.scale * halves[0]).expand_as(x_hat))
+        poss.append((view.scale * halves[1]).expand_as(x_hat))
+    (neg,) = torch.autograd.grad(means, theta, negs, retain_graph=True)
+    (pos,) = torch.autograd.grad(means, theta, poss)
+    return neg, pos

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import torch
 
+from nmfnet.kernels.csr import csr
 from nmfnet.kernels.divergences import TINY
 from nmfnet.kernels.multiplicative import apply_update_, nmf_sums_W
 from nmfnet.kernels.nnls import nnls, nnls_rows, with_ridge
@@ -55,7 +56,7 @@ def refit_W(
     from the best constant start, otherwise.
     """
     if beta == 2 and penalty_sums is None:
-        return nnls_rows(x, H) if mask is None else masked_nnls_rows(x, H, mask)
+        return _least_squares(x, H, mask)
     if x.is_sparse_csr and H.ndim > 2:
         many = [refit_W(x, h, beta, exponent, mask, penalty_sums, max_iter, tol) for h in H]
         return torch.stack(many)
@@ -82,6 +83,19 @@ def refit_W(
     return torch.cat(blocks, -2)
 
 
+def _least_squares(
+    x: Float[Tensor, "n f"], H: Float[Tensor, "*r k f"], mask: Float[Tensor, "n f"] | None
+) -> Float[Tensor, "*r n k"]:
+    """Non-negative least squares with products in float64: H may have dependent rows."""
+    if x.is_sparse_csr and mask is None:
+        x64 = csr(x.crow_indices(), x.col_indices(), x.values().double(), (x.shape[0], x.shape[1]))
+        return nnls_rows(x64, H.double()).to(H.dtype)
+    if mask is not None:
+        return masked_nnls_rows(x, H.double(), mask).to(H.dtype)
+    found = [nnls_rows(x[rows].double(), H.double()) for rows in row_blocks(x)]
+    return torch.cat(found, -2).to(H.dtype)
+
+
 def masked_nnls_rows(
     x: Float[Tensor, "n f"],
     H: Float[Tensor, "*r k f"],
@@ -94,7 +108,7 @@ def masked_nnls_rows(
     copies = H.shape[:-2].numel() * max(1, k * k // f)
     blocks = []
     for rows in row_blocks(x, copies):
-        part, seen = dense(take_rows(x, rows)), dense(take_rows(mask, rows))
+        part, seen = (dense(take_rows(t, rows)).to(H.dtype) for t in (x, mask))
         G = (seen @ squares.mT).unflatten(-1, (k, k))  # (*r, m, k, k)
         blocks.append(nnls(with_ridge(G, ridge), (part @ H.mT)[..., None, :])[..., 0, :])
     return torch.cat(blocks, -2)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from nmfnet.kernels.csr import csr
-from nmfnet.types import Float, Tensor
+from nmfnet.types import Batch, Float, Tensor
 
 BLOCK_ENTRIES = 2_000_000
 """Most entries (restarts included) of a dense block: 8 MB in float32, 16 MB where sums are formed."""
@@ -35,3 +35,10 @@ def take_rows(x: Float[Tensor, "n f"], rows: slice) -> Float[Tensor, "m f"]:
 def dense(x: Float[Tensor, "n f"]) -> Float[Tensor, "n f"]:
     """The same matrix with a dense layout."""
     return x.to_dense() if x.is_sparse_csr else x
+
+
+def blocks(batch: Batch, copies: int = 1) -> Iterator[tuple[slice, Batch]]:
+    """The rows of a batch in blocks, as for `row_blocks`; the batch itself where one is enough."""
+    for rows in row_blocks(batch.x, copies):
+        whole = rows == slice(0, batch.x.shape[0])
+        yield rows, batch if whole else batch.by_row(lambda t, rows=rows: take_rows(t, rows))  # type: ignore[misc]

@@ -10,6 +10,7 @@ from torch import nn
 
 from nmfnet.core.inits import Init
 from nmfnet.core.losses import Loss
+from nmfnet.core.model import Factorization
 from nmfnet.errors import UserError
 from nmfnet.kernels.extrapolation import begin
 from nmfnet.kernels.hals import hals
@@ -29,6 +30,13 @@ STEP = 20
 
 EXACT = 1e-8
 """A layer with an objective below this part of its data's size is done."""
+
+
+def level_axes(model: Factorization, shapes: Sequence[tuple[int, int]]) -> list[tuple[str, str]]:
+    """Names of the axes of A in every layer, from wide to narrow; the model learns their sizes."""
+    names = [f"layer {i}" for i in range(1, len(shapes))] + ["component"]
+    model.axes |= {name: k for name, (k, _) in zip(names, shapes, strict=True)}
+    return list(zip(names, ["feature", *names], strict=False))
 
 
 def layer_shapes(

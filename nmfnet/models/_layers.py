@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import final
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+from nmfnet.core.model import Factorization
+from nmfnet.errors import UserError
 from nmfnet.types import Float, Tensor
 
 Activation = Callable[[Tensor], Tensor]
@@ -22,6 +24,21 @@ ACTIVATIONS: dict[str, Activation] = {
     "tanh": torch.tanh,
     "sigmoid": torch.sigmoid,
 }
+
+
+def axes_between(model: Factorization, hidden: Sequence[int]) -> list[str]:
+    """Names of the layers' widths from the features to the components; the model learns their sizes.
+
+    Raises
+    ------
+    UserError
+        If a width is not at least 1.
+    """
+    if bad := [width for width in hidden if width < 1]:
+        raise UserError(f"model.hidden has a width of {bad[0]}: every width must be >= 1")
+    names = [f"hidden {i}" for i in range(1, len(hidden) + 1)]
+    model.axes |= dict(zip(names, hidden, strict=True))
+    return ["feature", *names, "component"]
 
 
 @final

@@ -8,13 +8,13 @@ from typing import Literal, final
 import torch
 from torch import nn
 
-from nmfnet.core.constraints import Constraint, Free
+from nmfnet.core.constraints import NON_NEGATIVE, Constraint, Free
 from nmfnet.core.factor import Factor
 from nmfnet.core.model import Factorization, Parts
 from nmfnet.errors import UserError
 from nmfnet.kernels.convex import convex_sums_A, projective_sums
 from nmfnet.kernels.multiplicative import Sums, nmf_sums_H
-from nmfnet.models._layers import ACTIVATIONS, BatchNorm
+from nmfnet.models._layers import ACTIVATIONS, BatchNorm, axes_between
 from nmfnet.types import Batch, Float, Tensor
 
 
@@ -85,8 +85,6 @@ class Autoencoder(Factorization):
         draw: Literal["scaled", "uniform"] = "scaled",
     ) -> None:
         super().__init__(parts, n_components=n_components)
-        if bad := [width for width in hidden if width < 1]:
-            raise UserError(f"model.hidden has a width of {bad[0]}: every width must be >= 1")
         if tied and hidden and decoder == "linear":
             raise UserError("model.tied with hidden layers needs model.decoder=mirror")
         free = encoder == "free"
@@ -103,8 +101,9 @@ class Autoencoder(Factorization):
         self._multilinear = not (free or bias or batch_norm) and (
             code_activation in flat and (activation in flat or not hidden)
         )
-        inwards = [parts.sizes.n_features, *hidden, n_components]
-        outwards = [n_components, *(reversed(hidden) if decoder == "mirror" else ()), inwards[0]]
+        inwards = axes_between(self, hidden)
+        between = inwards[-2:0:-1] if decoder == "mirror" else []
+        outwards = ["component", *between, "feature"]
         degree = 2 if tied else 1
         sign: Constraint | None = Free() if free else None
         self.E = self._stack("E", inwards, sign, degree)
@@ -116,23 +115,23 @@ class Autoencoder(Factorization):
         )
 
     def _stack(
-        self, letter: str, widths: list[int], sign: Constraint | None, degree: int
+        self, letter: str, axes: list[str], sign: Constraint | None, degree: int
     ) -> nn.ModuleList:
-        single = len(widths) == 2
+        single = len(axes) == 2
         names = (
             ["H" if letter == "D" else letter]
             if single
-            else [f"{letter}{i}" for i in range(1, len(widths))]
+            else [f"{letter}{i}" for i in range(1, len(axes))]
         )
         return nn.ModuleList(
             self.factor(name, a, b, constraint=sign, degree=degree)
-            for name, a, b in zip(names, widths, widths[1:], strict=False)
+            for name, a, b in zip(names, axes, axes[1:], strict=False)
         )
 
-    def _biases(self, name: str, widths: list[int], sign: Constraint | None) -> nn.ModuleList:
+    def _biases(self, name: str, axes: list[str], sign: Constraint | None) -> nn.ModuleList:
         return nn.ModuleList(
-            self.factor(f"{name}{i}", 1, width, constraint=sign)
-            for i, width in enumerate(widths if self.bias else (), start=1)
+            self.factor(f"{name}{i}", "one", axis, constraint=sign)
+            for i, axis in enumerate(axes if self.bias else (), start=1)
         )
 
     @property
@@ -160,7 +159,7 @@ class Autoencoder(Factorization):
         return h
 
     def start(self, proposal: dict[str, Tensor], batch: Batch) -> None:
-        for factor in self.factors.values():
+        for factor in self.own_factors().values():
             factor.assign_(self._draw(factor) if self.scaled else self.uniform(factor))
         if not self.scaled:
             return
@@ -185,11 +184,11 @@ class Autoencoder(Factorization):
         fan_in = factor.raw.shape[-2]
         if fan_in == 1:
             return torch.zeros_like(factor.raw)
-        if not isinstance(factor.constraint, Free):
+        if factor.constraint.bounds == NON_NEGATIVE:
             return self.uniform(factor) * (2 / fan_in)
         shape = factor.raw.shape[1:]
-        normal = [torch.randn(shape, generator=g, dtype=self.precision) for g in self.generators]
-        return torch.stack(normal).to(self.device) * (2 / fan_in) ** 0.5
+        normal = [torch.randn(shape, generator=g, dtype=torch.float64) for g in self.generators]
+        return torch.stack(normal).to(self.device, self.precision) * (2 / fan_in) ** 0.5
 
     def sums(self, name: str, batch: Batch, beta: float) -> Sums | None:
         if len(self.E) > 1 or len(self.D) > 1:

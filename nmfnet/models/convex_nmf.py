@@ -64,21 +64,21 @@ class ConvexNMF(Factorization):
         square_root: bool = True,
     ) -> None:
         super().__init__(parts, n_components=n_components)
-        n, f = parts.sizes
+        f = parts.sizes.n_features
         self.by_sample, self.tied, self.signed = convex_axis == "samples", tied, not tied
         self.inductive = self.shardable = not self.by_sample
         degree, power = 2 if tied else 1, 0.5 if square_root and self.loss.beta == 2 else 1.0
         if self.by_sample:
-            self.A = self.factor("A", n_components, n, degree=degree, max_exponent=power)
+            self.A = self.factor("A", "component", "sample", degree=degree, max_exponent=power)
             if not tied:
-                self.W = self.factor("W", n, n_components, max_exponent=power)
+                self.W = self.factor("W", "sample", "component", max_exponent=power)
             # H = A X depends on the training rows: kept, so that a saved model needs no data
             self.register_buffer("basis", torch.zeros(self.n_restarts, n_components, f))
             self.basis: Tensor
         else:
-            self.G = self.factor("G", f, n_components, degree=degree, max_exponent=power)
+            self.G = self.factor("G", "feature", "component", degree=degree, max_exponent=power)
             if not tied:
-                self.H = self.factor("H", n_components, f, max_exponent=power)
+                self.H = self.factor("H", "component", "feature", max_exponent=power)
         self.x: Tensor | None = None  # the training rows, while there are any
         self.negative_data = False
 
@@ -90,6 +90,9 @@ class ConvexNMF(Factorization):
 
     def decode(self, W: Float[Tensor, "*r n k"]) -> Float[Tensor, "*r n f"]:
         return W @ self.components()
+
+    def code_factors(self) -> dict[str, Factor]:
+        return {"A": self.A} if self.by_sample and self.tied else super().code_factors()
 
     def components(self) -> Float[Tensor, "*r k f"]:
         if self.by_sample:
@@ -103,11 +106,11 @@ class ConvexNMF(Factorization):
         self.x, self.negative_data = batch.x, bool((batch.x < 0).any())
         weights = proposal["W"] / proposal["W"].sum(-2, keepdim=True).clamp_min(1e-12)
         values = {"A": weights.mT, "W": proposal["W"], "H": proposal["H"], "G": proposal["H"].mT}
-        for name, factor in self.factors.items():
+        for name, factor in self.own_factors().items():
             factor.assign_(values[name])
             if self.negative_data:
                 factor.max_exponent = 0.5
-        last = list(self.factors.values())[-1]
+        last = list(self.own_factors().values())[-1]
         last.assign_(last() * self.best_scale(batch) ** (1 / last.degree))
 
     def scale_pair(self) -> tuple[Factor, Factor] | None:

@@ -11,7 +11,7 @@ from nmfnet.core.constraints import Free
 from nmfnet.core.model import Factorization, Parts
 from nmfnet.errors import UserError
 from nmfnet.kernels.multiplicative import Sums
-from nmfnet.models._hierarchy import layer_shapes, layerwise, products, project, sums_of
+from nmfnet.models._hierarchy import layer_shapes, layerwise, level_axes, products, project, sums_of
 from nmfnet.types import Batch, Float, Tensor
 
 
@@ -69,10 +69,10 @@ class DeepNMF(Factorization):
         if signed and self.loss.beta != 2:
             raise UserError("model.signed is for loss=frobenius: set loss=frobenius")
         self.signed = signed
-        self.W = self.factor("W", parts.sizes.n_samples, shapes[-1][0], per_sample=True)
+        self.W = self.factor("W", "sample", "component")
         self.A = nn.ModuleList(
-            self.factor(f"A{i}", *shape, constraint=Free() if signed else None)
-            for i, shape in enumerate(shapes)
+            self.factor(f"A{i}", *axes, constraint=Free() if signed else None)
+            for i, axes in enumerate(level_axes(self, shapes))
         )
 
     @property

@@ -8,11 +8,14 @@ from typing import final
 import torch
 from torch import nn
 
+from nmfnet.core.factor import Factor
+from nmfnet.core.inference import fold_in
 from nmfnet.core.model import Factorization, Parts
 from nmfnet.kernels.multiplicative import Sums
 from nmfnet.models._hierarchy import (
     check_fused,
     layer_shapes,
+    level_axes,
     products,
     row_misfits,
     size_of,
@@ -76,15 +79,23 @@ class HierarchicalNMF(Factorization):
         shapes = layer_shapes(layers, n_components, parts.sizes.n_features, parts.init)
         super().__init__(parts, n_components=shapes[-1][0])
         self.depth = len(shapes)
-        for i, (narrow, wide) in enumerate(shapes):
-            self.factor(f"S{i}", parts.sizes.n_samples, narrow, per_sample=True)
+        for i, (narrow, wide) in enumerate(level_axes(self, shapes)):
+            self.factor(f"S{i}", "sample", narrow)
             self.factor(f"A{i}", narrow, wide)
         self.labels = LabelledFactor(parts.n_classes, label_weight, self.loss)
         if self.labels.used:
-            self.factor("B", shapes[-1][0], parts.n_classes)
+            self.factor("B", "component", "class")
         self.tables = nn.ModuleDict(self.factors)
         check_fused(parts.solver, own_terms=True)
         self.shardable = False
+
+    def code_factors(self) -> dict[str, Factor]:
+        last = f"S{self.depth - 1}"
+        return {last: self.factors[last]}
+
+    def infer(self, batch: Batch) -> Float[Tensor, "*r n k"]:
+        """New rows get the weights that fit X best."""
+        return fold_in(self, batch)
 
     def encode(self, batch: Batch) -> Float[Tensor, "*r n k"]:
         return self.codes()[-1][..., batch.index, :]

@@ -12,8 +12,7 @@ from torch import nn
 from nmfnet.core.constraints import Free
 from nmfnet.core.factor import Factor
 from nmfnet.core.model import Factorization, Parts
-from nmfnet.errors import UserError
-from nmfnet.models._layers import ACTIVATIONS, BatchNorm
+from nmfnet.models._layers import ACTIVATIONS, BatchNorm, axes_between
 from nmfnet.types import Batch, Float, Tensor
 
 
@@ -72,21 +71,18 @@ class MuseXAE(Factorization):
         augment_counts: bool = True,
     ) -> None:
         super().__init__(parts, n_components=n_components)
-        if bad := [width for width in hidden if width < 1]:
-            raise UserError(f"model.hidden has a width of {bad[0]}: every width must be >= 1")
-        widths = [parts.sizes.n_features, *hidden, n_components]
-        pairs = list(itertools.pairwise(widths))
+        pairs = list(itertools.pairwise(axes_between(self, hidden)))
         self.act = ACTIVATIONS[activation]
         self.E = nn.ModuleList(
             self.factor(f"E{i}", a, b, constraint=Free()) for i, (a, b) in enumerate(pairs, 1)
         )
         self.biases = nn.ModuleList(
-            self.factor(f"b{i}", 1, b, constraint=Free()) for i, (_, b) in enumerate(pairs, 1)
+            self.factor(f"b{i}", "one", b, constraint=Free()) for i, (_, b) in enumerate(pairs, 1)
         )
         self.norms = nn.ModuleList(
             BatchNorm(self.n_restarts, width) for width in (hidden if batch_norm else ())
         )
-        self.H = self.factor("H", n_components, parts.sizes.n_features)
+        self.H = self.factor("H", "component", "feature")
         self.augment_counts, self.counts = augment_counts, False
 
     @property

@@ -15,6 +15,7 @@ from nmfnet.errors import UserError
 from nmfnet.models._hierarchy import (
     layer_shapes,
     layerwise,
+    level_axes,
     products,
     project,
     project_codes,
@@ -140,10 +141,11 @@ class NeuralNMF(Factorization):
         self.signed = self.loss.beta == 2
         free = Free() if as_released and supervision is None else None
         self.A = nn.ModuleList(
-            self.factor(f"A{i}", *shape, constraint=free) for i, shape in enumerate(shapes)
+            self.factor(f"A{i}", *axes, constraint=free)
+            for i, axes in enumerate(level_axes(self, shapes))
         )
         if supervision is not None:
-            self.B = self.factor("B", shapes[-1][0], self.classes, constraint=Free())
+            self.B = self.factor("B", "component", "class", constraint=Free())
 
     @property
     def multilinear(self) -> bool:

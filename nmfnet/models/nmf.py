@@ -38,8 +38,8 @@ class NMF(Factorization):
 
     def __init__(self, parts: Parts, *, n_components: int = 5) -> None:
         super().__init__(parts, n_components=n_components)
-        self.W = self.factor("W", parts.sizes.n_samples, n_components, per_sample=True)
-        self.H = self.factor("H", n_components, parts.sizes.n_features)
+        self.W = self.factor("W", "sample", "component")
+        self.H = self.factor("H", "component", "feature")
 
     def encode(self, batch: Batch) -> Float[Tensor, "*r n k"]:
         return self.W()[..., batch.index, :]

@@ -37,7 +37,7 @@ class ProjectiveNMF(Factorization):
 
     def __init__(self, parts: Parts, *, n_components: int = 5) -> None:
         super().__init__(parts, n_components=n_components)
-        self.H = self.factor("H", n_components, parts.sizes.n_features, degree=2)
+        self.H = self.factor("H", "component", "feature", degree=2)
 
     def encode(self, batch: Batch) -> Float[Tensor, "*r n k"]:
         return batch.x @ self.H().mT

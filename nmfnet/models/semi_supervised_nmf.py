@@ -7,6 +7,7 @@ from typing import final
 import torch
 
 from nmfnet.core.factor import Factor
+from nmfnet.core.inference import fold_in
 from nmfnet.core.model import Factorization, Parts
 from nmfnet.kernels.multiplicative import Sums
 from nmfnet.models._hierarchy import check_fused, row_misfits, sums_of
@@ -47,11 +48,11 @@ class SemiSupervisedNMF(Factorization):
 
     def __init__(self, parts: Parts, *, n_components: int = 5, label_weight: float = 0.1) -> None:
         super().__init__(parts, n_components=n_components)
-        self.W = self.factor("W", parts.sizes.n_samples, n_components, per_sample=True)
-        self.H = self.factor("H", n_components, parts.sizes.n_features)
+        self.W = self.factor("W", "sample", "component")
+        self.H = self.factor("H", "component", "feature")
         self.labels = LabelledFactor(parts.n_classes, label_weight, self.loss)
         if self.labels.used:
-            self.B = self.factor("B", n_components, parts.n_classes)
+            self.B = self.factor("B", "component", "class")
         check_fused(parts.solver, self.labels.used)
         self.bilinear = self.shardable = not self.labels.used
 
@@ -60,6 +61,10 @@ class SemiSupervisedNMF(Factorization):
 
     def decode(self, W: Float[Tensor, "*r n k"]) -> Float[Tensor, "*r n f"]:
         return W @ self.H()
+
+    def infer(self, batch: Batch) -> Float[Tensor, "*r n k"]:
+        """New rows are encoded without labels."""
+        return fold_in(self, batch)
 
     def components(self) -> Float[Tensor, "*r k f"]:
         return self.H()

@@ -90,18 +90,22 @@ class UnrolledNMF(Factorization):
                 f"model=unrolled_nmf has no layer for loss={type(self.loss).__name__}: use "
                 "loss=frobenius, kl or beta"
             )
-        k, f = n_components, parts.sizes.n_features
         self.n_layers, self.draw, self.beta = n_layers, draw, self.loss.beta
-        height = k if self.beta == 2 else 1 if self.beta == 1 else 0
         self.power = self.loss.exponent(1, 0)
         self.fixed = None if learn_penalty else (l1, l2)
         names = [str(i) for i in range(1, (1 if tied else n_layers) + 1)]
-        self.H = self.factor("H", k, f)
-        self.A = nn.ModuleList(self.factor(f"A{i}", f, k) for i in names)
-        self.B = nn.ModuleList(self.factor(f"B{i}", height, k) for i in names if height)
-        self.R = nn.ModuleList(self.factor(f"R{i}", k, f) for i in names if self.beta != 2)
+        self.H = self.factor("H", "component", "feature")
+        self.A = nn.ModuleList(self.factor(f"A{i}", "feature", "component") for i in names)
+        tall = "component" if self.beta == 2 else "one"
+        has_B, has_R = self.beta in (1, 2), self.beta != 2
+        self.B = nn.ModuleList(
+            self.factor(f"B{i}", tall, "component") for i in (names if has_B else [])
+        )
+        self.R = nn.ModuleList(
+            self.factor(f"R{i}", "component", "feature") for i in (names if has_R else [])
+        )
         if learn_penalty:
-            self.weights = nn.ModuleList(self.factor(name, 1, 1) for name in ("l1", "l2"))
+            self.weights = nn.ModuleList(self.factor(name, "one", "one") for name in ("l1", "l2"))
         self.started = (l1, l2)
         self.known = None if exposures is None else self._read(exposures, parts.sizes.n_samples)
 
@@ -150,7 +154,7 @@ class UnrolledNMF(Factorization):
         H = proposal["H"]
         self.H.assign_(H)
         exact = {"A": H.mT, "B": H.sum(-1).unsqueeze(-2) if self.beta == 1 else H @ H.mT, "R": H}
-        for name, factor in self.factors.items():
+        for name, factor in self.own_factors().items():
             if name[0] in exact:
                 ones = torch.ones_like(factor.raw)
                 factor.assign_(exact[name[0]] if self.draw == "mu" else ones)

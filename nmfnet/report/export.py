@@ -14,6 +14,7 @@ from nmfnet.errors import UserError
 from nmfnet.report.arrays import read_factors
 
 if TYPE_CHECKING:
+    import pandas as pd
     from pandas import DataFrame
 
     from nmfnet.report.collect import Run
@@ -29,10 +30,10 @@ def export(run: str | Path, to: str, output: str | Path | None = None) -> list[P
     run : str or Path
         Folder of a finished run.
     to : {"csv", "sigprofiler", "anndata", "safetensors", "onnx"}
-        ``csv``: W.csv and H.csv with names (and W_test.csv). ``sigprofiler``: signatures.txt (rows
-        = the 96 channels, columns sum to 1) and activities.txt (in mutations). ``anndata``:
-        factors.h5ad. ``safetensors``: factors.safetensors, names as metadata. ``onnx``:
-        model.onnx, from X to W and its reconstruction.
+        ``csv``: W.csv, H.csv and every other factor with names (and W_test.csv).
+        ``sigprofiler``: signatures.txt (rows = the 96 channels, columns sum to 1) and activities.txt (in
+        mutations). ``anndata``: factors.h5ad. ``safetensors``: factors.safetensors, names as
+        metadata. ``onnx``: model.onnx, from X to W and its reconstruction.
     output : str or Path, optional
         Folder; by default ``export`` in the run folder.
 
@@ -78,11 +79,20 @@ class _Factors:
     features: list[str]
     W_test: np.ndarray | None
     test_samples: list[str]
+    others: dict[str, np.ndarray]
+    axes: dict[str, list[str]]
 
     @property
     def names(self) -> list[str]:
         """C1, C2, ... as in the figures."""
         return [f"C{i}" for i in range(1, len(self.H) + 1)]
+
+    def along(self, axis: str, size: int) -> pd.Index:
+        """Names of what a factor has along one of its axes."""
+        import pandas as pd
+
+        known = {"sample": self.samples, "feature": self.features, "component": self.names}
+        return pd.Index(known.get(axis) or [str(i) for i in range(1, size + 1)], name=axis)
 
     def table(self, W: np.ndarray, samples: list[str]) -> DataFrame:
         """Samples x components."""
@@ -97,7 +107,10 @@ def _read(run: Run) -> _Factors:
         [str(name) for name in held.get(key, ())]
         for key in ("sample_names", "feature_names", "test_sample_names")
     )
-    return _Factors(run, held["W"], held["H"], samples, features, held.get("W_test"), held_out)
+    axes = json.loads(str(held["axes"])) if "axes" in held else {}
+    others = {name: held[name] for name in axes if name not in ("W", "H")}
+    W_test = held.get("W_test")
+    return _Factors(run, held["W"], held["H"], samples, features, W_test, held_out, others, axes)
 
 
 # ---------------------------------------------------------------------- formats
@@ -111,6 +124,12 @@ def _csv(factors: _Factors, folder: Path) -> list[Path]:
     }
     if factors.W_test is not None:
         tables["W_test.csv"] = factors.table(factors.W_test, factors.test_samples)
+    for name, values in factors.others.items():
+        rows, columns = (
+            factors.along(axis, size)
+            for axis, size in zip(factors.axes[name], values.shape, strict=True)
+        )
+        tables[f"{name}.csv"] = pd.DataFrame(values, index=rows, columns=columns)
     for name, table in tables.items():
         table.to_csv(folder / name)
     return [folder / name for name in tables]
@@ -169,7 +188,7 @@ def _anndata(factors: _Factors, folder: Path) -> list[Path]:
         var=pd.DataFrame(index=factors.features),
         obsm={"W": W},
         varm={"H": factors.H.T},
-        uns={"nmfnet": _about(factors.run)},
+        uns={"nmfnet": _about(factors.run), "factors": factors.others, "axes": factors.axes},
     )
     file = folder / "factors.h5ad"
     table.write_h5ad(file)
@@ -178,8 +197,9 @@ def _anndata(factors: _Factors, folder: Path) -> list[Path]:
 
 def _safetensors(factors: _Factors, folder: Path) -> list[Path]:
     save = _package("safetensors.numpy", "safetensors", "export").save_file
-    arrays = {"W": factors.W, "H": factors.H}
-    names = {"sample_names": factors.samples, "feature_names": factors.features}
+    arrays = {"W": factors.W, "H": factors.H, **factors.others}
+    names: dict[str, Any] = {"sample_names": factors.samples, "axes": factors.axes}
+    names["feature_names"] = factors.features
     if factors.W_test is not None:
         arrays["W_test"] = factors.W_test
         names["test_sample_names"] = factors.test_samples

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from nmfnet.config import Plain, build
+from nmfnet.config import Plain, build, constraints_of
 from nmfnet.core.budget import Budget
 from nmfnet.core.distributed import World
 from nmfnet.core.model import Factorization, Parts
 from nmfnet.errors import UserError
+from nmfnet.solvers.base import Task
 from nmfnet.types import Sizes
 
 FORMAT = 1
@@ -25,8 +27,10 @@ def assemble(
     restarts: range | None = None,
     *,
     masked: bool = False,
+    sparse: bool = False,
+    axes: Mapping[str, int] | None = None,
+    given: Mapping[str, Any] | None = None,
     world: World | None = None,
-    n_classes: int = 0,
 ) -> Factorization:
     """A model and its parts from a plain configuration.
 
@@ -39,13 +43,16 @@ def assemble(
     restarts : range, optional
         Which restarts to hold; all ``n_restarts`` by default. Restart i has its own random stream,
         which depends on the seed and i only.
-    masked : bool
-        Whether entries of the training data are left out.
+    masked, sparse : bool
+        Whether entries of the training data are left out or weighted, and whether X is sparse.
+    axes : mapping of str to int, optional
+        Sizes of what the data have beside samples and features, such as ``class``.
+    given : mapping of str to array, optional
+        Values of factors to start from.
     world : World, optional
         The processes that the rows are spread over.
-    n_classes : int
-        Number of classes of the labels; 0 without labels.
     """
+    general, single = constraints_of(cfg["constraint"])
     restarts = range(cfg["n_restarts"]) if restarts is None else restarts
     if not len(restarts):
         raise UserError(f"n_restarts={cfg['n_restarts']}: it must be at least 1")
@@ -54,7 +61,7 @@ def assemble(
         loss=build(cfg["loss"]),
         solver=build(cfg["solver"]),
         init=build(cfg["init"]),
-        constraint=build(cfg["constraint"]),
+        constraint=build(general),
         generators=tuple(generator(cfg["seed"], i) for i in restarts),
         penalties=tuple(build(node) for node in cfg["penalty"].values()),
         budget=Budget(
@@ -65,20 +72,35 @@ def assemble(
             kkt_tol=cfg["kkt_tol"],
             time_limit=cfg["time_limit"],
         ),
-        n_classes=n_classes,
+        axes=axes or {},
+        constraints={name: build(node) for name, node in single.items()},
+        given={name: torch.as_tensor(value) for name, value in (given or {}).items()},
+        frozen=tuple(cfg["model"].get("frozen", ())),
     )
-    model: Factorization = build(cfg["model"], parts)
+    own = {key: value for key, value in cfg["model"].items() if key != "frozen"}
+    model: Factorization = build(own, parts)
     model.world = world or World()
-    model.solver = model.solver.chosen(model, cfg["batch_size"], masked)
     model.recipe = {
         "format": FORMAT,
         "config": cfg,
         "masked": masked,
-        "n_classes": n_classes,
+        "sparse": sparse,
+        "axes": dict(axes or {}),
     }
+    model.hold_frozen()
+    model.solver = model.solver.chosen(task_of(model))
+    model.solver.begin(task_of(model))
     model = model.to(dtype=getattr(torch, cfg["dtype"]))
     model.solver.attach(model)  # in float64 what must be
     return model
+
+
+def task_of(model: Factorization) -> Task:
+    """What the solver of a model is asked to do."""
+    recipe = model.recipe
+    return Task(
+        model, recipe["config"]["batch_size"], recipe["masked"], recipe.get("sparse", False)
+    )
 
 
 def generator(seed: int, restart: int) -> torch.Generator:
@@ -153,12 +175,18 @@ def load(path: str | Path) -> Factorization:
         recipe["config"],
         Sizes(*recipe["sizes"]),
         masked=recipe["masked"],
-        n_classes=recipe.get("n_classes", 0),
+        sparse=recipe.get("sparse", False),
+        axes=recipe.get("axes") or _old_axes(recipe),
     )
     model.load_state_dict(saved["state_dict"])
     model.iteration = recipe["iteration"]
     model.eval()
     return model
+
+
+def _old_axes(recipe: dict[str, Any]) -> dict[str, int]:
+    """What the first runs called the number of classes."""
+    return {"class": recipe["n_classes"]} if recipe.get("n_classes") else {}
 
 
 def _selected(folder: Path) -> Factorization:

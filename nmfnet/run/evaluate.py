@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -14,6 +14,8 @@ from nmfnet.core.model import Factorization
 from nmfnet.data.batches import to_numpy
 from nmfnet.data.matrix import Matrix
 from nmfnet.data.module import MatrixDataModule
+from nmfnet.kernels.rows import take_rows
+from nmfnet.types import Batch
 
 Rows = Callable[[slice], np.ndarray]
 
@@ -31,6 +33,12 @@ class Factors:
     H : ndarray, shape (n_components, n_features)
     W_test : ndarray, shape (n_test, n_components), or None
     all_W, all_H : ndarray, shape (n_restarts, ...)
+    tables : dict of str to ndarray
+        Every factor of the model by its name.
+    axes : dict of str to (str, str)
+        What the rows and the columns of each of them are.
+
+    A model without components has an H of no rows.
     """
 
     W: np.ndarray
@@ -38,6 +46,8 @@ class Factors:
     W_test: np.ndarray | None
     all_W: np.ndarray
     all_H: np.ndarray
+    tables: dict[str, np.ndarray] = field(default_factory=dict)
+    axes: dict[str, tuple[str, str]] = field(default_factory=dict)
 
 
 @torch.no_grad()
@@ -45,25 +55,39 @@ def factors_of(model: Factorization, datamodule: MatrixDataModule) -> Factors:
     """W and H of every restart, and W of held-out rows."""
     model.eval()
     if model.inductive:
-        all_W = _joined([model.encode(block) for block in datamodule.blocks("train")])
+        all_W = _joined([model.law(block).mean for block in datamodule.blocks("train")])
     else:
         all_W = model.encode(datamodule.train)  # a table, which needs no X
-    all_H, best, W_test = model.components(), int(model.best), None
+    best, W_test = int(model.best), None
+    none = all_W.new_zeros(model.n_restarts, 0, model.sizes.n_features)
+    all_H = model.components() if model.has_components else none
     if datamodule.test is not None and bool((datamodule.test.index < 0).any()):
         with model.restarts(best):
-            found = _joined([model.encode_rows(block) for block in datamodule.blocks("test")])
+            found = _joined([model.infer(block) for block in datamodule.blocks("test")])
         W_test = found.cpu().numpy()
     W, H = all_W.cpu().numpy(), all_H.cpu().numpy()
-    return Factors(W[best], H[best], W_test, W, H)
+    tables = {name: factor()[best].cpu().numpy() for name, factor in model.factors.items()}
+    axes = {"W": ("sample", "component"), "H": ("component", "feature")}
+    axes = {name: factor.axes for name, factor in model.factors.items()} | axes
+    return Factors(W[best], H[best], W_test, W, H, tables | {"W": W[best], "H": H[best]}, axes)
 
 
 def _joined(blocks: list[torch.Tensor]) -> torch.Tensor:
     return blocks[0] if len(blocks) == 1 else torch.cat(blocks, -2)
 
 
-def reconstruction(model: Factorization, W: np.ndarray) -> Rows:
-    """X_hat of the best restart for any slice of rows."""
-    return lambda rows: model.inverse_transform(W[rows])
+def reconstruction(model: Factorization, W: np.ndarray, batch: Batch | None = None) -> Rows:
+    """X_hat of the best restart for any slice of rows; of these rows where the decoder reads them."""
+    if batch is None:
+        return lambda rows: model.inverse_transform(W[rows])
+
+    def said(rows: slice) -> np.ndarray:
+        part = batch.by_row(lambda tensor: take_rows(tensor, rows))
+        code = torch.from_numpy(np.ascontiguousarray(W[rows])).to(part.x.device)
+        with torch.no_grad(), model.restarts(int(model.best)):
+            return model.outputs(code, part)["x"].mean.cpu().numpy()
+
+    return said
 
 
 def run_metrics(
@@ -88,19 +112,28 @@ def run_metrics(
         result |= _fit("test", model, datamodule, W)
     small = isinstance(matrix.values, np.ndarray) and matrix.values.size <= FLOOR_ENTRIES
     rank = model.n_components + model.offset
-    if small and datamodule.train.mask is None and rank <= min(model.sizes):
+    if small and model.linear and datamodule.train.mask is None and rank <= min(model.sizes):
         floor = metrics.svd_floor(matrix.values[datamodule.train_rows], rank)
         result["floor/relative_error"] = floor
     result |= _components(model, datamodule, factors)
-    result |= _known(matrix, factors)
+    result |= _known(matrix, factors) if model.has_components else {}
     result |= _layers(model, datamodule)
     if matrix.labels is not None:
         labels = matrix.labels[datamodule.train_rows]
-        clusters = metrics.clusters_of(factors.W)
+        clusters = _clusters(model, factors.W, len(np.unique(labels[labels >= 0])))
         result["labels/ari"] = metrics.adjusted_rand(labels, clusters)
         result["labels/nmi"] = metrics.normalized_mutual_information(labels, clusters)
         result |= _held_out_labels(datamodule, factors)
     return result
+
+
+def _clusters(model: Factorization, W: np.ndarray, n_clusters: int) -> np.ndarray:
+    """The largest component of each sample; for codes of any sign, k-means on them."""
+    if model.code != "real":
+        return metrics.clusters_of(W)
+    from sklearn.cluster import KMeans
+
+    return KMeans(n_clusters, n_init=10, random_state=0).fit_predict(W)
 
 
 def layers_of(
@@ -151,23 +184,28 @@ def _fit(
     whole = datamodule.train if part == "train" else datamodule.test
     assert whole is not None
     mask = None if whole.mask is None else to_numpy(whole.mask)
-    scores = metrics.fit_metrics(datamodule.values(part), reconstruction(model, W), mask)
+    scores: dict[str, float] = {}
+    if not model.learns_graph:
+        x_hat = reconstruction(model, W, None if datamodule.streamed else whole)
+        scores |= metrics.fit_metrics(datamodule.values(part), x_hat, mask)
     loss, start = 0.0, 0
+    own: dict[str, float] = {}
     with torch.no_grad(), model.restarts(int(model.best)):
         for block in datamodule.blocks(part):
             code = torch.from_numpy(W[start : start + block.x.shape[0]]).to(block.x.device)
-            loss += float(model.row_losses(block, code).sum(dtype=torch.float64))
+            loss += float(model.misfit(block, code))
             start += block.x.shape[0]
-    return {f"{part}/loss": loss} | {f"{part}/{k}": v for k, v in scores.items()}
+            own |= model.scores(code, block, part)
+    return {f"{part}/loss": loss} | {f"{part}/{k}": v for k, v in scores.items()} | own
 
 
 def _components(
     model: Factorization, datamodule: MatrixDataModule, factors: Factors
 ) -> dict[str, Any]:
-    result: dict[str, Any] = {
-        "components/sparsity": float(np.mean(metrics.hoyer_sparsity(factors.H))),
-        "components/collapsed": metrics.collapse_count(factors.H),
-    }
+    result: dict[str, Any] = {}
+    if model.has_components:
+        result["components/sparsity"] = float(np.mean(metrics.hoyer_sparsity(factors.H)))
+        result["components/collapsed"] = metrics.collapse_count(factors.H)
     if not datamodule.streamed:  # it needs all rows at once
         with torch.no_grad(), model.restarts(int(model.best)):
             residual = model.kkt(datamodule.train)
@@ -176,8 +214,9 @@ def _components(
     if model.n_restarts > 1:
         finite = model.objectives[torch.isfinite(model.objectives)]
         result["stability/objective_spread"] = float(finite.max() / finite.min() - 1)
-        stable = metrics.stability_metrics(factors.all_H, factors.all_W)
-        result |= {f"stability/{name}": value for name, value in stable.items()}
+        if model.has_components:
+            stable = metrics.stability_metrics(factors.all_H, factors.all_W)
+            result |= {f"stability/{name}": value for name, value in stable.items()}
     return result
 
 

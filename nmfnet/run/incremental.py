@@ -11,8 +11,9 @@ from nmfnet.core.model import Factorization
 from nmfnet.errors import UserError
 from nmfnet.kernels.arrays import as_tensor
 from nmfnet.kernels.refit import refit_W
-from nmfnet.run.checkpoint import assemble
+from nmfnet.run.checkpoint import assemble, task_of
 from nmfnet.solvers.base import total
+from nmfnet.solvers.choice import check_solver
 from nmfnet.solvers.online import Online
 from nmfnet.types import Batch, Sizes
 
@@ -42,7 +43,7 @@ def begin(X: Any, settings: dict[str, Any], H: Any = None) -> Factorization:
         raise UserError(f"solver={solver} needs all rows at once: batches need solver=online")
     cfg = configuration({"progress": False, **settings, "solver": "online"})
     model = assemble(cfg, Sizes(*X.shape))
-    model.solver.check(model, X.shape[0])
+    check_solver(model.solver, task_of(model)._replace(batch_size=X.shape[0]))
     model.initialise(_batch(model, X))
     if H is not None:
         raw = model.factors["H"].raw

@@ -37,7 +37,7 @@ def shard(model: Factorization, cfg: Plain, world: World) -> Factorization:
     """The block of a started model that belongs to this process."""
     rows = world.rows()
     sizes = Sizes(rows.stop - rows.start, model.sizes.n_features)
-    part = assemble(cfg, sizes, world=world, n_classes=model.recipe["n_classes"])
+    part = assemble(cfg, sizes, world=world, axes=model.recipe["axes"])
     tables = _tables(model)
     part.load_state_dict(
         {
@@ -63,13 +63,8 @@ def join(model: Factorization, part: Factorization) -> None:
 def block(datamodule: MatrixDataModule, world: World) -> Batch:
     """The training rows of this process, in tensors of their own."""
     rows, whole = world.rows(), datamodule.train
-    own = take_rows(whole.x, rows)
-    return Batch(
-        own if own.is_sparse_csr else own.clone(),
-        whole.index[: rows.stop - rows.start],
-        None if whole.mask is None else take_rows(whole.mask, rows).clone(),
-        {name: tensor[rows].clone() for name, tensor in whole.extra.items()},
-    )
+    own = whole.by_row(lambda tensor: take_rows(tensor, rows).clone())
+    return own._replace(index=whole.index[: rows.stop - rows.start])
 
 
 def _tables(model: Factorization) -> set[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +26,7 @@ from nmfnet.run.callbacks.convergence import Convergence
 from nmfnet.run.callbacks.history import History
 from nmfnet.run.callbacks.progress import ProgressBar
 from nmfnet.run.callbacks.resuming import Resuming
-from nmfnet.run.checkpoint import assemble, load, resumable
+from nmfnet.run.checkpoint import assemble, load, resumable, task_of
 from nmfnet.run.evaluate import Factors, factors_of, run_metrics
 from nmfnet.run.finished import finished
 from nmfnet.run.machine import device_of, threads
@@ -34,6 +34,7 @@ from nmfnet.run.quiet import quiet
 from nmfnet.run.sharding import block, check_shardable, join, shard
 from nmfnet.run.write import figures_of, make_folder, write_run
 from nmfnet.solvers.base import total
+from nmfnet.solvers.choice import check_solver
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger
@@ -80,6 +81,7 @@ def train(
     source: Source | None = None,
     *,
     write: bool = True,
+    given: Mapping[str, Any] | None = None,
     callbacks: Sequence[L.Callback] = (),
     sweep: str | None = None,
 ) -> Result:
@@ -93,6 +95,8 @@ def train(
         Data in memory, instead of ``cfg["data"]``.
     write : bool
         False = leave no files.
+    given : mapping of str to array, optional
+        Values that factors of the model start from; those in ``model.frozen`` keep them.
     callbacks : sequence of lightning.Callback
         Called after the stopping rule; no part of the experiment, and so of the run's name.
     sweep : str, optional
@@ -123,25 +127,41 @@ def train(
         device=device,
     )
     datamodule.setup()
-    masked = datamodule.train.mask is not None
     world = World.of(cfg, datamodule.sizes.n_samples)
     batched = {**cfg, "batch_size": datamodule.batch_size}  # streams have one in any case
-    classes = datamodule.n_classes
-    model = assemble(batched, datamodule.sizes, masked=masked, world=world, n_classes=classes)
-    model = model.to(device)
+    model = assemble(
+        batched,
+        datamodule.sizes,
+        masked=datamodule.train.mask is not None,
+        sparse=datamodule.train.x.is_sparse_csr,
+        axes=datamodule.axes,
+        given=given or {},
+        world=world,
+    ).to(device)
     if isinstance(datamodule, StreamDataModule):
         _check_streamed(cfg, datamodule, model, world)
     datamodule.check(model.loss.check)
-    model.solver.check(model, datamodule.batch_size)
+    check_solver(model.solver, task_of(model))
     model.check_normalise(cfg["normalize"])
     with threads(cfg["threads"], datamodule, model), _hushed():
         if world.size > 1:
             check_shardable(model, cfg["batch_size"], world)
             model.world = World()  # this is the whole; its blocks come later
         model.initialise(datamodule.sample)
+        _check_loss(cfg, model)
         model.recipe |= {"run_id": run_id(cfg), "data_sha256": datamodule.fingerprint}
         resumed = None if anew or folder is None or world.size > 1 else resumable(folder, model)
         return _fit(cfg, datamodule, model, folder, world, resumed, callbacks, sweep)
+
+
+def _check_loss(cfg: Plain, model: Factorization) -> None:
+    """Refuse a loss that was asked for and that the model has no use for."""
+    if model.asks_loss or model.loss.name in ("own", "frobenius"):
+        return
+    raise UserError(
+        f"loss={cfg['choices'].get('loss', model.loss.name)} is not used: "
+        f"{type(model).__name__} has a likelihood of its own: leave loss out, or set loss=own"
+    )
 
 
 def _check_streamed(

@@ -55,8 +55,8 @@ def write_run(
 
     (folder / "config.yaml").write_text(yaml.safe_dump(cfg, sort_keys=False))
     arrays = {
-        "W": factors.W,
-        "H": factors.H,
+        **factors.tables,
+        "axes": np.array(json.dumps(factors.axes)),
         "sample_names": np.array(datamodule.sample_names),
         "feature_names": np.array(datamodule.feature_names),
     }

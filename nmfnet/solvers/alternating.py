@@ -9,13 +9,15 @@ reconstruction is formed.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, final
 
 import torch
 
+from nmfnet.core.constraints import ANY, NON_NEGATIVE, Free
 from nmfnet.errors import UserError
 from nmfnet.kernels.nnls import nnls
-from nmfnet.solvers.base import Solver, chunks, collect, count_step
+from nmfnet.solvers.base import Solver, Task, chunks, collect, count_step
 from nmfnet.types import Batch, Float, Tensor, Terms
 
 if TYPE_CHECKING:
@@ -25,35 +27,24 @@ if TYPE_CHECKING:
 class Alternating(Solver, ABC):
     """Improves the factors in turn, each from its normal equations."""
 
-    masks = False  # with a mask, every row has a Gram matrix of its own
     curved_penalties: bool = True
     """Whether G may be indefinite (the orthogonal penalty makes it so)."""
 
-    def check(self, model: Factorization, batch_size: int | None) -> None:
-        kind = type(model).__name__
-        self.needs_all_rows(batch_size, "solver=online or solver=adam")
-        if model.loss.beta != 2:
-            raise UserError(
-                f"solver={self.name} is for loss=frobenius; for loss={type(model.loss).__name__} "
-                "use solver=mu or solver=adam"
-            )
-        if not model.bilinear:
-            raise UserError(
-                f"solver={self.name} needs X ~ W H with both factors free, which {kind} is not: use "
-                "solver=mu or solver=adam"
-            )
-        if bad := [n for n, f in model.factors.items() if not f.constraint.identity]:
-            raise UserError(
-                f"solver={self.name} moves factor values directly and {', '.join(bad)} is under "
-                "another constraint: use constraint=project, or solver=adam"
-            )
+    bounds = NON_NEGATIVE
+    """Of the values that ``improve`` returns."""
+
+    def lacks(self, task: Task) -> Iterator[str]:
+        yield from task.minibatches()
+        yield from task.losses(2)
+        yield from task.pair()
+        yield from task.outside(self.bounds)
+        yield from task.fixed()
         if not self.curved_penalties:
-            for penalty in model.penalty_list:
+            for penalty in task.model.penalty_list:
                 if not penalty.convex:
-                    raise UserError(
-                        f"solver={self.name} needs convex penalties and {penalty.name} is not: use "
-                        "solver=hals, solver=mu or solver=adam"
-                    )
+                    yield f"needs convex penalties, and {penalty.name} is none"
+        yield from task.weights()
+        yield from task.processes()
 
     def step(self, model: Factorization, batch: Batch, n_iter: int, live: list[int]) -> Terms:
         count_step(model)
@@ -121,6 +112,13 @@ class ALS(Alternating):
     def __init__(self, *, project: bool = True, ridge: float = 1e-10, n_inner: int = 10) -> None:
         super().__init__(n_inner=n_inner)
         self.project, self.ridge = project, ridge
+        self.bounds = NON_NEGATIVE if project else ANY
+
+    def attach(self, model: Factorization) -> None:
+        """Without projection the factors have any sign, also those of new rows."""
+        if not self.project and model.bilinear:
+            for factor in model.own_factors().values():
+                factor.constraint = Free()
 
     def improve(
         self, rows: Float[Tensor, "*r n k"], G: Float[Tensor, "*r k k"], C: Float[Tensor, "*r n k"]

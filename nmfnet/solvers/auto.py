@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, final
 
-from nmfnet.errors import UserError
-from nmfnet.solvers.base import Solver
+from nmfnet.solvers.base import Solver, Task
 from nmfnet.solvers.coordinate import CoordinateDescent
+from nmfnet.solvers.descent import GradientDescent
+from nmfnet.solvers.exact import Exact
 from nmfnet.solvers.gradient import Adam
 from nmfnet.solvers.multiplicative import Multiplicative
 from nmfnet.solvers.online import Online
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 
 @final
 class Auto(Solver):
-    """The first of hals, cd, newton, mu, online and adam whose own check accepts the run.
+    """The first of exact, hals, cd, newton, mu, online, gd and adam that can do the task exactly.
 
     The one chosen is recorded as ``solver`` in ``metrics.json``. online is taken with ``n_sub=10``:
     ten updates of a batch's W save more passes over the data than they cost.
@@ -30,21 +32,20 @@ class Auto(Solver):
     def __init__(self) -> None:
         super().__init__(n_inner=1)
 
-    def chosen(self, model: Factorization, batch_size: int | None, masked: bool) -> Solver:
+    def chosen(self, task: Task) -> Solver:
         """The solver to use in this one's place."""
         online = Online(n_sub=10)
-        for candidate in (HALS(), CoordinateDescent(), Newton(), Multiplicative(), online):
-            if masked and not candidate.masks:
-                continue
-            try:
-                candidate.check(model, batch_size)
-            except UserError:
-                continue
-            return candidate
+        ordered = (
+            *(Exact(), HALS(), CoordinateDescent(), Newton(), Multiplicative(), online),
+            GradientDescent(),
+        )
+        for candidate in ordered:
+            if candidate.exact(task) and not list(candidate.lacks(task)):
+                return candidate
         return Adam()
 
-    def check(self, model: Factorization, batch_size: int | None) -> None:
-        """Never called: another solver is in place by then."""
+    def lacks(self, task: Task) -> Iterator[str]:
+        yield from ()
 
     def step(self, model: Factorization, batch: Batch, n_iter: int, live: list[int]) -> Terms:
         raise RuntimeError("solver=auto was not replaced by the solver it stands for")

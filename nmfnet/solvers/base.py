@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import nn
@@ -14,6 +15,73 @@ from nmfnet.types import Batch, Terms
 
 if TYPE_CHECKING:
     from nmfnet.core.model import Factorization
+
+
+class Task(NamedTuple):
+    """What a solver is asked to do.
+
+    Attributes
+    ----------
+    model : Factorization
+    batch_size : int or None
+        Rows of a minibatch; None = all rows at once.
+    masked : bool
+        Whether entries are left out or weighted.
+    sparse : bool
+        Whether X is sparse.
+    """
+
+    model: Factorization
+    batch_size: int | None = None
+    masked: bool = False
+    sparse: bool = False
+
+    def minibatches(self) -> Iterator[str]:
+        """The reason of a solver that works on all rows at once."""
+        if self.batch_size is not None:
+            yield f"works on all rows at once, and batch_size={self.batch_size}"
+
+    def processes(self) -> Iterator[str]:
+        """The reason of a solver that runs in one process."""
+        if self.model.world.size > 1:
+            yield "runs in one process, and trainer=ddp asks for several"
+
+    def weights(self) -> Iterator[str]:
+        """The reason of a solver that weighs all entries alike."""
+        if self.masked:
+            yield "cannot leave entries out, and some are missing, held out or weighted"
+
+    def outside(self, bounds: tuple[float, float]) -> Iterator[str]:
+        """The reason of a solver that moves values in place, with bounds and nothing else."""
+        for name, factor in self.model.factors.items():
+            own = factor.constraint
+            if not own.identity or own.bounds != bounds:
+                said = type(own).__name__.lower()
+                yield f"needs {_between(bounds)} factors that are moved in place, and {name} is {said}"
+                return
+
+    def fixed(self) -> Iterator[str]:
+        """The reason of a solver that moves every factor."""
+        if frozen := [name for name, factor in self.model.factors.items() if factor.frozen]:
+            yield f"moves every factor, and {frozen[0]} is frozen"
+
+    def pair(self) -> Iterator[str]:
+        """The reason of a solver of X ~ W H."""
+        if not self.model.bilinear:
+            kind = type(self.model).__name__
+            yield f"needs X ~ W H with both factors free, which {kind} as configured is not"
+
+    def losses(self, *betas: float) -> Iterator[str]:
+        """The reason of a solver for some of the beta family."""
+        if self.model.loss.beta not in betas:
+            words = " or ".join(
+                {2.0: "squared errors", 1.0: "kl and poisson"}[beta] for beta in betas
+            )
+            yield f"is for {words}, and the loss is {self.model.loss.name}"
+
+
+def _between(bounds: tuple[float, float]) -> str:
+    return "non-negative" if bounds[0] == 0 else "free"
 
 
 class Solver(nn.Module, ABC):
@@ -27,8 +95,6 @@ class Solver(nn.Module, ABC):
     """
 
     name: str
-    masks: bool = True
-    """Whether entries can be left out."""
 
     estimates: bool = False
     """Whether the objective that ``step`` returns is an estimate from some of the rows."""
@@ -39,58 +105,26 @@ class Solver(nn.Module, ABC):
             raise UserError(f"solver.n_inner={n_inner}: it must be >= 1")
         self.n_inner = n_inner
 
-    def chosen(self, model: Factorization, batch_size: int | None, masked: bool) -> Solver:
+    def chosen(self, task: Task) -> Solver:
         """The solver that does the work: this one, unless it stands for others."""
         return self
+
+    def begin(self, task: Task) -> None:
+        """Called once when the solver has been chosen, before anything is attached."""
 
     def attach(self, model: Factorization) -> None:
         """Make room for state that belongs in checkpoints, before any is loaded."""
 
     @abstractmethod
-    def check(self, model: Factorization, batch_size: int | None) -> None:
-        """Refuse a model, loss or batch size that this solver cannot handle.
+    def lacks(self, task: Task) -> Iterator[str]:
+        """Why this solver cannot do a task, a clause each; nothing = it can.
 
-        Raises
-        ------
-        UserError
-            Says which solvers can.
+        No clause names another solver: `nmfnet.solvers.choice` finds out which would do.
         """
 
-    def needs_all_rows(self, batch_size: int | None, instead: str = "solver=adam") -> None:
-        """Refuse minibatches, for a solver that has no use for them.
-
-        Raises
-        ------
-        UserError
-        """
-        if batch_size is not None:
-            raise UserError(
-                f"solver={self.name} works on all rows at once, but batch_size={batch_size}: set "
-                f"batch_size=null, or use {instead}"
-            )
-
-    def needs_one_process(self, model: Factorization, instead: str) -> None:
-        """Refuse rows that are spread over processes.
-
-        Raises
-        ------
-        UserError
-        """
-        if model.world.size > 1:
-            raise UserError(f"solver={self.name} runs in one process: use {instead}")
-
-    def check_batch(self, batch: Batch) -> None:
-        """Refuse training data that this solver cannot handle.
-
-        Raises
-        ------
-        UserError
-        """
-        if batch.mask is not None and not self.masks:
-            raise UserError(
-                f"solver={self.name} cannot leave entries out: use solver=newton (frobenius, kl), "
-                "solver=mu or solver=adam for missing or held-out entries"
-            )
+    def exact(self, task: Task) -> bool:
+        """Whether the steps stay feasible by themselves, so that nothing is lost to projections."""
+        return True
 
     def optimizer(self, model: Factorization) -> Optimizer:
         """The optimiser that Lightning checkpoints and counts steps with."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, final
 
 import torch
 
+from nmfnet.core.constraints import NON_NEGATIVE
 from nmfnet.errors import UserError
 from nmfnet.kernels.convex import convex_descent
 from nmfnet.kernels.products import in_threads
-from nmfnet.solvers.base import Solver, count_step
+from nmfnet.solvers.base import Solver, Task, count_step
 from nmfnet.types import Batch, Terms
 
 if TYPE_CHECKING:
@@ -33,7 +35,6 @@ class CoordinateDescent(Solver):
     """
 
     name = "cd"
-    masks = False
 
     def __init__(self, *, sweeps: int = 2, n_inner: int = 20) -> None:
         super().__init__(n_inner=n_inner)
@@ -41,27 +42,20 @@ class CoordinateDescent(Solver):
             raise UserError(f"solver.sweeps={sweeps}: it must be >= 1")
         self.sweeps = sweeps
 
-    def check(self, model: Factorization, batch_size: int | None) -> None:
-        kind = type(model).__name__
+    def lacks(self, task: Task) -> Iterator[str]:
+        model = task.model
         if model.convex_pair() is None:
-            raise UserError(
-                f"solver=cd is for model=convex_nmf that is not tied, not for {kind} as configured: "
-                "use solver=hals, solver=mu or solver=adam"
-            )
-        if model.loss.beta != 2:
-            raise UserError(
-                f"solver=cd is for loss=frobenius; for loss={type(model.loss).__name__} use solver=mu"
-            )
-        if bad := [n for n, f in model.factors.items() if not f.constraint.identity]:
-            raise UserError(
-                f"solver=cd moves factor values directly and {', '.join(bad)} is under another "
-                "constraint: use constraint=project, or solver=adam"
-            )
+            yield f"is for X ~ W (A X) with both factors free, which {type(model).__name__} is not"
+        yield from task.losses(2)
+        yield from task.outside(NON_NEGATIVE)
+        yield from task.fixed()
         if model.penalty_list:
-            raise UserError("solver=cd takes no penalty: use solver=mu")
-        self.needs_all_rows(batch_size)
-        if model.world.size > 1 or model.device.type != "cpu":
-            raise UserError("solver=cd runs on a CPU in one process: use solver=mu")
+            yield f"takes no penalty, and there is {model.penalty_list[0].name}"
+        yield from task.minibatches()
+        yield from task.weights()
+        yield from task.processes()
+        if model.device.type != "cpu":
+            yield f"runs on a CPU, and this run is on the {model.device.type}"
 
     def step(self, model: Factorization, batch: Batch, n_iter: int, live: list[int]) -> Terms:
         count_step(model)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, final
 
 import torch
 
 from nmfnet.errors import UserError
-from nmfnet.solvers.base import Solver, count_step, total
+from nmfnet.solvers.base import Solver, Task, count_step, total
 from nmfnet.types import Batch, Tensor, Terms
 
 if TYPE_CHECKING:
@@ -58,9 +59,11 @@ class GradientDescent(Solver):
         self.rate = torch.empty(0)  # of each restart; 0 = none yet
         self.units: list[Tensor] = []  # mean squares of the parameters at the start
 
-    def check(self, model: Factorization, batch_size: int | None) -> None:
-        self.needs_all_rows(batch_size)
-        self.needs_one_process(model, "solver=mu or solver=adam")
+    def lacks(self, task: Task) -> Iterator[str]:
+        yield from task.minibatches()
+        yield from task.processes()
+        if task.sparse and not task.model.sparse:
+            yield "needs a dense X, and this one is sparse"
 
     def running(self) -> dict[str, Any]:
         return {"rate": self.rate, "units": self.units}
@@ -78,7 +81,7 @@ class GradientDescent(Solver):
             if self.lr is not None:
                 for _ in range(n_iter):
                     _, gradients = _differentiate(model, batch)
-                    _move(model, list(model.parameters()), gradients, [self.lr] * len(gradients))
+                    _move(model, model.trainable(), gradients, [self.lr] * len(gradients))
             else:
                 self._search(model, batch, n_iter, live)
             with torch.no_grad():
@@ -86,7 +89,7 @@ class GradientDescent(Solver):
 
     def _measure(self, model: Factorization) -> None:
         """Unit of every parameter, its mean square in each restart, shaped to multiply it."""
-        for parameter in model.parameters():
+        for parameter in model.trainable():
             values = parameter.detach()
             square = values.square().mean(tuple(range(1, values.ndim)), keepdim=True)
             self.units.append(torch.where(square > 0, square, 1))
@@ -100,15 +103,15 @@ class GradientDescent(Solver):
         first = 0.01 * (size / steepness.clamp_min(1e-300)).sqrt()  # changes by 1 % in the mean
         rate = torch.where(rate > 0, rate, first)
         past, least = [value], value.clone()
-        lowest = [parameter.detach().clone() for parameter in model.parameters()]
+        lowest = [parameter.detach().clone() for parameter in model.trainable()]
         for i in range(n_iter):
             value, gradients, rate = _iterate(model, batch, units, rate, past, gradients, i)
             past = [*past[1 - WINDOW :], value]
             lower = value < least
             least = torch.where(lower, value, least)
-            for kept, parameter in zip(lowest, model.parameters(), strict=True):
+            for kept, parameter in zip(lowest, model.trainable(), strict=True):
                 kept[lower] = parameter.detach()[lower]
-        for kept, parameter in zip(lowest, model.parameters(), strict=True):
+        for kept, parameter in zip(lowest, model.trainable(), strict=True):
             parameter.data.copy_(kept)
         self.rate[live] = rate
 
@@ -123,14 +126,14 @@ def _iterate(
     i: int,
 ) -> tuple[Tensor, list[Tensor], Tensor]:
     """One step of every restart: its objective and gradients there, and the next rate."""
-    old = [parameter.detach().clone() for parameter in model.parameters()]
+    old = [parameter.detach().clone() for parameter in model.trainable()]
     limit = RADIUS**2 * sum(g[0].numel() for g in gradients)
     bound, share = torch.stack(past).amax(0), torch.ones_like(rate)
     for trial in range(TRIALS + 1):
         lengths = [(share * rate).to(u.dtype).view(u.shape) * u for u in units]
         _move(model, old, gradients, lengths)
         value, following = _differentiate(model, batch)
-        steps = [p.detach() - o for p, o in zip(model.parameters(), old, strict=True)]
+        steps = [p.detach() - o for p, o in zip(model.trainable(), old, strict=True)]
         length = _inner([s / u for s, u in zip(steps, units, strict=True)], steps)
         good = (value <= bound + ENOUGH * _inner(gradients, steps)) & (length <= limit)
         if trial == TRIALS or bool(good.all()):
@@ -150,7 +153,7 @@ def _iterate(
 
 def _differentiate(model: Factorization, batch: Batch) -> tuple[Tensor, list[Tensor]]:
     """Objective (r,) and its gradient by every parameter."""
-    parameters = list(model.parameters())
+    parameters = model.trainable()
     with torch.enable_grad():
         objective = total(model.objective(batch))
     found = torch.autograd.grad(objective.sum(), parameters, allow_unused=True)
@@ -165,7 +168,7 @@ def _move(
     model: Factorization, old: list[Any], gradients: list[Tensor], lengths: list[Any]
 ) -> None:
     """``θ <- P(old - length gradient)``."""
-    for p, o, g, length in zip(model.parameters(), old, gradients, lengths, strict=True):
+    for p, o, g, length in zip(model.trainable(), old, gradients, lengths, strict=True):
         p.data.copy_(o - length * g)
     for factor in model.factors.values():
         factor.project_()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, final
 
 import torch
@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 
 from nmfnet.errors import UserError
 from nmfnet.kernels.divergences import TINY
-from nmfnet.solvers.base import Solver, total
+from nmfnet.solvers.base import Solver, Task, total
 from nmfnet.types import Batch, Tensor, Terms
 
 if TYPE_CHECKING:
@@ -127,32 +127,33 @@ class Adam(Solver):
         self.unit: Tensor | None = None  # objective per row at the start, shape (r,)
         self.minibatch = False
 
-    def check(self, model: Factorization, batch_size: int | None) -> None:
-        """Any model and loss will do; minibatches take one iteration each."""
-        self.minibatch = batch_size is not None
-        if self.heldout:
-            self._check_heldout(model)
+    def lacks(self, task: Task) -> Iterator[str]:
+        model = task.model
+        if not self.heldout:
+            return
+        why = ""
+        if not model.inductive:
+            why = f"an encoder, and {type(model).__name__} has a table of rows"
+        elif task.batch_size is not None or model.world.size > 1:
+            why = "all rows at once in one process"
+        elif model.sizes.n_samples < 2 / self.heldout:
+            why = f"at least {2 / self.heldout:.0f} rows, and X has {model.sizes.n_samples}"
+        if why:
+            yield f"with solver.heldout={self.heldout:g} needs {why}"
+
+    def begin(self, task: Task) -> None:
+        """With minibatches, one iteration is one minibatch."""
+        self.minibatch = task.batch_size is not None
         if self.minibatch:
             self.n_inner = 1
 
-    def _check_heldout(self, model: Factorization) -> None:
-        why = ""
-        if not model.inductive:
-            why = f"needs a model with an encoder, and {type(model).__name__} has a table of rows"
-        elif self.minibatch or model.world.size > 1:
-            why = "needs all rows at once in one process"
-        elif model.sizes.n_samples < 2 / self.heldout:
-            why = f"needs at least {2 / self.heldout:.0f} rows, and X has {model.sizes.n_samples}"
-        if why:
-            raise UserError(f"solver.heldout={self.heldout:g} {why}: use solver.heldout=0")
-
     def optimizer(self, model: Factorization) -> RestartAdam:
-        factors = model.factors.values()
+        factors = [factor for factor in model.factors.values() if not factor.frozen]
         known = {id(factor.raw) for factor in factors}
         groups: list[dict[str, Any]] = [
             {"params": [factor.raw], "scale": self._scale(model, factor)} for factor in factors
         ]
-        if others := [p for p in model.parameters() if id(p) not in known]:
+        if others := [p for p in model.trainable() if id(p) not in known]:
             groups.append({"params": others, "scale": torch.ones_like(groups[0]["scale"])})
         return RestartAdam(groups, self.lr, self.betas, self.eps)
 
@@ -179,6 +180,7 @@ class Adam(Solver):
                 self.unit = (total(model.objective(seen)) / rows).clamp_min(TINY)
         for i in range(n_iter):
             adam.zero_grad(set_to_none=True)
+            model.now = model.iteration + i
             objective = total(model.objective(model.augment(seen, model.iteration + i)))
             relative = (objective / (rows * self.unit)).sum()
             relative.backward()  # type: ignore[no-untyped-call]
@@ -186,6 +188,7 @@ class Adam(Solver):
             wrapped.step() if i == n_iter - 1 else adam.step()  # Lightning counts the last one
             for factor in model.factors.values():
                 factor.project_()
+        model.now = None
         terms = _judge(model, judged, batch.x.shape[0] / judged.x.shape[0])
         if not self.minibatch:
             self._remember(model, adam, total(terms))
@@ -197,10 +200,8 @@ class Adam(Solver):
             return batch, batch
         every, n = round(1 / self.heldout), batch.x.shape[0]
         out = torch.arange(n, device=batch.x.device) % every == every // 2
-        return tuple(
-            Batch(batch.x[r], batch.index[r], None if batch.mask is None else batch.mask[r])
-            for r in (~out, out)
-        )  # type: ignore[return-value]
+        seen, judged = (batch.by_row(lambda t, rows=rows: t[rows]) for rows in (~out, out))  # type: ignore[misc]
+        return seen, judged
 
     def _remember(self, model: Factorization, adam: RestartAdam, objective: Tensor) -> None:
         tensors = [tensor.data for tensor in model.restart_tensors()]

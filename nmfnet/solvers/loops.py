@@ -52,15 +52,18 @@ def updates(
     fused : bool
         False = sums by autograd.
     """
-    raws = {name: factor.raw.data for name, factor in model.factors.items()}
+    moved = model.moved()
     for weight in weights:
-        for name, theta in raws.items():
+        for name, factor in moved.items():
+            theta = factor.raw.data
             if weight is not None:
                 ahead = torch.sub(theta, previous[name]).clamp_min_(0)
                 previous[name].copy_(theta)
                 theta.add_(ahead.mul_(weight))
             neg, pos = model.factor_sums(name, batch, fused=fused)
             apply_update_(theta, neg, pos, exponents[name])
+            if not factor.constraint.closed_under_scaling:
+                factor.project_()
 
 
 def compiled_updates(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal, final
 
 import torch
 
-from nmfnet.errors import UserError
-from nmfnet.solvers.base import Solver, chunks, collect, count_step, total
+from nmfnet.core.constraints import NON_NEGATIVE
+from nmfnet.solvers.base import Solver, Task, chunks, collect, count_step, total
 from nmfnet.solvers.loops import (
     Recorder,
     compiled_updates,
@@ -65,42 +66,35 @@ class Multiplicative(Solver):
         self.loop = loop
         self.recorder = Recorder()
 
-    def check(self, model: Factorization, batch_size: int | None) -> None:
-        kind = type(model).__name__
-        self.needs_all_rows(batch_size)
+    def lacks(self, task: Task) -> Iterator[str]:
+        model, kind = task.model, type(task.model).__name__
+        yield from task.minibatches()
         if not model.multilinear:
-            raise UserError(
-                f"solver=mu needs a reconstruction that is a product of non-negative factors, and "
-                f"{kind} as configured is not (bias, batch norm, free weights or a curved "
-                "activation): use solver=adam"
-            )
-        if bad := [n for n, f in model.factors.items() if not f.constraint.identity]:
-            raise UserError(
-                f"solver=mu moves factor values directly, so it needs constraint=project; "
-                f"{', '.join(bad)} is under {type(model.constraint).__name__.lower()}: "
-                "use constraint=project, or solver=adam"
-            )
+            yield f"needs a product of non-negative factors, which {kind} as configured is not"
+        if model.of_loss or model.loss.beta is None:
+            yield f"has no rule for loss={model.loss.name}"
+        for name, factor in model.factors.items():
+            own = factor.constraint
+            if not own.identity or (own.bounds or NON_NEGATIVE) != NON_NEGATIVE:
+                said = type(own).__name__.lower()
+                yield f"needs non-negative factors that are moved in place, and {name} is {said}"
         if self.loop != "eager":
-            self._check_loop(model)
+            yield from self._loop_lacks(task)
 
-    def _check_loop(self, model: Factorization) -> None:
-        on_gpu, other = model.device.type == "cuda", "use solver.loop=eager"
-        if self.loop == "graph" and not on_gpu:
-            raise UserError(
-                f"solver.loop=graph needs a GPU and this run is on the {model.device.type}: {other}"
-            )
-        if self.loop == "compile" and not on_gpu and not has_compiler():
-            raise UserError(f"solver.loop=compile needs a C++ compiler and there is none: {other}")
-        if model.world.size > 1:
-            raise UserError(f"solver.loop={self.loop} runs in one process: {other}")
+    def exact(self, task: Task) -> bool:
+        """Projections undo what an update promises, so they are for those who ask for them."""
+        return all(f.constraint.closed_under_scaling for f in task.model.factors.values())
 
-    def check_batch(self, batch: Batch) -> None:
-        super().check_batch(batch)
-        if self.loop != "eager" and batch.x.is_sparse_csr:
-            raise UserError(
-                f"solver.loop={self.loop} needs a dense X, and this one is sparse: use "
-                "solver.loop=eager or data.dense=true"
-            )
+    def _loop_lacks(self, task: Task) -> Iterator[str]:
+        device = task.model.device.type
+        if self.loop == "graph" and device != "cuda":
+            yield f"with solver.loop=graph needs a GPU, and this run is on the {device}"
+        if self.loop == "compile" and device != "cuda" and not has_compiler():
+            yield "with solver.loop=compile needs a C++ compiler, and there is none"
+        if task.model.world.size > 1:
+            yield f"with solver.loop={self.loop} runs in one process"
+        if task.sparse:
+            yield f"with solver.loop={self.loop} needs a dense X, and this one is sparse"
 
     def step(self, model: Factorization, batch: Batch, n_iter: int, live: list[int]) -> Terms:
         count_step(model)
@@ -118,7 +112,7 @@ class Multiplicative(Solver):
         if not self.extrapolation:
             self._iterate(model, batch, n_iter, extrapolate=False)
             return model.objective(batch)
-        raws = [factor.raw.data for factor in model.factors.values()]
+        raws = [factor.raw.data for factor in model.moved().values()]
         start, at_start = [raw.clone() for raw in raws], total(model.objective(batch))
         self._iterate(model, batch, n_iter, extrapolate=True)
         before, terms = on_host(at_start, model.objective(batch))
@@ -139,10 +133,10 @@ class Multiplicative(Solver):
     ) -> None:
         """``n_iter`` iterations, run as ``loop`` says; nothing in them waits for the device."""
         weights = extrapolations(n_iter) if extrapolate else [None] * n_iter
-        exponents = {name: exponent_of(model, name) for name in model.factors}
+        exponents = {name: exponent_of(model, name) for name in model.moved()}
 
         def work() -> None:
-            previous = {name: f.raw.detach().clone() for name, f in model.factors.items()}
+            previous = {name: f.raw.detach().clone() for name, f in model.moved().items()}
             run = compiled_updates if self.loop == "compile" else updates
             run(model, batch, weights, previous, exponents, self.fused)
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal, final
 
 import torch
 
+from nmfnet.core.constraints import NON_NEGATIVE
 from nmfnet.errors import UserError
 from nmfnet.kernels.divergences import TINY
 from nmfnet.kernels.multiplicative import Sums, apply_update_, nmf_sums_H, nmf_sums_W
 from nmfnet.kernels.sparse import sparse_sums, transpose_of, transposed
-from nmfnet.solvers.base import Solver, count_step
+from nmfnet.solvers.base import Solver, Task, count_step
 from nmfnet.types import Batch, Tensor, Terms
 
 if TYPE_CHECKING:
@@ -40,7 +42,6 @@ class Online(Solver):
     """
 
     name = "online"
-    masks = False
 
     def __init__(
         self,
@@ -65,18 +66,15 @@ class Online(Solver):
             self.A = H.new_zeros(r, k, k if model.loss.beta == 2 else 1)
             self.B = H.new_zeros(r, k, f)
 
-    def check(self, model: Factorization, batch_size: int | None) -> None:
-        if not model.bilinear or model.loss.beta not in (1, 2):
-            raise UserError(
-                "solver=online is for model=nmf with loss=frobenius, kl or poisson: use solver=adam"
-            )
-        if bad := [n for n, f in model.factors.items() if not f.constraint.identity]:
-            raise UserError(
-                f"solver=online needs constraint=project, and {bad[0]} is under another"
-            )
-        if self.rule == "hals" and model.loss.beta == 1:
-            raise UserError("solver.rule=hals is for loss=frobenius: use solver.rule=mu")
-        self.needs_one_process(model, "solver=mu with trainer=ddp")
+    def lacks(self, task: Task) -> Iterator[str]:
+        yield from task.pair()
+        yield from task.losses(2, 1)
+        yield from task.outside(NON_NEGATIVE)
+        yield from task.fixed()
+        if self.rule == "hals" and task.model.loss.beta == 1:
+            yield "has no rule=hals for kl: set solver.rule=mu"
+        yield from task.weights()
+        yield from task.processes()
 
     def step(self, model: Factorization, batch: Batch, n_iter: int, live: list[int]) -> Terms:
         count_step(model)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, final
 
 import torch
 
-from nmfnet.core.losses import KL, Frobenius
-from nmfnet.errors import UserError
+from nmfnet.core.constraints import NON_NEGATIVE
 from nmfnet.kernels.extrapolation import State, begin, place
 from nmfnet.kernels.hals import hals
 from nmfnet.kernels.matrix import Matrix, matrix
 from nmfnet.kernels.newton import newton
-from nmfnet.solvers.base import Solver, count_step
+from nmfnet.solvers.base import Solver, Task, count_step
 from nmfnet.types import Batch, Tensor, Terms
 
 if TYPE_CHECKING:
@@ -53,24 +53,14 @@ class PairSolver(Solver, ABC):
         for name, tensor in zip(State._fields, state, strict=True):
             setattr(self, f"state_{name}", tensor)
 
-    def check(self, model: Factorization, batch_size: int | None) -> None:
-        kind = type(model).__name__
-        self.needs_all_rows(batch_size, "solver=online or solver=adam")
-        if not model.bilinear:
-            raise UserError(
-                f"solver={self.name} needs X ~ W H with both factors free, which {kind} is not: use "
-                "solver=mu or solver=adam"
-            )
-        if bad := [n for n, f in model.factors.items() if not f.constraint.identity]:
-            raise UserError(
-                f"solver={self.name} moves factor values directly and {', '.join(bad)} is under "
-                "another constraint: use constraint=project, or solver=adam"
-            )
-        if odd := [p.name for p in model.penalty_list if p.name not in ("l1", "l2")]:
-            raise UserError(
-                f"solver={self.name} takes the penalties l1 and l2, not {odd[0]}: use solver=mu"
-            )
-        self.needs_one_process(model, "solver=mu with trainer=ddp")
+    def lacks(self, task: Task) -> Iterator[str]:
+        yield from task.minibatches()
+        yield from task.pair()
+        yield from task.outside(NON_NEGATIVE)
+        yield from task.fixed()
+        if odd := [p.name for p in task.model.penalty_list if not p.entrywise]:
+            yield f"takes penalties of single entries, and {odd[0]} is none"
+        yield from task.processes()
 
     def step(self, model: Factorization, batch: Batch, n_iter: int, live: list[int]) -> Terms:
         count_step(model)
@@ -83,7 +73,7 @@ class PairSolver(Solver, ABC):
             objective = self.advance(model, self.prepared, n_iter, live)
             place(W, self.state.W, live)
             place(H, self.state.H, live)
-            if type(model.loss) in (Frobenius, KL) and not model.penalty_list:
+            if model.loss.is_divergence and not model.penalty_list:
                 return {"data": objective}
             with model.restarts(live):  # the kernel leaves out constants, and adds terms up
                 return model.objective(batch)
@@ -108,18 +98,14 @@ class HALS(PairSolver):
     """
 
     name = "hals"
-    masks = False
 
     def __init__(self, *, extrapolation: bool = True, n_inner: int = 20) -> None:
         super().__init__(extrapolation=extrapolation, n_inner=n_inner)
 
-    def check(self, model: Factorization, batch_size: int | None) -> None:
-        super().check(model, batch_size)
-        if model.loss.beta != 2:
-            raise UserError(
-                f"solver=hals is for loss=frobenius; for loss={type(model.loss).__name__} use "
-                "solver=newton (kl, poisson) or solver=mu"
-            )
+    def lacks(self, task: Task) -> Iterator[str]:
+        yield from super().lacks(task)
+        yield from task.losses(2)
+        yield from task.weights()
 
     def advance(self, model: Factorization, data: Matrix, n_iter: int, live: list[int]) -> Tensor:
         l1, l2 = weights(model, "l1"), weights(model, "l2")
@@ -147,23 +133,12 @@ class Newton(PairSolver):
 
     def __init__(self, *, extrapolation: bool = True, n_inner: int = 10) -> None:
         super().__init__(extrapolation=extrapolation, n_inner=n_inner)
-        self.squared = False
 
-    def check(self, model: Factorization, batch_size: int | None) -> None:
-        super().check(model, batch_size)
-        if model.loss.beta not in (1, 2):
-            raise UserError(
-                f"solver=newton is for loss=kl, poisson or frobenius; for "
-                f"loss={type(model.loss).__name__} use solver=mu"
-            )
-        self.squared = model.loss.beta == 2
-
-    def check_batch(self, batch: Batch) -> None:
-        super().check_batch(batch)
-        if self.squared and batch.x.is_sparse_csr and batch.mask is None:
-            raise UserError(
-                "solver=newton with loss=frobenius takes a sparse X only with a mask: use solver=hals"
-            )
+    def lacks(self, task: Task) -> Iterator[str]:
+        yield from super().lacks(task)
+        yield from task.losses(2, 1)
+        if task.model.loss.beta == 2 and task.sparse and not task.masked:
+            yield "takes squared errors of a sparse X only where entries are missing"
 
     def advance(self, model: Factorization, data: Matrix, n_iter: int, live: list[int]) -> Tensor:
         assert model.loss.beta is not None

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 import torch
 
-from nmfnet.core.constraints import Project
+from nmfnet.core.constraints import ANY
 from nmfnet.errors import UserError
-from nmfnet.solvers.base import Solver, count_step, total
+from nmfnet.solvers.base import Solver, Task, count_step, total
 from nmfnet.types import Batch, Tensor, Terms
 
 if TYPE_CHECKING:
@@ -42,26 +43,28 @@ class LBFGS(Solver):
             raise UserError(f"solver.memory={memory}: it must be >= 1")
         self.memory = memory
 
-    def check(self, model: Factorization, batch_size: int | None) -> None:
-        self.needs_all_rows(batch_size)
-        self.needs_one_process(model, "solver=mu or solver=adam")
+    def lacks(self, task: Task) -> Iterator[str]:
+        yield from task.minibatches()
+        for name, factor in task.model.factors.items():
+            if factor.constraint.identity and factor.constraint.bounds is None:
+                said = type(factor.constraint).__name__.lower()
+                yield f"keeps bounds and nothing else, and {name} is under {said}"
+        yield from task.processes()
 
     def step(self, model: Factorization, batch: Batch, n_iter: int, live: list[int]) -> Terms:
         from scipy.optimize import minimize
 
         count_step(model)
-        parameters = list(model.parameters())
-        bounded = {
-            id(factor.raw)
+        parameters = model.trainable()
+        bounds = {
+            id(factor.raw): factor.constraint.bounds
             for factor in model.factors.values()
-            if isinstance(factor.constraint, Project)
+            if factor.constraint.identity
         }
         collected: list[Terms] = []
         for restart in live:
             with model.restarts(restart):
-                lower = np.concatenate(
-                    [np.full(p.numel(), 0.0 if id(p) in bounded else -np.inf) for p in parameters]
-                )
+                limits = [np.tile(bounds.get(id(p)) or ANY, (p.numel(), 1)) for p in parameters]
                 options: Any = {"maxiter": n_iter, "maxfun": 20 * n_iter, "maxcor": self.memory}
                 options |= {"ftol": 0.0, "gtol": 0.0}
                 found = minimize(  # type: ignore[call-overload]
@@ -69,7 +72,7 @@ class LBFGS(Solver):
                     _flat([p.detach() for p in parameters]),
                     jac=True,
                     method="L-BFGS-B",
-                    bounds=np.stack([lower, np.full_like(lower, np.inf)], 1),
+                    bounds=np.concatenate(limits),
                     options=options,
                 )
                 _put(parameters, found.x)

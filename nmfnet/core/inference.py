@@ -1,0 +1,170 @@
+"""Codes of rows that a model without an encoder has not seen.
+
+The code of a row minimises the model's own objective (its decoder, loss, penalties, constraints and
+weights) with everything else frozen. Where that is a problem with a closed form or a fast rule (a
+non-negative fit to given components) the answer of the rule is taken once it has been checked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
+
+import torch
+
+from nmfnet.core.constraints import ANY, NON_NEGATIVE
+from nmfnet.core.factor import Factor
+from nmfnet.core.penalties import Penalty
+from nmfnet.errors import UserError
+from nmfnet.kernels.refit import refit_W
+from nmfnet.kernels.spectral import minimise
+from nmfnet.types import Batch, Float, Tensor
+
+if TYPE_CHECKING:
+    from nmfnet.core.model import Factorization
+
+SCALES = tuple(4.0**i for i in range(-8, 9))
+"""Multiples of the mean training code, from the best of which the search starts."""
+
+CHECKED = 64
+"""Rows on which a fast answer is held against the model's own decoder."""
+
+
+def fold_in(model: Factorization, batch: Batch, own_terms: bool = False) -> Float[Tensor, "*r n k"]:
+    """``argmin over the codes of the objective``, everything else frozen; rows by themselves.
+
+    ``own_terms`` says that the objective is ``model.terms``, else it is the loss of X_hat by rows.
+
+    Raises
+    ------
+    UserError
+        If the model has no per-sample factor that could say what a code may be.
+    """
+    tables = model.code_factors()
+    if not tables:
+        raise UserError(
+            f"{type(model).__name__} has no encoder, and none of its factors has a row per sample: "
+            "declare one with the axis 'sample', or give the model a method infer"
+        )
+    with torch.no_grad():
+        fast = None if own_terms else _by_rule(model, batch, tables)
+    return _by_descent(model, batch, tables, own_terms) if fast is None else fast
+
+
+def penalties_on(model: Factorization, tables: dict[str, Factor]) -> list[Penalty]:
+    """Penalties of the per-sample factors."""
+    return [penalty for penalty in model.penalty_list if penalty.on in tables]
+
+
+def _by_rule(
+    model: Factorization, batch: Batch, tables: dict[str, Factor]
+) -> Float[Tensor, "*r n k"] | None:
+    """The non-negative fit to ``model.components()``, if that is what the model's objective asks."""
+    beta, (factor, *more) = model.loss.beta, tables.values()
+    components = None if beta is None or more or batch.views else model.components()
+    if (
+        components is None
+        or beta is None
+        or factor.constraint.bounds not in (NON_NEGATIVE, ANY)
+        or "component" not in factor.axes
+    ):
+        return None
+    on_W = penalties_on(model, tables)
+    if factor.constraint.bounds == ANY:
+        W = _unbounded(batch, components) if beta == 2 and not on_W else None
+        return W if W is None or _agrees(model, W, components) else None
+    exponent = model.loss.exponent(1, max((p.degree for p in on_W), default=0))
+
+    def penalty_sums(W: Tensor) -> tuple[Tensor | float, Tensor | float]:
+        neg, pos = zip(*(p.split(W) for p in on_W), strict=True)
+        return sum(neg), sum(pos)
+
+    sums = penalty_sums if on_W else None
+    W = refit_W(batch.x, components, beta, exponent, batch.mask, sums)
+    return W if _agrees(model, W, components) else None
+
+
+def _unbounded(batch: Batch, H: Tensor) -> Float[Tensor, "*r n k"] | None:
+    """Least squares with any sign, in float64; None where entries are left out."""
+    if batch.mask is not None or batch.x.is_sparse_csr:
+        return None
+    right = batch.x.double().mT.expand(*H.shape[:-2], *batch.x.mT.shape)
+    found = torch.linalg.lstsq(H.double().mT, right, driver="gelsd").solution.mT
+    return found.to(H.dtype)
+
+
+def _agrees(model: Factorization, W: Tensor, components: Tensor) -> bool:
+    """Whether the decoder says of these codes what the rule took it to say."""
+    few = W[..., :CHECKED, :]
+    said, meant = few @ components, model.decode(few)
+    close = (said - meant).abs().amax() <= 1e-4 * meant.abs().amax()
+    return bool(close) and bool(W.isfinite().all())
+
+
+def _by_descent(
+    model: Factorization, batch: Batch, tables: dict[str, Factor], own_terms: bool
+) -> Float[Tensor, "*r n k"]:
+    """Spectral projected gradients on the codes, in float64, each row with steps of its own."""
+    widths = [factor.raw.shape[-1] for factor in tables.values()]
+    with in_float64(model):
+        rows = batch.to(torch.float64)
+        rows = rows._replace(index=torch.arange(rows.x.shape[0], device=rows.x.device))
+        middle = torch.cat([factor().detach().mean(-2) for factor in tables.values()], -1)
+        shape = (*middle.shape[:-1], rows.x.shape[0], middle.shape[-1])
+        middle = middle.unsqueeze(-2).expand(shape)
+
+        def project(code: Tensor) -> Tensor:
+            parts = zip(tables.values(), code.split(widths, -1), strict=True)
+            return torch.cat([factor.constraint.project(part) for factor, part in parts], -1)
+
+        value = objective_of(model, rows, tables, own_terms)
+        with torch.no_grad():
+            tried = [project(scale * middle) for scale in SCALES]
+            values = torch.stack([value(code) for code in tried])
+        chosen = values.nan_to_num(torch.inf).argmin(0)
+        chosen = chosen.reshape(*chosen.shape, *([1] * (middle.ndim - chosen.ndim)))
+        start = torch.stack(tried).gather(0, chosen.expand(shape).unsqueeze(0))[0]
+        found = minimise(value, project, start)
+    return found.to(model.precision)
+
+
+def objective_of(
+    model: Factorization, batch: Batch, tables: dict[str, Factor], own_terms: bool
+) -> Callable[[Tensor], Tensor]:
+    """What a code costs: by row where rows do not meet, else of all rows of a restart."""
+    widths = [factor.raw.shape[-1] for factor in tables.values()]
+    on_codes = penalties_on(model, tables)
+    by_row = not own_terms and all(p.entrywise for p in on_codes)
+
+    def value(code: Tensor) -> Tensor:
+        held = dict(zip(tables, code.split(widths, -1), strict=True))
+        with ExitStack() as stack:
+            for name, part in held.items():
+                stack.enter_context(tables[name].at(part))
+            if own_terms:
+                total = torch.stack([t.double() for t in model.terms(batch).values()]).sum(0)
+            else:
+                total = model.row_losses(batch, code).double()
+        if by_row:
+            for p in on_codes:
+                total = total + p(held[p.on].unsqueeze(-2))
+            return total
+        total = total if own_terms else total.sum(-1)
+        return total + sum(p(held[p.on]) for p in on_codes)
+
+    return value
+
+
+@contextmanager
+def in_float64(model: Factorization) -> Iterator[None]:
+    """Inside, the parameters and buffers of the model are in float64."""
+    tensors = [t for t in model.restart_tensors() if t.is_floating_point()]
+    whole = [tensor.data for tensor in tensors]
+    try:
+        for tensor in tensors:
+            tensor.data = tensor.data.double()
+        yield
+    finally:
+        for tensor, data in zip(tensors, whole, strict=True):
+            tensor.data = data

@@ -1,0 +1,111 @@
+"""What the code of a row is: a point, or a distribution over points with a divergence to its prior.
+
+A model says which by ``law(batch)``. ``mean`` is what ``transform`` returns; ``sample`` turns standard
+normal noise into a code, so that gradients reach the parameters of the law.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import final
+
+import torch
+from torch import distributions as D
+
+from nmfnet.types import Float, Tensor
+
+
+class Law(ABC):
+    """The distribution of the codes of some rows, independent of each other."""
+
+    mean: Float[Tensor, "*r n k"]
+
+    noise: int = 0
+    """How many standard normal numbers a sample of a row needs; 0 = the law is its mean."""
+
+    def sample(self, noise: Float[Tensor, "*#r #n k"]) -> Float[Tensor, "*r n k"]:
+        """A code of every row."""
+        return self.mean
+
+    @abstractmethod
+    def kl(self) -> Float[Tensor, "*r n"] | None:
+        """Divergence of the law of every row from its prior, in nats; None for a point."""
+
+
+@final
+class Point(Law):
+    """A code without uncertainty: every factorisation, every plain autoencoder."""
+
+    def __init__(self, mean: Float[Tensor, "*r n k"]) -> None:
+        self.mean = mean
+
+    def kl(self) -> None:
+        """None: a point has no prior."""
+        return
+
+
+@final
+class Normal(Law):
+    """``N(mean, exp(log_variance))`` with the prior N(0, 1), coordinate by coordinate.
+
+    Source: Kingma & Welling 2014, appendix B.
+    """
+
+    def __init__(
+        self, mean: Float[Tensor, "*r n k"], log_variance: Float[Tensor, "*r n k"]
+    ) -> None:
+        self.mean, self.noise = mean, mean.shape[-1]
+        self.scale = (0.5 * log_variance.clamp(-12, 8)).exp()
+
+    def sample(self, noise: Float[Tensor, "*#r #n k"]) -> Float[Tensor, "*r n k"]:
+        return self.mean + self.scale * noise
+
+    def kl(self) -> Float[Tensor, "*r n"]:
+        own = D.Normal(self.mean, self.scale, validate_args=False)
+        prior = D.Normal(torch.zeros_like(self.mean), torch.ones_like(self.mean))
+        return D.kl_divergence(own, prior).sum(-1)
+
+
+@final
+class LogisticNormal(Law):
+    """softmax of a normal, with the prior that stands for a symmetric Dirichlet(alpha).
+
+    ``mean`` is the softmax of the normal's mean, which is not the mean of the law but has no integral.
+
+    Source: Srivastava & Sutton 2017 (ProdLDA), eq. (3): the Laplace approximation of the Dirichlet.
+    """
+
+    def __init__(
+        self,
+        mean: Float[Tensor, "*r n k"],
+        log_variance: Float[Tensor, "*r n k"],
+        alpha: float = 1.0,
+    ) -> None:
+        k = mean.shape[-1]
+        self.normal, self.noise = Normal(mean, log_variance), k
+        self.mean = mean.softmax(-1)
+        self.variance = (1 - 2 / k) / alpha + 1 / (k * alpha)
+
+    def sample(self, noise: Float[Tensor, "*#r #n k"]) -> Float[Tensor, "*r n k"]:
+        return self.normal.sample(noise).softmax(-1)
+
+    def kl(self) -> Float[Tensor, "*r n"]:
+        own = D.Normal(self.normal.mean, self.normal.scale, validate_args=False)
+        width = torch.full_like(self.mean, self.variance**0.5)
+        return D.kl_divergence(own, D.Normal(torch.zeros_like(self.mean), width)).sum(-1)
+
+
+@final
+class Dirichlet(Law):
+    """``Dirichlet(concentration)`` with the prior Dirichlet(alpha), alpha the same for all components.
+
+    Source: Blei, Ng & Jordan 2003, appendix A.1.
+    """
+
+    def __init__(self, concentration: Float[Tensor, "*r n k"], alpha: float) -> None:
+        self.concentration, self.alpha = concentration, alpha
+        self.mean = concentration / concentration.sum(-1, keepdim=True)
+
+    def kl(self) -> Float[Tensor, "*r n"]:
+        prior = D.Dirichlet(torch.full_like(self.concentration, self.alpha))
+        return D.kl_divergence(D.Dirichlet(self.concentration), prior)

@@ -1,0 +1,42 @@
+"""Which solver: the fastest that can do a task, and what to say where one cannot."""
+
+from __future__ import annotations
+
+from nmfnet.config import build, conf_dir, options
+from nmfnet.errors import UserError
+from nmfnet.solvers.base import Solver, Task
+
+
+def check_solver(solver: Solver, task: Task) -> None:
+    """Refuse a task that a solver cannot do.
+
+    Raises
+    ------
+    UserError
+        Says why, and which solvers can: they are asked, not listed.
+    """
+    reason = next(solver.lacks(task), None)
+    if reason is not None:
+        raise UserError(f"solver={solver.name} {reason}: {_advice(task)}")
+
+
+def able(task: Task) -> list[str]:
+    """Choices of the group ``solver`` that can do a task, with their default options."""
+    import yaml
+
+    found = []
+    for name in options("solver"):
+        node = yaml.safe_load((conf_dir() / "solver" / f"{name}.yaml").read_text())
+        if not list(build(node).lacks(task)):
+            found.append(name)
+    return found
+
+
+def _advice(task: Task) -> str:
+    named = [name for name in able(task) if name != "auto"]
+    if named:
+        words = [f"solver={name}" for name in named]
+        return f"use {', '.join(words[:-1])}{' or ' if words[1:] else ''}{words[-1]}"
+    if task.batch_size is not None and able(task._replace(batch_size=None)):
+        return "set batch_size=null"
+    return "no solver can do this: change the constraint, the loss or the penalty"

@@ -110,7 +110,6 @@ def make(
     model = assemble(cfg, Sizes(*X.shape), restarts, masked=mask is not None)
     batch = batch_of(X, mask)
     check_solver(model.solver, task_of(model))
-    model.solver.check_batch(batch)
     model.initialise(batch)
     optimizer = model.configure_optimizers()
     wrapped = SimpleNamespace(optimizer=optimizer, step=optimizer.step)

@@ -14,7 +14,9 @@ import torch
 from making import LOSSES, MULTILINEAR, advance, make, planted, positive, some_mask, values
 
 from nmfnet.errors import UserError
+from nmfnet.run.checkpoint import task_of
 from nmfnet.solvers import loops
+from nmfnet.solvers.choice import check_solver
 
 
 @pytest.mark.parametrize("masked", [False, True], ids=["whole", "masked"])
@@ -38,9 +40,7 @@ def test_iterations_never_wait_for_the_device(variant, loss, masked):
 
 
 def test_graphs_are_refused_on_a_cpu():
-    with pytest.raises(
-        UserError, match=r"solver\.loop=graph needs a GPU .* use solver\.loop=eager"
-    ):
+    with pytest.raises(UserError, match=r"solver\.loop=graph needs a GPU.* use solver\.loop=eager"):
         make(positive(), **{"solver.loop": "graph"})
 
 
@@ -52,10 +52,9 @@ def test_compiling_is_refused_without_a_compiler(monkeypatch):
 
 @pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta")
 def test_a_sparse_matrix_is_refused():
-    model, batch = make(positive(), **{"solver.loop": "compile"})
-    batch = batch._replace(x=batch.x.to_sparse_csr())
+    model, _ = make(positive(), **{"solver.loop": "compile"})
     with pytest.raises(UserError, match=r"solver\.loop=compile needs a dense X"):
-        model.solver.check_batch(batch)
+        check_solver(model.solver, task_of(model)._replace(sparse=True))
 
 
 def test_a_typo_is_refused():

@@ -27,6 +27,9 @@ class Init(ABC):
     name: str
     deterministic: bool = False
 
+    empty: bool = False
+    """Whether it says nothing by itself and waits for arrays."""
+
     @abstractmethod
     def __call__(
         self, x: Float[Tensor, "n f"], n_components: int, generator: torch.Generator
@@ -193,7 +196,7 @@ class Given(Init):
 
     def __init__(self, *, path: str | None = None) -> None:
         self.path = None if path is None else Path(path)
-        self.deterministic = path is not None
+        self.deterministic, self.empty = path is not None, path is None
 
     def check(self, n_components: int, n_samples: int, n_features: int, n_restarts: int) -> None:
         super().check(n_components, n_samples, n_features, n_restarts)

@@ -436,6 +436,11 @@ class Factorization(L.LightningModule, ABC):
         """
         self.init.check(self.n_components, *self.sizes, self.n_restarts)
         unknown = [name for name in self.frozen if name not in self.given]
+        if self.init.empty and not self.given:
+            raise UserError(
+                f"init={self.init.name} has nothing to start from: give init.path=FILE.npz, or arrays in "
+                "Python: nmfnet.fit(X, init='given', H=H)"
+            )
         if unknown and self.init.name != "given":
             raise UserError(
                 f"model.frozen={unknown[0]}: it needs a value: init=given init.path=FILE.npz, or in "
@@ -486,6 +491,12 @@ class Factorization(L.LightningModule, ABC):
                 raise UserError(
                     f"the given {name} has shape {tuple(value.shape[-2:])}, but this model and these "
                     f"data need {wanted}, {' by '.join(self.factors[name].axes)}"
+                )
+            limits = self.factors[name].constraint
+            if not limits.contains(value):
+                raise UserError(
+                    f"the given {name} is not feasible under constraint={type(limits).__name__.lower()}: "
+                    f"mend the values, or set constraint.{name} to another"
                 )
         if missing := [head for head in self.loss.heads if head not in self.heads]:
             raise UserError(

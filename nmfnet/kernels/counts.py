@@ -46,5 +46,5 @@ def zero_inflated(x: Tensor, log_p: Tensor, log_p_zero: Tensor, pi: Tensor) -> T
 
     Source: Eraslan et al. 2019 (DCA), eq. (1), with log odds for the probability.
     """
-    inflated = softplus(log_p_zero - pi) - softplus(-pi)
+    inflated = torch.logaddexp(log_p_zero, pi) - softplus(pi)
     return torch.where(x == 0, inflated, log_p - softplus(pi))

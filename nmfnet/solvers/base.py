@@ -96,6 +96,11 @@ class Solver(nn.Module, ABC):
 
     name: str
 
+    @property
+    def usual(self) -> str:
+        """The options that it would need to do what it cannot as configured."""
+        return f"the default options of solver={self.name}"
+
     estimates: bool = False
     """Whether the objective that ``step`` returns is an estimate from some of the rows."""
 

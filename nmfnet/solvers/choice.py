@@ -17,7 +17,7 @@ def check_solver(solver: Solver, task: Task) -> None:
     """
     reason = next(solver.lacks(task), None)
     if reason is not None:
-        raise UserError(f"solver={solver.name} {reason}: {_advice(task)}")
+        raise UserError(f"solver={solver.name} {reason}: {_advice(solver, task)}")
 
 
 def able(task: Task) -> list[str]:
@@ -32,8 +32,10 @@ def able(task: Task) -> list[str]:
     return found
 
 
-def _advice(task: Task) -> str:
+def _advice(solver: Solver, task: Task) -> str:
     named = [name for name in able(task) if name != "auto"]
+    if solver.name in named:  # only the options are at fault
+        return f"use {solver.usual}"
     if named:
         words = [f"solver={name}" for name in named]
         return f"use {', '.join(words[:-1])}{' or ' if words[1:] else ''}{words[-1]}"

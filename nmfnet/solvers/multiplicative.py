@@ -81,6 +81,10 @@ class Multiplicative(Solver):
         if self.loop != "eager":
             yield from self._loop_lacks(task)
 
+    @property
+    def usual(self) -> str:
+        return "solver.loop=eager"
+
     def exact(self, task: Task) -> bool:
         """Projections undo what an update promises, so they are for those who ask for them."""
         return all(f.constraint.closed_under_scaling for f in task.model.factors.values())

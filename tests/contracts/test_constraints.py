@@ -55,7 +55,7 @@ def test_right_inverse_of_zero_and_of_large_values_is_finite(name):
         value = torch.tensor([[0.0, 1e-20, 1.0, 1e6]], dtype=dtype)
         raw = constraint.right_inverse(value)
         assert torch.isfinite(raw).all()
-        if name != "simplex":
+        if not name.startswith("simplex"):
             torch.testing.assert_close(constraint(raw), value, rtol=1e-5, atol=1e-6)
 
 
@@ -65,7 +65,7 @@ def test_projection_is_idempotent_and_leaves_feasible_points(name):
     constraint.project_(raw)
     once = raw.clone()
     constraint.project_(raw)
-    assert torch.equal(raw, once)
+    torch.testing.assert_close(raw, once, rtol=0, atol=1e-15)
 
 
 def test_projection_is_the_nearest_point():
@@ -107,8 +107,48 @@ def test_violation_sees_an_infeasible_value(name):
 def test_a_factor_holds_what_it_is_assigned(name):
     factor = Factor(2, 3, 4, constraint_of(name)).double()
     value = raws(1).abs() + 0.1
-    value = value / value.sum(-1, keepdim=True) if name == "simplex" else value
+    value = value / value.sum(-1, keepdim=True) if name.startswith("simplex") else value
     factor.assign_(value)
     torch.testing.assert_close(factor(), value)
     factor.assign_(value[:1])  # broadcast over restarts
     torch.testing.assert_close(factor()[1], value[0])
+
+
+@pytest.mark.parametrize("name", CONSTRAINTS)
+@few
+@given(seed=st.integers(0, 10**6))
+def test_project_finds_the_nearest_feasible_value(name, seed):
+    """No feasible value is nearer than the projection: by the angle with random feasible points."""
+    constraint, wanted = constraint_of(name), 2 * raws(seed)
+    nearest = constraint.project(wanted)
+    assert constraint.contains(nearest, 1e-9)
+    torch.testing.assert_close(constraint.project(nearest), nearest, rtol=1e-9, atol=1e-12)
+    other = constraint.project(raws(seed + 1))
+    angle = ((wanted - nearest) * (other - nearest)).sum(-1)
+    assert float(angle.max()) <= 1e-9
+
+
+@pytest.mark.parametrize("name", CONSTRAINTS)
+def test_bounds_and_scaling_are_what_they_say(name):
+    constraint, value = constraint_of(name), constraint_of(name).project(raws(3))
+    if constraint.bounds is not None:
+        low, high = constraint.bounds
+        anything = raws(5).clamp(low, high)
+        assert constraint.contains(anything, 1e-9)
+    scaled = value * (raws(4).abs() + 0.1)
+    assert constraint.contains(scaled, 1e-9) == constraint.closed_under_scaling
+
+
+def test_a_single_factor_has_a_constraint_of_its_own():
+    import nmfnet
+
+    X = raws(0)[0].abs().numpy()
+    fitted = nmfnet.fit(X, n_components=2, solver="gd", max_iter=5, **{"constraint.W": "simplex"})
+    assert type(fitted.factors["W"].constraint).__name__ == "Simplex"
+    assert type(fitted.factors["H"].constraint).__name__ == "Project"
+    with pytest.raises(nmfnet.UserError, match=r"constraint\.W=simplx.*did you mean 'simplex'"):
+        nmfnet.fit(X, n_components=2, **{"constraint.W": "simplx"})
+    with pytest.raises(
+        nmfnet.UserError, match=r"constraint\.Q: NMF has no such factor; it has W, H"
+    ):
+        nmfnet.fit(X, n_components=2, **{"constraint.Q": "simplex"})

@@ -100,7 +100,7 @@ def test_given_factors_are_the_start_and_wrong_ones_are_refused(tmp_path):
     np.testing.assert_array_equal(values(model)["W"][0].numpy(), W)
     np.testing.assert_array_equal(values(model)["H"][0].numpy(), H)
     for arrays, word in (
-        ({"W": W}, "no array 'H'"),
+        ({"V": W}, "neither an array 'W' nor 'H'"),
         ({"W": W[:5], "H": H}, "W has shape"),
         ({"W": -W, "H": H}, "W must be finite and >= 0"),
         ({"W": W, "H": H * np.nan}, "H must be finite and >= 0"),
@@ -108,6 +108,11 @@ def test_given_factors_are_the_start_and_wrong_ones_are_refused(tmp_path):
         np.savez(path, **arrays)
         with pytest.raises(nmfnet.UserError, match=word):
             make(X, **own)
+    with pytest.raises(nmfnet.UserError, match="nothing to start from"):
+        make(X, init="given")
+    np.savez(path, H=H)
+    one, _ = make(X, **own)
+    np.testing.assert_array_equal(values(one)["H"][0].numpy(), H)
 
 
 @pytest.mark.parametrize("name", INITS)

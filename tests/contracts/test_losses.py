@@ -12,10 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from making import config
 
+import nmfnet
 from nmfnet import UserError
 from nmfnet.config import build, options
+from nmfnet.kernels.counts import negative_binomial, zero_inflated
 
-LOSSES = options("loss")
+ALL = options("loss")
+LOSSES = [name for name in ALL if build(config({"loss": name})["loss"]).beta is not None]
+"""The beta family; likelihoods with parameters of their own have tests of their own below."""
 
 
 def loss_of(name):
@@ -135,3 +139,63 @@ def test_poisson_is_kl_and_a_constant_of_the_data():
     rates = torch.full((1, 6), 2.5, dtype=torch.float64)
     wanted = -torch.distributions.Poisson(rates).log_prob(counts).sum(-1)
     torch.testing.assert_close(poisson(counts, rates), wanted)
+
+
+# ---------------------------------------------------------------------- counts
+def entries(n: int = 20_000):
+    rng = np.random.default_rng(0)
+    mean, theta = 10 ** rng.uniform(-3, 4, n), 10 ** rng.uniform(-3, 3.5, n)
+    return rng.poisson(mean).astype(float), mean, theta, rng.uniform(-8, 8, n)
+
+
+def test_negative_binomial_is_scipys():
+    from scipy import stats
+
+    x, mean, theta, _ = entries()
+    found = negative_binomial(*(torch.from_numpy(a) for a in (x, mean, theta))).numpy()
+    wanted = stats.nbinom.logpmf(x, theta, theta / (theta + mean))
+    np.testing.assert_allclose(found, wanted, rtol=1e-9, atol=1e-9)
+
+
+def test_zero_inflation_is_the_mixture():
+    from scipy import stats
+
+    x, mean, theta, pi = entries()
+    x[::3] = 0
+    tensors = [torch.from_numpy(a) for a in (x, mean, theta)]
+    at_zero = negative_binomial(torch.zeros_like(tensors[0]), *tensors[1:])
+    found = zero_inflated(tensors[0], negative_binomial(*tensors), at_zero, torch.from_numpy(pi))
+    share = 1 / (1 + np.exp(-pi))
+    p = stats.nbinom.pmf(x, theta, theta / (theta + mean))
+    seen = p > 1e-290
+    wanted = np.log(share * (x == 0) + (1 - share) * p)[seen]
+    np.testing.assert_allclose(found.numpy()[seen], wanted, rtol=1e-8, atol=1e-9)
+
+
+def test_limits_of_the_dispersion_and_of_the_inflation():
+    x, mean, _, _ = (torch.from_numpy(a) for a in entries(500))
+    poisson = torch.distributions.Poisson(mean).log_prob(x)
+    close = negative_binomial(x, mean, torch.full_like(mean, 1e9))
+    torch.testing.assert_close(close, poisson, rtol=1e-4, atol=1e-3)
+    theta = torch.full_like(mean, 2.0)
+    log_p = negative_binomial(x, mean, theta)
+    at_zero = negative_binomial(torch.zeros_like(x), mean, theta)
+    none = torch.full_like(x, -torch.inf)
+    torch.testing.assert_close(zero_inflated(x, log_p, at_zero, none), log_p)
+
+
+def test_dispersion_is_recovered_by_a_factorisation():
+    """Simulated counts of rank 2 and one known inverse dispersion; every restart has its own."""
+    rng = np.random.default_rng(1)
+    mean = rng.gamma(2, 4, (300, 2)) @ rng.gamma(2, 1, (2, 12))
+    X = rng.negative_binomial(3, 3 / (3 + mean)).astype(float)
+    fitted = nmfnet.fit(
+        X, n_components=2, loss="negative_binomial", solver="lbfgs", max_iter=400, figures=False
+    )
+    theta = fitted.factors["dispersion"]().detach()
+    assert theta.shape == (1, 1, 12)
+    assert 2.7 < float(theta.median()) < 3.6
+    assert fitted.metrics["train/loss"] == pytest.approx(fitted.metrics["objective"], rel=1e-6)
+    poisson = nmfnet.fit(X, n_components=2, loss="poisson", figures=False)
+    assert fitted.metrics["train/loss"] < poisson.metrics["train/loss"] - 1000
+    assert np.isfinite(fitted.transform(X[:3])).all()

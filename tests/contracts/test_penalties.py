@@ -9,13 +9,21 @@ from making import advance, config, make, positive, values
 
 import nmfnet
 from nmfnet.config import build, options
+from nmfnet.core.constraints import Project
+from nmfnet.core.factor import Factor
 
 PENALTIES = [name for name in options("penalty") if name != "none"]
 
 
+AXES = {"W": ("sample", "component"), "G": ("feature", "component"), "E": ("feature", "component")}
+
+
 def penalty_of(name, **own):
     settings = {f"penalty.{name}.{key}": value for key, value in own.items()}
-    return build(config({"penalty": name, **settings})["penalty"][name])
+    made = build(config({"penalty": name, **settings})["penalty"][name])
+    axes = AXES.get(made.on, ("component", "feature"))
+    made.attach({made.on: Factor(1, 3, 4, Project(), axes=axes)})
+    return made
 
 
 def value(seed: int = 0) -> torch.Tensor:

@@ -12,7 +12,7 @@ from nmfnet.kernels.generic_mu import generic_sums
 from nmfnet.kernels.multiplicative import nmf_sums_H, nmf_sums_W
 from nmfnet.kernels.rows import dense, row_blocks, take_rows
 from nmfnet.kernels.sparse import sparse_row_losses, sparse_sums, transpose_of, with_values
-from nmfnet.types import Batch
+from nmfnet.types import Batch, Output, View
 
 pytestmark = pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta")
 
@@ -115,7 +115,7 @@ def test_autograd_oracle_agrees():
     def split(a, y):
         return a / y, torch.ones_like(y)
 
-    oracle = generic_sums(lambda: W @ H, W, x, split)
+    oracle = generic_sums(lambda: {"x": Output(W @ H)}, W, {"x": View(x)}, split)
     found = sparse_sums("W", stored, None, W.detach(), H, 1.0, False)
     for one, other in zip(found, oracle, strict=True):
         torch.testing.assert_close(one.expand_as(W), other)

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from nmfnet.api import _set, configuration
 from nmfnet.config import Plain, check_config
 from nmfnet.core.model import Factorization
 from nmfnet.run.checkpoint import assemble
 from nmfnet.solvers.base import total
 from nmfnet.types import Batch, Sizes, Tensor
+from nmfnet.words import configuration, set_key
 
 MULTILINEAR: dict[str, dict[str, Any]] = {
     "nmf": {"model": "nmf"},
@@ -92,7 +92,7 @@ def config(settings: dict[str, Any]) -> Plain:
         cfg[group] = configuration({group: choice, **own})[group]
     for key, value in settings.items():
         if key not in (*groups, "model"):
-            _set(cfg, key, value)
+            set_key(cfg, key, value)
     check_config(cfg)
     return cfg
 

@@ -16,8 +16,8 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import nmfnet
 from nmfnet import Estimator
-from nmfnet.api import configuration
 from nmfnet.config import options
+from nmfnet.words import configuration
 
 QUICK = {"figures": False, "threads": 1}
 

@@ -13,12 +13,12 @@ from making import advance, batch_of, planted
 from shell import train
 
 import nmfnet
-from nmfnet.api import configuration
 from nmfnet.core.model import Factorization
 from nmfnet.data import HierarchicalBlocks
 from nmfnet.run.checkpoint import assemble
 from nmfnet.solvers.base import total
 from nmfnet.types import Batch, Sizes
+from nmfnet.words import configuration
 
 X = planted(24, 10, 4)[0] + 0.05 * np.random.default_rng(1).random((24, 10))
 Y = np.arange(24) % 3

@@ -14,12 +14,12 @@ import pytest
 import torch
 
 import nmfnet
-from nmfnet.api import configuration
 from nmfnet.config import Plain
 from nmfnet.data import InMemory
 from nmfnet.run.callbacks.history import History
 from nmfnet.run.callbacks.resuming import Resuming
 from nmfnet.run.train import Interrupted, Result, train
+from nmfnet.words import configuration
 
 X = np.random.default_rng(0).gamma(0.5, size=(60, 4)) @ np.random.default_rng(1).gamma(
     0.5, size=(4, 15)

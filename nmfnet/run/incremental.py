@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 
-from nmfnet.api import configuration
 from nmfnet.core.model import Factorization
 from nmfnet.errors import UserError
 from nmfnet.kernels.arrays import as_tensor
@@ -15,6 +14,7 @@ from nmfnet.run.checkpoint import assemble
 from nmfnet.solvers.base import total
 from nmfnet.solvers.online import Online
 from nmfnet.types import Batch, Sizes
+from nmfnet.words import configuration
 
 W_STEPS = 50
 """Updates of a batch's W under KL; the squared error is solved exactly."""

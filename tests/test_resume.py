@@ -86,7 +86,11 @@ def history(folder: Path) -> list[dict[str, str]]:
 
 @pytest.mark.parametrize(
     ("name", "by_signal"),
-    [*((name, False) for name in RUNS), *((name, True) for name in ("hals", "adam", "online"))],
+    [
+        *((name, False) for name in RUNS),
+        ("hals", True),
+        *(pytest.param(name, True, marks=pytest.mark.slow) for name in ("adam", "online")),
+    ],
 )
 def test_a_continued_run_is_the_unbroken_run(name, by_signal, tmp_path, monkeypatch, capsys):
     settings = RUNS[name]

@@ -192,6 +192,7 @@ def test_without_labels_semi_supervised_nmf_is_nmf():
     assert np.array_equal(one.components_, two.components_)
 
 
+@pytest.mark.slow
 def test_one_layer_of_each_is_nmf():
     """The same optimum of X ~ W H, whatever moves towards it."""
     floor = nmfnet.fit(X, "nmf", n_components=3, n_restarts=5, dtype="float64", figures=False)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from nmfnet.errors import UserError
+from nmfnet.version import __version__
 
 if TYPE_CHECKING:
     from nmfnet.api import fit, project, select_rank
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from nmfnet.report.collect import runs
     from nmfnet.run.checkpoint import load
 
-__version__ = "0.1.0"
 __all__ = ["Estimator", "UserError", "__version__", "fit", "load", "project", "runs", "select_rank"]
 
 

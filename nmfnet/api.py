@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
-from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nmfnet.config import Plain, check_config, conf_dir, did_you_mean, options
 from nmfnet.errors import UserError
+from nmfnet.words import configuration
 
 if TYPE_CHECKING:
     from nmfnet.core.model import Factorization
@@ -192,81 +190,3 @@ def select_rank(
     if not isinstance(result, Selected):
         raise UserError(f"{run_dir} holds the finished run of this already: give force=True")
     return result
-
-
-def configuration(settings: dict[str, Any]) -> Plain:
-    """The checked configuration that a set of keywords means.
-
-    A keyword is a root key, a choice of a group, an option of the model, or a dotted key.
-
-    Raises
-    ------
-    UserError
-        For a keyword that is none of these.
-    """
-    groups = {folder.name for folder in conf_dir().iterdir() if folder.is_dir()}
-    chosen = {key: value for key, value in settings.items() if key in groups}
-    for group, choice in chosen.items():
-        known = options(group)
-        for word in choice if isinstance(choice, list | tuple) else [choice]:
-            if word not in known:
-                hint = did_you_mean(str(word), known)
-                raise UserError(
-                    f"{group}={word!r}: no such choice{hint} (it has {', '.join(known)})"
-                )
-    cfg = _composed(tuple(sorted((k, _words(v)) for k, v in chosen.items())))
-    for key, value in settings.items():
-        if key not in groups:
-            _set(cfg, key, value)
-    check_config(cfg)
-    return cfg
-
-
-def _words(choice: Any) -> str:
-    return f"[{','.join(choice)}]" if isinstance(choice, list | tuple) else str(choice)
-
-
-def _composed(choices: tuple[tuple[str, str], ...]) -> Plain:
-    import copy
-
-    return copy.deepcopy(_compose(choices))
-
-
-@lru_cache(maxsize=64)
-def _compose(choices: tuple[tuple[str, str], ...]) -> Plain:
-    from hydra import compose, initialize_config_dir
-    from hydra.core.global_hydra import GlobalHydra
-    from omegaconf import OmegaConf, open_dict
-
-    from nmfnet.cli import to_plain
-
-    outer = GlobalHydra.instance().hydra  # a Hydra application may be calling
-    GlobalHydra.instance().clear()
-    try:
-        with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
-            words = [f"{key}={value}" for key, value in choices]
-            cfg = compose("train", words, return_hydra_config=True)
-        made = OmegaConf.to_container(cfg.hydra.runtime.choices)
-        with open_dict(cfg):
-            del cfg["hydra"]
-        return to_plain(cfg, made)
-    finally:
-        GlobalHydra.instance().hydra = outer
-
-
-def _set(cfg: Plain, key: str, value: Any) -> None:
-    """Put one keyword where it belongs: a dotted key, a root key, or an option of the model."""
-    *path, last = key.split(".")
-    if not path and key not in cfg:
-        if key not in cfg["model"]:
-            known = [*cfg, *cfg["model"]]
-            near = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise UserError(f"{key}: no such setting{hint}")
-        path = ["model"]
-    node = cfg
-    for step in path:
-        node = node.get(step) if isinstance(node, dict) else None  # type: ignore[assignment]
-        if not isinstance(node, dict):
-            raise UserError(f"{key}: no such setting (there is no group {step!r})")
-    node[last] = list(value) if isinstance(value, tuple) else value

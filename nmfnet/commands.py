@@ -14,16 +14,6 @@ from nmfnet.errors import UserError
 if TYPE_CHECKING:
     from nmfnet.report.collect import Run
 
-NUMBERS = {
-    "train/loss": "loss",
-    "train/relative_error": "rel. error",
-    "test/relative_error": "held-out",
-    "n_iter": "iterations",
-    "seconds": "seconds",
-    "converged": "converged",
-}
-"""Columns of ``nmfnet ls``."""
-
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Console entry point: exit code 0 done, 2 bad input, 130 Ctrl-C."""
@@ -53,7 +43,7 @@ def stop(message: str, code: int = 2) -> None:
 
 def make_parser() -> argparse.ArgumentParser:
     """Commands, their options and help."""
-    from nmfnet import __version__
+    from nmfnet.version import __version__
 
     parser = argparse.ArgumentParser(
         prog="nmfnet",
@@ -162,7 +152,7 @@ def list_runs(given: argparse.Namespace) -> None:
 
     from nmfnet.config import shown
     from nmfnet.report.collect import collect, settings, varied
-    from nmfnet.report.tables import readable, wide_console
+    from nmfnet.terminal import NUMBERS, readable, wide_console
 
     found = collect(given.runs)
     told = list(dict.fromkeys(["model", *varied(found)]))
@@ -191,7 +181,7 @@ def show_run(given: argparse.Namespace) -> None:
     """``nmfnet show``: the whole of one run, as text."""
     from nmfnet.config import shown
     from nmfnet.report.collect import read_run, settings
-    from nmfnet.report.tables import readable, wide_console
+    from nmfnet.terminal import readable, wide_console
 
     folder = Path(given.run_folder)
     if not folder.is_dir():
@@ -237,9 +227,13 @@ def origin_lines(origin: dict[str, Any]) -> dict[str, str]:
 
 def resume_sweep(given: argparse.Namespace) -> None:
     """``nmfnet sweep resume DIR``."""
-    from nmfnet.sweep.summary import resume
+    from nmfnet import cli
+    from nmfnet.sweep.summary import resumed
 
-    resume(given.folder, given.settings)
+    arguments, cwd = resumed(given.folder, given.settings)
+    os.chdir(cwd)
+    sys.argv = ["nmfnet-train", *arguments]
+    cli.main()
 
 
 # ---------------------------------------------------------------------- reports

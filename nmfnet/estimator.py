@@ -140,8 +140,8 @@ class Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
 
     def _takes_sparse(self) -> bool:
         """Whether the model works on a sparse X; True for what is no model, which fit refuses."""
-        from nmfnet.api import configuration
         from nmfnet.config import locate
+        from nmfnet.words import configuration
 
         try:
             node = configuration({"model": self.model})["model"]

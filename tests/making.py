@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
+from _pytest.mark.structures import ParameterSet
 
-from nmfnet.api import _set, configuration
 from nmfnet.config import Plain, check_config
 from nmfnet.core.model import Factorization
 from nmfnet.run.checkpoint import assemble, task_of
 from nmfnet.solvers.base import total
 from nmfnet.solvers.choice import check_solver
 from nmfnet.types import Batch, Sizes, Tensor
+from nmfnet.words import configuration, set_key
 
 MULTILINEAR: dict[str, dict[str, Any]] = {
     "nmf": {"model": "nmf"},
@@ -51,6 +54,22 @@ LOSSES: dict[str, dict[str, Any]] = {
 def positive(n: int = 9, f: int = 7, seed: int = 0) -> np.ndarray:
     """A matrix without structure or zeros."""
     return np.random.default_rng(seed).uniform(0.05, 1, (n, f))
+
+
+def multilinear(losses: Iterable[str]) -> list[ParameterSet]:
+    """Every model of ``MULTILINEAR`` with every loss.
+
+    Quick are NMF with every loss, and every model with two of them: the update of a model and the
+    split of a loss meet only in ``split``, so the other pairs are among the slow tests.
+    """
+    return [
+        pytest.param(
+            *(variant, loss),
+            marks=[] if variant == "nmf" or loss in ("frobenius", "kl") else [pytest.mark.slow],
+        )
+        for variant in MULTILINEAR
+        for loss in losses
+    ]
 
 
 def planted(
@@ -93,7 +112,7 @@ def config(settings: dict[str, Any]) -> Plain:
         cfg[group] = configuration({group: choice, **own})[group]
     for key, value in settings.items():
         if key not in (*groups, "model"):
-            _set(cfg, key, value)
+            set_key(cfg, key, value)
     check_config(cfg)
     return cfg
 

@@ -15,8 +15,6 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from shell import FAST, train
 
-from nmfnet.api import configuration
-from nmfnet.cli import open_keys
 from nmfnet.config import (
     NOT_THE_EXPERIMENT,
     Root,
@@ -30,6 +28,7 @@ from nmfnet.config import (
     run_id,
 )
 from nmfnet.errors import UserError
+from nmfnet.words import configuration, open_keys
 
 GROUPS = sorted(folder.name for folder in conf_dir().iterdir() if folder.is_dir())
 FILES = sorted(

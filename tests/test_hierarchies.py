@@ -13,12 +13,12 @@ from making import advance, batch_of, planted
 from shell import train
 
 import nmfnet
-from nmfnet.api import configuration
 from nmfnet.core.model import Factorization
 from nmfnet.data import HierarchicalBlocks
 from nmfnet.run.checkpoint import assemble
 from nmfnet.solvers.base import total
 from nmfnet.types import Batch, Sizes
+from nmfnet.words import configuration
 
 X = planted(24, 10, 4)[0] + 0.05 * np.random.default_rng(1).random((24, 10))
 Y = np.arange(24) % 3
@@ -192,6 +192,7 @@ def test_without_labels_semi_supervised_nmf_is_nmf():
     assert np.array_equal(one.components_, two.components_)
 
 
+@pytest.mark.slow
 def test_one_layer_of_each_is_nmf():
     """The same optimum of X ~ W H, whatever moves towards it."""
     floor = nmfnet.fit(X, "nmf", n_components=3, n_restarts=5, dtype="float64", figures=False)

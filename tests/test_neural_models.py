@@ -170,6 +170,7 @@ def test_early_stopping_is_refused_where_it_means_nothing():
 
 
 # ---------------------------------------------------------------------- the linear autoencoder
+@pytest.mark.slow
 def test_the_linear_autoencoder_is_convex_nmf_of_the_transpose():
     """Rows and columns exchanged, and from starts of its own: the same optimum."""
     X = counts(20, 15)[0]

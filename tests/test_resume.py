@@ -14,12 +14,12 @@ import pytest
 import torch
 
 import nmfnet
-from nmfnet.api import configuration
 from nmfnet.config import Plain
 from nmfnet.data import InMemory
 from nmfnet.run.callbacks.history import History
 from nmfnet.run.callbacks.resuming import Resuming
 from nmfnet.run.train import Interrupted, Result, train
+from nmfnet.words import configuration
 
 X = np.random.default_rng(0).gamma(0.5, size=(60, 4)) @ np.random.default_rng(1).gamma(
     0.5, size=(4, 15)
@@ -86,7 +86,11 @@ def history(folder: Path) -> list[dict[str, str]]:
 
 @pytest.mark.parametrize(
     ("name", "by_signal"),
-    [*((name, False) for name in RUNS), *((name, True) for name in ("hals", "adam", "online"))],
+    [
+        *((name, False) for name in RUNS),
+        ("hals", True),
+        *(pytest.param(name, True, marks=pytest.mark.slow) for name in ("adam", "online")),
+    ],
 )
 def test_a_continued_run_is_the_unbroken_run(name, by_signal, tmp_path, monkeypatch, capsys):
     settings = RUNS[name]

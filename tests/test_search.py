@@ -184,8 +184,8 @@ def test_a_run_that_falls_behind_is_pruned(tmp_path):
 def test_the_pruners_word_ends_a_run(tmp_path):
     import torch
 
-    from nmfnet.api import configuration
     from nmfnet.run.train import train as train_one
+    from nmfnet.words import configuration
 
     class Trial:
         seen: list[tuple[int, float]] = []  # noqa: RUF012

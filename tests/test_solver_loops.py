@@ -11,7 +11,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from making import LOSSES, MULTILINEAR, advance, make, planted, positive, some_mask, values
+from making import (
+    LOSSES,
+    MULTILINEAR,
+    advance,
+    make,
+    multilinear,
+    planted,
+    positive,
+    some_mask,
+    values,
+)
 
 from nmfnet.errors import UserError
 from nmfnet.run.checkpoint import task_of
@@ -20,8 +30,9 @@ from nmfnet.solvers.choice import check_solver
 
 
 @pytest.mark.parametrize("masked", [False, True], ids=["whole", "masked"])
-@pytest.mark.parametrize("loss", ["frobenius", "kl", "itakura_saito", "beta=0.5"])
-@pytest.mark.parametrize("variant", MULTILINEAR)
+@pytest.mark.parametrize(
+    ("variant", "loss"), multilinear(["frobenius", "kl", "itakura_saito", "beta=0.5"])
+)
 def test_iterations_never_wait_for_the_device(variant, loss, masked):
     """Tensors without numbers: whatever looks at one on the host, or mixes devices, fails."""
     X = positive(20, 18)

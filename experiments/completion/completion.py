@@ -21,10 +21,10 @@ import scipy.sparse as sp
 from sklearn.decomposition import NMF
 
 import nmfnet
-from nmfnet.api import configuration
 from nmfnet.config import build
 from nmfnet.data import EntrySplit
 from nmfnet.data.matrix import Matrix
+from nmfnet.words import configuration
 
 HERE = Path(__file__).parent
 SEEDS = range(3)

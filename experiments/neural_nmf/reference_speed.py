@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from nmfnet.api import configuration
 from nmfnet.data import LabelSplit
 from nmfnet.data.sources.registry import source
 from nmfnet.kernels.arrays import as_tensor
 from nmfnet.models._labels import labels_of
 from nmfnet.run.checkpoint import assemble
 from nmfnet.types import Batch, Sizes
+from nmfnet.words import configuration
 
 Row = dict[str, Any]
 

@@ -9,20 +9,17 @@ the common models; :mod:`nmfnet.kernels.generic_mu` gives them for any model by 
 
 from __future__ import annotations
 
-import os
 from functools import lru_cache
 from importlib.util import find_spec
 from types import ModuleType
 
 import torch
 
+from nmfnet.kernels.compiled import INTERPRETED
 from nmfnet.kernels.divergences import TINY, beta_split
 from nmfnet.types import Float, Tensor
 
 Sums = tuple[Tensor, Tensor]
-
-INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
-"""Whether kernels for a GPU run on a CPU, slowly: as Triton does, read once."""
 
 
 def apply_update_(

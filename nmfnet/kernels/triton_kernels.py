@@ -17,9 +17,9 @@ from typing import Literal, NamedTuple
 
 import torch
 
+from nmfnet.kernels.compiled import INTERPRETED
 from nmfnet.kernels.compiled.triton_sums import multiplicative_sums
 from nmfnet.kernels.divergences import TINY
-from nmfnet.kernels.multiplicative import INTERPRETED
 from nmfnet.types import Float, Tensor
 
 Precision = Literal["tf32x3", "tf32", "ieee"]

@@ -2,6 +2,7 @@
 
 Importing this package is cheap: matplotlib is imported when the first figure is drawn, always
 through its object interface, so that no backend, ``pyplot`` state or ``rcParams`` are touched.
+A new figure of a run is a function, and a line in ``FIGURES``.
 
 ======================  ============================================================================
 module                  figures
@@ -18,199 +19,119 @@ module                  figures
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
+
+from nmfnet.plots.run import Run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["figure_makers", "run_figures", "save"]
+__all__ = ["FIGURES", "Drawing", "Run", "run_figures", "save"]
 
 _DPI = 150
 
 
-def run_figures(
-    *,
-    W: Any,
-    H: Any,
-    x: Any = None,
-    x_hat: Any = None,
-    mask: Any = None,
-    history: Any = None,
-    kind: str = "generic",
-    image_shape: tuple[int, int] | None = None,
-    sample_names: Sequence[str] | None = None,
-    feature_names: Sequence[str] | None = None,
-    labels: Any = None,
-    label_names: Sequence[str] | None = None,
-    reference: Any = None,
-    reference_names: Sequence[str] | None = None,
-    restarts_objective: Any = None,
-    names: Sequence[str] | None = None,
-    layers: Sequence[Any] = (),
-) -> Iterator[tuple[str, Figure]]:
-    """Yield name and figure of every picture that a training run writes, drawn one at a time.
+def _components(run: Run) -> Figure:
+    from nmfnet.plots.components import components
 
-    Parameters as in `figure_makers`, which gives the same pictures undrawn.
-    """
-    makers = figure_makers(
-        W=W,
-        H=H,
-        x=x,
-        x_hat=x_hat,
-        mask=mask,
-        history=history,
-        kind=kind,
-        image_shape=image_shape,
-        sample_names=sample_names,
-        feature_names=feature_names,
-        labels=labels,
-        label_names=label_names,
-        reference=reference,
-        reference_names=reference_names,
-        restarts_objective=restarts_objective,
-        names=names,
-        layers=layers,
+    return components(
+        run.H,
+        run.feature_names,
+        run.kind,
+        image_shape=run.image_shape,
+        names=run.names,
+        W=run.W,
+        cmap=run.grey_map,
     )
-    for name, make in makers.items():
-        yield name, make()
 
 
-def figure_makers(
-    *,
-    W: Any,
-    H: Any,
-    x: Any = None,
-    x_hat: Any = None,
-    mask: Any = None,
-    history: Any = None,
-    kind: str = "generic",
-    image_shape: tuple[int, int] | None = None,
-    sample_names: Sequence[str] | None = None,
-    feature_names: Sequence[str] | None = None,
-    labels: Any = None,
-    label_names: Sequence[str] | None = None,
-    reference: Any = None,
-    reference_names: Sequence[str] | None = None,
-    restarts_objective: Any = None,
-    names: Sequence[str] | None = None,
-    layers: Sequence[Any] = (),
-) -> dict[str, Callable[[], Figure]]:
-    """Return, by name, a function that draws each picture of a run; none depends on another.
+def _reconstruction(run: Run) -> Figure:
+    from nmfnet.plots.reconstruction import reconstruction_examples
 
-    Parameters
-    ----------
-    W : array, shape (n, k)
-        Weights; drawn in units of the data (each column times the sum of its row of H).
-    H : array, shape (k, f)
-        Components, possibly signed.
-    x : array or scipy sparse matrix, shape (n, f), optional
-        Data. Without it: no ``reconstruction``.
-    x_hat : array, shape (n, f), or function, optional
-        Reconstruction, or the decoder: a function from rows of W to rows of the reconstruction,
-        called for the rows that are looked at. Without it W H.
-    mask : array or scipy sparse matrix of bool, shape (n, f), optional
-        True = observed; other entries are left out of the ``reconstruction``.
-    history : pandas.DataFrame or mapping, optional
-        Columns iteration, seconds, objective, ... (see `nmfnet.plots.curves.convergence`).
-    kind : str
-        ``image``, ``sbs96``, ``dbs78``, ``id83``, ``text`` or ``generic``.
-    image_shape : (int, int), optional
-        Height and width of images.
-    sample_names, feature_names, names : sequence of str, optional
-        Names of samples, features and components (C1, C2, ...).
-    labels, label_names
-        Class of each sample (see `nmfnet.plots.weights.weights_by_class`).
-    reference, reference_names
-        Known components: a table joined by feature label, or an array in the features' order
-        (see `nmfnet.plots.similarity.align_reference`).
-    restarts_objective : array, shape (r,), optional
-        Final objective of each restart; drawn from two restarts on.
-    layers : sequence of arrays, shapes (k_l, f), optional
-        Components of every layer of a hierarchy, from wide to narrow; drawn from two layers on.
+    return reconstruction_examples(
+        run.x,
+        run.reconstruction,
+        run.kind,
+        mask=run.mask,
+        image_shape=run.image_shape,
+        sample_names=run.sample_names,
+        feature_names=run.feature_names,
+        cmap=run.grey_map,
+    )
 
-    Returns
-    -------
-    dict
-        Of ``convergence``, ``components``, ``reconstruction``, ``weights``, ``weights_by_class``,
-        ``restarts``, ``reference``, ``tree``: those for which there is something to draw.
-    """
-    makers: dict[str, Callable[[], Figure]] = {}
 
-    def draw_convergence() -> Figure:
-        from nmfnet.plots.curves import convergence
+def _weights_by_class(run: Run) -> Figure:
+    from nmfnet.plots.weights import weights_by_class
 
-        return convergence(history)
+    return weights_by_class(
+        run.amounts, run.labels, run.label_names, names=run.names, kind=run.field
+    )
 
-    def draw_components() -> Figure:
-        from nmfnet.plots.components import components
 
-        cmap = _grey_map(x) if kind == "image" else None
-        look: dict[str, Any] = {"image_shape": image_shape, "names": names, "W": W, "cmap": cmap}
-        return components(H, feature_names, kind, **look)
+def _weights(run: Run) -> Figure:
+    from nmfnet.plots.weights import weights_heatmap, weights_stack
 
-    def draw_reconstruction() -> Figure:
-        from nmfnet.plots.reconstruction import reconstruction_examples
+    stack = run.field in ("sbs96", "dbs78", "id83") and run.amounts.min() >= 0
+    draw = weights_stack if stack else weights_heatmap
+    return draw(run.amounts, run.sample_names, names=run.names, kind=run.field)
 
-        return reconstruction_examples(
-            x,
-            _rows_of(W, H, x_hat),
-            kind,
-            mask=mask,
-            image_shape=image_shape,
-            sample_names=sample_names,
-            feature_names=feature_names,
-            cmap=_grey_map(x) if kind == "image" else None,
-        )
 
-    def draw_weights() -> Figure:
-        from nmfnet.plots.weights import weights_heatmap, weights_stack
+def _reference(run: Run) -> Figure:
+    from nmfnet.plots.similarity import align_reference, cosine_heatmap
 
-        scaled, field = _in_data_units(W, H), _field(kind, feature_names)
-        stack = field in ("sbs96", "dbs78", "id83") and scaled.min() >= 0
-        draw = weights_stack if stack else weights_heatmap
-        return draw(scaled, sample_names, names=names, kind=field)
+    table, given = align_reference(run.reference, run.feature_names)
+    known = given if run.reference_names is None else run.reference_names
+    return cosine_heatmap(run.H, table, run.names, known, kind=run.field)
 
-    def draw_classes() -> Figure:
-        from nmfnet.plots.weights import weights_by_class
 
-        field = _field(kind, feature_names)
-        return weights_by_class(_in_data_units(W, H), labels, label_names, names=names, kind=field)
+def _convergence(run: Run) -> Figure:
+    from nmfnet.plots.curves import convergence
 
-    def draw_restarts() -> Figure:
-        from nmfnet.plots.curves import objective_spread
+    return convergence(run.history)
 
-        return objective_spread(restarts_objective)
 
-    def draw_reference() -> Figure:
-        from nmfnet.plots.similarity import align_reference, cosine_heatmap
+def _restarts(run: Run) -> Figure:
+    from nmfnet.plots.curves import objective_spread
 
-        table, given = align_reference(reference, feature_names)
-        known = given if reference_names is None else reference_names
-        return cosine_heatmap(H, table, names, known, kind=_field(kind, feature_names))
+    return objective_spread(run.restarts_objective)
 
-    def draw_tree() -> Figure:
-        from nmfnet.metrics import topic_tree as shares_of
-        from nmfnet.plots.tree import topic_tree
 
-        return topic_tree(layers, shares_of(layers), feature_names, kind=kind)
+def _tree(run: Run) -> Figure:
+    from nmfnet.metrics import topic_tree as shares_of
+    from nmfnet.plots.tree import topic_tree
 
-    if history is not None:
-        makers["convergence"] = draw_convergence
-    makers["components"] = draw_components
-    if x is not None:
-        makers["reconstruction"] = draw_reconstruction
-    makers["weights"] = draw_weights
-    if labels is not None:
-        makers["weights_by_class"] = draw_classes
-    if restarts_objective is not None and len(restarts_objective) > 1:
-        makers["restarts"] = draw_restarts
-    if reference is not None:
-        makers["reference"] = draw_reference
-    if len(layers) > 1 and min(H.min() for H in layers) >= 0:
-        makers["tree"] = draw_tree
-    return makers
+    return topic_tree(run.layers, shares_of(run.layers), run.feature_names, kind=run.kind)
+
+
+class Drawing(NamedTuple):
+    """A figure of a run, and when there is something to draw."""
+
+    draw: Callable[[Run], Figure]
+    applies: Callable[[Run], bool] = lambda run: True
+
+
+FIGURES = {
+    "components": Drawing(_components),
+    "reconstruction": Drawing(_reconstruction, lambda run: run.x is not None),
+    "weights_by_class": Drawing(_weights_by_class, lambda run: run.labels is not None),
+    "weights": Drawing(_weights),
+    "reference": Drawing(_reference, lambda run: run.reference is not None),
+    "convergence": Drawing(_convergence, lambda run: run.history is not None),
+    "restarts": Drawing(_restarts, lambda run: len(run.restarts_objective) > 1),
+    "tree": Drawing(
+        _tree, lambda run: len(run.layers) > 1 and min(H.min() for H in run.layers) >= 0
+    ),
+}
+"""Every figure that a training run writes, by the name of its file, in reading order."""
+
+
+def run_figures(run: Run) -> Iterator[tuple[str, Figure]]:
+    """Yield name and figure of every picture of a run that applies, drawn one at a time."""
+    for name, (draw, applies) in FIGURES.items():
+        if applies(run):
+            yield name, draw(run)
 
 
 def save(figure: Figure, path: str | Path) -> Path:
@@ -252,48 +173,3 @@ def save(figure: Figure, path: str | Path) -> Path:
         image = image.point([5 * round(level / 5) for level in range(256)] * 3)
     image.quantize(256, dither=Image.Dither.NONE).save(path, dpi=(_DPI, _DPI))
     return path
-
-
-def _in_data_units(W: Any, H: Any) -> Any:
-    """Scale the columns of W as if the rows of H had (absolute) sum 1."""
-    import numpy as np
-
-    from nmfnet.plots.arrays import matrix
-
-    return matrix(W, "W") * np.abs(matrix(H, "H")).sum(axis=1)
-
-
-def _field(kind: str, feature_names: Sequence[str] | None) -> str:
-    """Return the kind of data, recognising mutation channels by their names."""
-    from nmfnet.plots.spectra import find_layout
-
-    layout = None if kind in ("image", "text") else find_layout(feature_names)
-    return kind if layout is None else layout.kind
-
-
-def _grey_map(x: Any) -> str | None:
-    """Return the grey map in which images look natural: ink on a light ground, or photographs."""
-    if x is None:
-        return None
-    import numpy as np
-
-    from nmfnet.plots.reconstruction import choose_rows, dense_rows
-
-    pixels = dense_rows(x, choose_rows(x.shape)[:200])
-    pixels = pixels[np.isfinite(pixels)]
-    ground = pixels.size and np.mean(pixels <= 0.1 * pixels.max()) > 0.25
-    return "gray_r" if ground else "gray"
-
-
-def _rows_of(W: Any, H: Any, x_hat: Any) -> Any:
-    """Return the reconstruction as an array, or as a function that gives rows on demand."""
-    if x_hat is not None and not callable(x_hat):
-        return x_hat
-    import numpy as np
-
-    from nmfnet.plots.arrays import matrix
-
-    weights = np.asarray(W)
-    if callable(x_hat):
-        return lambda rows: x_hat(weights[rows])
-    return lambda rows: matrix(weights[rows], "W") @ matrix(H, "H")

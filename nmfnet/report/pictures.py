@@ -8,6 +8,8 @@ import io
 from collections.abc import Iterable
 from pathlib import Path
 
+from nmfnet.plots import FIGURES
+
 __all__ = ["BUDGET", "Album"]
 
 BUDGET = 11_000_000
@@ -76,7 +78,7 @@ class Album:
 
 
 def _rank(name: str) -> tuple[int, str]:
-    order = ("components", "reconstruction", "weights_by_class", "weights", "reference")
+    order = list(FIGURES)
     return (order.index(name) if name in order else len(order), name)
 
 

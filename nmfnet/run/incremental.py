@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 
-from nmfnet.api import configuration
 from nmfnet.core.model import Factorization
 from nmfnet.errors import UserError
 from nmfnet.kernels.arrays import as_tensor
@@ -16,6 +15,7 @@ from nmfnet.solvers.base import total
 from nmfnet.solvers.choice import check_solver
 from nmfnet.solvers.online import Online
 from nmfnet.types import Batch, Sizes
+from nmfnet.words import configuration
 
 W_STEPS = 50
 """Updates of a batch's W under KL; the squared error is solved exactly."""

@@ -89,28 +89,27 @@ def figures_of(
     datamodule: MatrixDataModule, model: Factorization, factors: Factors, convergence: Convergence
 ) -> dict[str, Figure]:
     """The figures of a run, by the name of their file."""
-    from nmfnet.plots import run_figures
+    from nmfnet.plots import Run, run_figures
 
     matrix, rows, shown = datamodule.matrix, datamodule.train_rows, datamodule.rows_shown()
     x = to_numpy(datamodule.sample.x) if datamodule.streamed else matrix.values[rows]
     records = [record.row() for record in convergence.records]
     history = {key: np.array([r[key] for r in records]) for key in records[0]}
-    return dict(
-        run_figures(
-            W=factors.W[shown],
-            H=factors.H,
-            x=x,
-            x_hat=model.inverse_transform,
-            mask=None if datamodule.train.mask is None else to_numpy(datamodule.train.mask),
-            history=history,
-            kind=matrix.kind,
-            image_shape=matrix.image_shape,
-            sample_names=[datamodule.sample_names[i] for i in shown],
-            feature_names=datamodule.feature_names,
-            labels=None if matrix.labels is None else matrix.labels[rows],
-            label_names=matrix.label_names,
-            reference=matrix.reference,
-            restarts_objective=model.objectives.cpu().numpy(),
-            layers=[H for _, H in layers_of(model, datamodule)],
-        )
+    run = Run(
+        W=factors.W[shown],
+        H=factors.H,
+        x=x,
+        x_hat=model.inverse_transform,
+        mask=None if datamodule.train.mask is None else to_numpy(datamodule.train.mask),
+        history=history,
+        kind=matrix.kind,
+        image_shape=matrix.image_shape,
+        sample_names=[datamodule.sample_names[i] for i in shown],
+        feature_names=datamodule.feature_names,
+        labels=None if matrix.labels is None else matrix.labels[rows],
+        label_names=matrix.label_names,
+        reference=matrix.reference,
+        restarts_objective=model.objectives.cpu().numpy(),
+        layers=[H for _, H in layers_of(model, datamodule)],
     )
+    return dict(run_figures(run))

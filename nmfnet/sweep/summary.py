@@ -7,7 +7,7 @@ import json
 import os
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from nmfnet.config import check_config, target_problems
 from nmfnet.errors import UserError
 from nmfnet.sweep.jobs import Job, Record, read_record, refuse_processes
+from nmfnet.sweep.tables import overrides, print_sweep
 
 COMMAND = "sweep.json"
 """File in the folder of a sweep with the command that made it."""
@@ -61,8 +62,6 @@ def begin(sweep: Path) -> None:
 
 def summarise(sweep: Path) -> int:
     """Print the table of a sweep, write ``sweep.csv``; returns the number of failed jobs."""
-    from nmfnet.report.tables import print_sweep
-
     found = [read_record(file) for file in sorted((sweep / "jobs").glob("*.json"))]
     records = [record for record in found if record is not None]
     if not records:
@@ -89,8 +88,6 @@ def shown(folder: Path) -> Path:
 
 def sweep_row(record: Record) -> dict[str, Any]:
     """One line of ``sweep.csv``: the job, what was varied, how it ended, every metric."""
-    from nmfnet.report.tables import overrides
-
     row = {"job": record["job"], **overrides(record), "status": record["status"]}
     row |= {"error": record.get("error", ""), "run_dir": record["run_dir"]}
     return row | record.get("metrics", {})
@@ -130,23 +127,26 @@ class Summary(Callback):
             sys.exit(1)
 
 
-def resume(folder: str, more: list[str]) -> None:
-    """``nmfnet sweep resume DIR``: the command of a sweep again, for the jobs without results.
+def resumed(folder: str, more: Sequence[str]) -> tuple[list[str], Path]:
+    """The command of a sweep again, for the jobs without results, and the folder to run it in.
 
     Parameters
     ----------
     folder : str
         Folder of the sweep, as ``runs/sweeps/2026-01-31_12-00-00-000000``.
-    more : list of str
+    more : sequence of str
         Settings to add, such as ``launcher=joblib``.
+
+    Returns
+    -------
+    list of str, Path
+        Arguments of ``nmfnet-train``, and the folder that the sweep was started in.
 
     Raises
     ------
     UserError
         If it is not the folder of a sweep, the folder that it ran in is gone, or it still runs.
     """
-    from nmfnet.cli import main
-
     sweep = Path(folder).absolute()
     try:
         command = json.loads((sweep / COMMAND).read_text())
@@ -166,10 +166,8 @@ def resume(folder: str, more: list[str]) -> None:
                 f"job {record['job']} of this sweep is still running (process {record['pid']}): "
                 f"wait for it or end it, or remove {shown(file)} if that is another program"
             )
-    os.chdir(cwd)
     own = [f"hydra.sweep.dir={sweep}", "++hydra.callbacks.sweep.resume=true"]
-    sys.argv = ["nmfnet-train", *arguments, *more, *own]
-    main()
+    return [*arguments, *more, *own], cwd
 
 
 def _alive(record: Record) -> bool:

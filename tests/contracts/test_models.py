@@ -10,7 +10,6 @@ import os
 import re
 import subprocess
 import sys
-import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +21,7 @@ from making import advance, batch_of, make, planted, some_mask, values
 
 import nmfnet
 from nmfnet.config import conf_dir, locate, options
+from nmfnet.data import Planted
 from nmfnet.metrics import matched_cosine
 from nmfnet.report.models import model_lines
 from nmfnet.solvers.base import total
@@ -33,6 +33,9 @@ PATIENT = [pytest.param(name, marks=MARKS[name]) for name in MODELS]
 """Models, those trained by gradients among the slow tests."""
 
 LOSSES = ["frobenius", "kl"]
+TAKER = {name: "autoencoder" if name in ("cd", "adam_early") else "nmf" for name in SOLVERS}
+"""A model for each solver that is in its quick tests: cd and adam_early need an encoder."""
+
 MINIBATCH = {"online": 10}
 """Solvers that need a batch size, and one for them."""
 
@@ -69,11 +72,15 @@ def accepts(model: str, solver: str, loss: str) -> bool:
 
 
 def pairs() -> list[ParameterSet]:
-    """Every model with every solver and loss; those that few will choose among the slow tests."""
+    """Every model with every solver and loss.
+
+    Quick are each model and loss with the solver that is chosen for them, and each solver and loss
+    with one model; all the others are among the slow tests.
+    """
+    chosen = [pytest.param(model, "auto", loss) for model in MODELS for loss in LOSSES]
     every = itertools.product(MODELS, SOLVERS, LOSSES)
-    rare = ("als", "anls", "gd", "lbfgs", "online", "pgd", "adam_early")
-    return [
-        pytest.param(*names, marks=[pytest.mark.slow] if names[1] in rare else MARKS[names[0]])
+    return chosen + [
+        pytest.param(*names, marks=[] if names[0] == TAKER[names[1]] else [pytest.mark.slow])
         for names in every
     ]
 
@@ -120,9 +127,9 @@ def test_same_seed_same_bits(model, solver, loss):
     assert not np.array_equal(one, other)
 
 
-@pytest.mark.parametrize("loss", LOSSES)
-@pytest.mark.parametrize("solver", [name for name in SOLVERS if name not in MINIBATCH])
-@pytest.mark.parametrize("model", PATIENT)
+@pytest.mark.parametrize(
+    ("model", "solver", "loss"), [pair for pair in pairs() if pair.values[1] not in MINIBATCH]
+)
 def test_three_restarts_are_three_runs(model, solver, loss):
     own = {**or_skip(model, solver, loss), "n_restarts": 3}
     together, batch = make(data(), **own)
@@ -327,14 +334,15 @@ class Scaled(Factorization):
 '''
 
 
-def test_a_new_model_is_one_file_and_one_yaml(tmp_path):
+def test_a_new_model_is_one_file_and_one_yaml(tmp_path, monkeypatch):
     """Picked up by the command line, trained by the generic solver, saved, and loaded again."""
     (tmp_path / "scaled.py").write_text(THROWAWAY)
     (tmp_path / "conf" / "model").mkdir(parents=True)
     (tmp_path / "conf" / "model" / "scaled.yaml").write_text(
         "# @package _global_\nmodel:\n  _target_: scaled.Scaled\n  n_components: 3\n"
     )
-    environment = os.environ | {"PYTHONPATH": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    here = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = os.environ | {"PYTHONPATH": here, "OMP_NUM_THREADS": "1"}
     words = [
         "--config-dir",
         str(tmp_path / "conf"),
@@ -350,18 +358,11 @@ def test_a_new_model_is_one_file_and_one_yaml(tmp_path):
     assert numbers["solver"] == "mu", done
     assert numbers["train/relative_error"] < 0.05
     assert numbers["truth/matched_cosine"] > 0.95
-    script = textwrap.dedent(
-        """
-        import numpy as np, nmfnet
-        from nmfnet.data import Planted
-        model = nmfnet.load("run")
-        X = Planted(n_components=3).read().values
-        X_hat = model.reconstruct(X)
-        print(np.linalg.norm(X - X_hat) / np.linalg.norm(X))
-        """
-    )
-    found = run_python(script, cwd=tmp_path, environment=environment)
-    assert float(found) == pytest.approx(numbers["train/relative_error"], abs=0.02)
+    monkeypatch.syspath_prepend(tmp_path)
+    model = nmfnet.load(tmp_path / "run")
+    X = Planted(n_components=3).read().values
+    found = np.linalg.norm(X - model.reconstruct(X)) / np.linalg.norm(X)
+    assert found == pytest.approx(numbers["train/relative_error"], abs=0.02)
 
 
 def run_python(script: str, *words: str, cwd: Path, environment: dict[str, str]) -> str:

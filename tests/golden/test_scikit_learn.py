@@ -10,9 +10,9 @@ from sklearn.datasets import load_digits
 from sklearn.decomposition import NMF
 
 import nmfnet
-from nmfnet.api import configuration
 from nmfnet.config import build, options
 from nmfnet.metrics import svd_floor
+from nmfnet.words import configuration
 
 RESTARTS = 5
 BETA = {"frobenius": "frobenius", "kl": "kullback-leibler"}

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ import torch
 from making import planted, positive, some_mask
 
 import nmfnet
-from nmfnet.kernels.multiplicative import apply_update_, kernels_for, nmf_sums_H, nmf_sums_W
+from nmfnet.kernels.multiplicative import kernels_for, nmf_sums_H, nmf_sums_W
 
 pytestmark = pytest.mark.gpu
 
@@ -109,35 +108,3 @@ def test_kernel_is_the_eager_rule(shape, k, lead, beta, masked):
         for one, two, other in zip(found, again, wanted, strict=True):
             torch.testing.assert_close(one.double(), other.expand_as(one), rtol=1e-5, atol=0)
             assert torch.equal(one, two)
-
-
-def test_speed_is_printed():
-    """Milliseconds of an update of W and H, eager and by the kernel; nothing is asserted."""
-    x, W, H, _ = problem(20_000, 5_000, 32, (), masked=False)
-    kernels = kernels_for(x)
-    assert kernels is not None
-
-    def iteration(rule):
-        apply_update_(W, *rule("W", x, W, H, 1.0, None), 1.0)
-        apply_update_(H, *rule("H", x, W, H, 1.0, None), 1.0)
-
-    def seconds(rule):
-        for _ in range(3):
-            iteration(rule)
-        torch.cuda.synchronize()
-        start = time.perf_counter()
-        for _ in range(20):
-            iteration(rule)
-        torch.cuda.synchronize()
-        return (time.perf_counter() - start) / 20
-
-    def eager(name, x, W, H, beta, mask):
-        from nmfnet.kernels.multiplicative import weighted_split
-
-        ratio, _ = weighted_split(x, W @ H, beta, mask)
-        if name == "W":
-            return ratio @ H.mT, H.sum(-1)[None]
-        return W.mT @ ratio, W.sum(-2)[:, None]
-
-    slow, fast = seconds(eager), seconds(kernels.sums)
-    print(f"\neager {1e3 * slow:.2f} ms, kernel {1e3 * fast:.2f} ms, ratio {slow / fast:.2f}")

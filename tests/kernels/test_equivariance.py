@@ -11,6 +11,7 @@ from making import (
     advance,
     batch_of,
     make,
+    multilinear,
     planted,
     positive,
     reconstruct,
@@ -56,8 +57,7 @@ def test_stopped_restarts_stand_still_and_the_others_go_on_as_alone(solver):
         torch.testing.assert_close(after[name][2], values(alone)[name][0], rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize("variant", MULTILINEAR)
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize(("variant", "loss"), multilinear(LOSSES))
 def test_masked_entries_have_no_influence(variant, loss):
     """Whatever is stored under the mask, every bit of the result is the same."""
     X = positive(12, 7)
@@ -85,8 +85,7 @@ def test_a_mask_of_ones_is_no_mask(variant):
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1e4])
-@pytest.mark.parametrize("loss", LOSSES)
-@pytest.mark.parametrize("variant", MULTILINEAR)
+@pytest.mark.parametrize(("variant", "loss"), multilinear(LOSSES))
 def test_units_of_x_do_not_matter(variant, loss, scale):
     """cX gives c X_hat after the same updates, from the start that the code chooses."""
     X = positive(12, 7)

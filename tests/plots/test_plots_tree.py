@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.patches import PathPatch, Rectangle
 from matplotlib.text import Text
 
-from nmfnet.plots import run_figures
+from nmfnet.plots import Run, run_figures
 from nmfnet.plots.tree import topic_tree
 
 
@@ -42,6 +42,6 @@ def test_three_layers_and_a_topic_that_nothing_uses() -> None:
 def test_a_run_in_layers_draws_it() -> None:
     rng = np.random.default_rng(0)
     layers = [rng.random((3, 6)), rng.random((2, 6))]
-    drawn = dict(run_figures(W=rng.random((4, 2)), H=layers[-1], layers=layers))
-    assert "tree" in drawn
-    assert "tree" not in dict(run_figures(W=rng.random((4, 2)), H=layers[-1], layers=layers[1:]))
+    W = rng.random((4, 2))
+    assert "tree" in dict(run_figures(Run(W=W, H=layers[-1], layers=layers)))
+    assert "tree" not in dict(run_figures(Run(W=W, H=layers[-1], layers=layers[1:])))

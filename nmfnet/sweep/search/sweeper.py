@@ -33,6 +33,7 @@ from nmfnet.sweep.search.study import (
     storage_of,
 )
 from nmfnet.sweep.summary import first_refusal, shown
+from nmfnet.words import open_keys
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -103,8 +104,6 @@ class Search(Sweeper):
         UserError
             If the search cannot be done as asked; nothing has run then.
         """
-        from nmfnet.cli import open_keys
-
         sweep = Path(self.config.hydra.sweep.dir).absolute()
         self._check()
         words = open_keys([f"{key}={value}" for key, value in self.params.items()])

@@ -1,0 +1,110 @@
+"""A run as its figures see it: arrays and names, no model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+__all__ = ["Run"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """What a run's figures are drawn from; what several of them need is computed once, when asked.
+
+    Attributes
+    ----------
+    W : array, shape (n, k)
+        Weights; drawn in units of the data (:attr:`amounts`).
+    H : array, shape (k, f)
+        Components, possibly signed.
+    x : array or scipy sparse matrix, shape (n, f), optional
+        Data.
+    x_hat : array, shape (n, f), or function, optional
+        Reconstruction, or the decoder: a function from rows of W to rows of the reconstruction,
+        called for the rows that are looked at. Without it W H.
+    mask : array or scipy sparse matrix of bool, shape (n, f), optional
+        True = observed; other entries are left out of the ``reconstruction``.
+    history : pandas.DataFrame or mapping, optional
+        Columns iteration, seconds, objective, ... (see `nmfnet.plots.curves.convergence`).
+    kind : str
+        ``image``, ``sbs96``, ``dbs78``, ``id83``, ``text`` or ``generic``.
+    image_shape : (int, int), optional
+        Height and width of images.
+    sample_names, feature_names, names : sequence of str, optional
+        Names of samples, features and components (C1, C2, ...).
+    labels, label_names
+        Class of each sample (see `nmfnet.plots.weights.weights_by_class`).
+    reference, reference_names
+        Known components: a table joined by feature label, or an array in the features' order
+        (see `nmfnet.plots.similarity.align_reference`).
+    restarts_objective : sequence or array of float, shape (r,)
+        Final objective of each restart; drawn from two restarts on.
+    layers : sequence of arrays, shapes (k_l, f)
+        Components of every layer of a hierarchy, from wide to narrow; drawn from two layers on.
+    """
+
+    W: Any
+    H: Any
+    x: Any = None
+    x_hat: Any = None
+    mask: Any = None
+    history: Any = None
+    kind: str = "generic"
+    image_shape: tuple[int, int] | None = None
+    sample_names: Sequence[str] | None = None
+    feature_names: Sequence[str] | None = None
+    labels: Any = None
+    label_names: Sequence[str] | None = None
+    reference: Any = None
+    reference_names: Sequence[str] | None = None
+    restarts_objective: Any = ()
+    names: Sequence[str] | None = None
+    layers: Sequence[Any] = ()
+
+    @cached_property
+    def amounts(self) -> Any:
+        """W in units of the data, shape (n, k): as if the rows of H had (absolute) sum 1."""
+        import numpy as np
+
+        from nmfnet.plots.arrays import matrix
+
+        return matrix(self.W, "W") * np.abs(matrix(self.H, "H")).sum(axis=1)
+
+    @cached_property
+    def field(self) -> str:
+        """The kind of data, mutation channels recognised by their names."""
+        from nmfnet.plots.spectra import find_layout
+
+        layout = None if self.kind in ("image", "text") else find_layout(self.feature_names)
+        return self.kind if layout is None else layout.kind
+
+    @cached_property
+    def grey_map(self) -> str | None:
+        """The grey map in which images look natural: ink on a light ground, or photographs."""
+        if self.x is None or self.kind != "image":
+            return None
+        import numpy as np
+
+        from nmfnet.plots.reconstruction import choose_rows, dense_rows
+
+        pixels = dense_rows(self.x, choose_rows(self.x.shape)[:200])
+        pixels = pixels[np.isfinite(pixels)]
+        ground = pixels.size and np.mean(pixels <= 0.1 * pixels.max()) > 0.25
+        return "gray_r" if ground else "gray"
+
+    @property
+    def reconstruction(self) -> Any:
+        """The reconstruction as an array, or as a function that gives rows on demand."""
+        if self.x_hat is not None and not callable(self.x_hat):
+            return self.x_hat
+        import numpy as np
+
+        from nmfnet.plots.arrays import matrix
+
+        weights, decode = np.asarray(self.W), self.x_hat
+        if decode is not None:
+            return lambda rows: decode(weights[rows])
+        return lambda rows: matrix(weights[rows], "W") @ matrix(self.H, "H")

@@ -1,0 +1,199 @@
+"""Settings as words of a command line or keywords of Python, and the configuration they mean."""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nmfnet.config import Plain, check_config, conf_dir, did_you_mean, options
+from nmfnet.errors import UserError
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+FOLLOWED = re.compile(
+    "--(cfg|config-dir|config-name|config-path|info|package|shell-completion|experimental-rerun)"
+    "|-(c|cd|cn|cp|i|p|sc)"
+)
+"""Options of Hydra that are followed by a word of their own."""
+
+OF_HYDRA = {"launcher": "launcher", "hparams_search": "sweeper"}
+"""Our groups whose options configure Hydra: launcher.n_jobs is hydra.launcher.n_jobs."""
+
+OF_THE_ROOT = (
+    "hydra/job_logging=none",
+    "hydra/hydra_logging=none",
+    "hydra.output_subdir=null",
+    "hydra.run.dir=.",
+    "hydra.sweep.dir=${runs}/sweeps/${now:%Y-%m-%d_%H-%M-%S-%f}",
+    "hydra.sweep.subdir=.",
+    "++hydra.callbacks.sweep._target_=nmfnet.sweep.summary.Summary",
+    "++hydra.launcher._target_=nmfnet.sweep.launchers.processes.Local",
+)
+"""How train.yaml sets up Hydra."""
+
+
+def configuration(settings: dict[str, Any]) -> Plain:
+    """The checked configuration that a set of keywords means.
+
+    A keyword is a root key, a choice of a group, an option of the model, or a dotted key.
+
+    Raises
+    ------
+    UserError
+        For a keyword that is none of these.
+    """
+    groups = {folder.name for folder in conf_dir().iterdir() if folder.is_dir()}
+    chosen = {key: value for key, value in settings.items() if key in groups}
+    for group, choice in chosen.items():
+        known = options(group)
+        for word in choice if isinstance(choice, list | tuple) else [choice]:
+            if word not in known:
+                hint = did_you_mean(str(word), known)
+                raise UserError(
+                    f"{group}={word!r}: no such choice{hint} (it has {', '.join(known)})"
+                )
+    cfg = _composed(tuple(sorted((k, _words(v)) for k, v in chosen.items())))
+    for key, value in settings.items():
+        if key not in groups:
+            set_key(cfg, key, value)
+    check_config(cfg)
+    return cfg
+
+
+def _words(choice: Any) -> str:
+    return f"[{','.join(choice)}]" if isinstance(choice, list | tuple) else str(choice)
+
+
+def _composed(choices: tuple[tuple[str, str], ...]) -> Plain:
+    return copy.deepcopy(_compose(choices))
+
+
+@lru_cache(maxsize=64)
+def _compose(choices: tuple[tuple[str, str], ...]) -> Plain:
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+    from omegaconf import OmegaConf, open_dict
+
+    outer = GlobalHydra.instance().hydra  # a Hydra application may be calling
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
+            words = [f"{key}={value}" for key, value in choices]
+            cfg = compose("train", words, return_hydra_config=True)
+        made = OmegaConf.to_container(cfg.hydra.runtime.choices)
+        with open_dict(cfg):
+            del cfg["hydra"]
+        return to_plain(cfg, made)
+    finally:
+        GlobalHydra.instance().hydra = outer
+
+
+def set_key(cfg: Plain, key: str, value: Any) -> None:
+    """Put one keyword where it belongs: a dotted key, a root key, or an option of the model."""
+    *path, last = key.split(".")
+    if not path and key not in cfg:
+        if key not in cfg["model"]:
+            known = [*cfg, *cfg["model"]]
+            near = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise UserError(f"{key}: no such setting{hint}")
+        path = ["model"]
+    node = cfg
+    for step in path:
+        node = node.get(step) if isinstance(node, dict) else None  # type: ignore[assignment]
+        if not isinstance(node, dict):
+            raise UserError(f"{key}: no such setting (there is no group {step!r})")
+    node[last] = list(value) if isinstance(value, tuple) else value
+
+
+def to_plain(cfg: DictConfig, choices: Any) -> Plain:
+    """The configuration as plain values, with the choice made in every group."""
+    from omegaconf import OmegaConf
+
+    plain = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(plain, dict)
+    made = {k: v for k, v in dict(choices).items() if not k.startswith("hydra/") and v is not None}
+    several = {group: list(plain.get(group) or {}) for group in ("penalty", "logger")}
+    stored = plain.get("choices") or {}  # of a config.yaml that is run again
+    made = {**{group: names for group, names in several.items() if names}, **stored, **made}
+    return {str(key): value for key, value in plain.items()} | {"choices": made}
+
+
+def open_keys(arguments: Sequence[str]) -> list[str]:
+    """Check group choices, and let unknown keys through to :func:`check_config`.
+
+    Hydra reports unknown keys one at a time and suggests to add them with ``+``; it gets every
+    ``key=value`` as ``++key=value``, and our own check names all wrong keys at once.
+
+    Raises
+    ------
+    UserError
+        For choices that no group has, all at once.
+    """
+    folders = own_folders(arguments)
+    opened: list[str] = []
+    problems: list[str] = []
+    for i, argument in enumerate(arguments):
+        match = re.fullmatch(r"(\+{0,2})([\w./@-]+)=(.*)", argument, re.DOTALL)
+        of_option = i > 0 and FOLLOWED.fullmatch(arguments[i - 1])
+        if argument.startswith(("-", "~")) or of_option:
+            opened.append(argument)
+        elif match is None:
+            problems.append(f"{argument}: write settings as key=value")
+        elif match[2].startswith("hydra"):
+            opened.append(argument)
+        elif match[2].partition(".")[0] in OF_HYDRA and "." in match[2]:
+            group, _, key = match[2].partition(".")
+            opened.append(f"++hydra.{OF_HYDRA[group]}.{key}={match[3]}")
+        elif is_group(match[2], folders):
+            null = match[3] == "null" and "none" in options(match[2])
+            value = "none" if null else match[3]
+            problems += _wrong_choices(match[2], value, folders)
+            opened.append(f"{match[2]}={value}")
+        else:
+            opened.append(f"++{match[2]}={match[3]}")
+    if problems:
+        raise UserError("\n".join(problems))
+    return opened
+
+
+def with_own_root(arguments: list[str]) -> list[str]:
+    """Add what train.yaml tells Hydra when another root is run: ``--config-name config``."""
+    if not any(re.match("--config-name|-cn", argument) for argument in arguments):
+        return arguments
+    return [*arguments, *OF_THE_ROOT]
+
+
+def own_folders(arguments: Sequence[str]) -> list[Path]:
+    """Folders with the user's own configurations: ``--config-dir`` and ``hydra.searchpath``."""
+    text = "\n".join(arguments)
+    found = re.findall(r"^(?:--config-dir|-cd)[=\n](.+)$", text, re.MULTILINE)
+    for folder in found:
+        if not Path(folder).is_dir():
+            raise UserError(f"--config-dir {folder}: there is no such folder")
+    return [Path(folder) for folder in found + re.findall(r"file://([^,\]\s]+)", text)]
+
+
+def is_group(key: str, folders: Sequence[Path]) -> bool:
+    """Whether a key names a config group rather than a value."""
+    return any((folder / key).is_dir() for folder in [conf_dir(), *folders])
+
+
+def _wrong_choices(group: str, value: str, folders: Sequence[Path]) -> list[str]:
+    own = [path.stem for folder in folders for path in (folder / group).glob("*.yaml")]
+    known = sorted({*options(group), *own})
+    words = [word.strip() for word in re.split(r"[,\[\]]", value) if word.strip()]
+    if any(re.search(r"[()*/]", word) for word in words):
+        return []  # glob(*) and the like
+    has = ", ".join(known) if known else "no choices yet: give the folder of yours as --config-dir"
+    return [
+        f"{group}={word}: no such choice{did_you_mean(word, known)} ({group} has: {has})"
+        for word in words or [""]
+        if word not in known
+    ]

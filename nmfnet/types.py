@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from torch import Tensor
+from torch.nn import Parameter
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -26,12 +27,26 @@ else:
 
         Float = Int = _Anything
 
-__all__ = ["NO_EXTRA", "Batch", "Float", "Int", "Sizes", "Tensor", "Terms"]
+__all__ = ["NO_EXTRA", "Batch", "Float", "Int", "Sizes", "Stage", "Tensor", "Terms"]
 
 NO_EXTRA: Mapping[str, Tensor] = MappingProxyType({})
 
 Terms = dict[str, Tensor]
 """Objective by name (``data``, ``l1``, ...): each a tensor of shape (r,), summed over rows."""
+
+
+class Stage(NamedTuple):
+    """Part of a model that minimises an objective of its own, what came before it held fixed.
+
+    Attributes
+    ----------
+    parameters : list of Tensor
+    left_out : frozenset of str
+        Terms of the objective that belong to other stages.
+    """
+
+    parameters: list[Parameter]
+    left_out: frozenset[str] = frozenset()
 
 
 class Sizes(NamedTuple):

@@ -14,6 +14,7 @@ from nmfnet.core.model import Factorization
 from nmfnet.data.batches import to_numpy
 from nmfnet.data.matrix import Matrix
 from nmfnet.data.module import MatrixDataModule
+from nmfnet.run.callbacks.convergence import Verdict
 
 Rows = Callable[[slice], np.ndarray]
 
@@ -67,7 +68,11 @@ def reconstruction(model: Factorization, W: np.ndarray) -> Rows:
 
 
 def run_metrics(
-    model: Factorization, datamodule: MatrixDataModule, factors: Factors, seconds: float
+    model: Factorization,
+    datamodule: MatrixDataModule,
+    factors: Factors,
+    seconds: float,
+    verdict: Verdict,
 ) -> dict[str, Any]:
     """``metrics.json``: fit on training and held-out data, restarts, reference, how it ended.
 
@@ -77,7 +82,9 @@ def run_metrics(
     result: dict[str, Any] = {
         "n_iter": int(model.n_iter[best]),
         "seconds": seconds,
-        "converged": bool(model.converged[best]),
+        "status": verdict.status,
+        "converged": verdict.status == "converged",
+        "certificate/fall": verdict.fall,
         "objective": float(model.objectives[best]),
         "n_restarts": model.n_restarts,
         "solver": model.solver.name,
@@ -172,7 +179,7 @@ def _components(
         with torch.no_grad(), model.restarts(int(model.best)):
             residual = model.kkt(datamodule.train)
         if residual is not None:
-            result["kkt_residual"] = float(residual)
+            result["kkt_residual"] = result["certificate/kkt"] = float(residual)
     if model.n_restarts > 1:
         finite = model.objectives[torch.isfinite(model.objectives)]
         result["stability/objective_spread"] = float(finite.max() / finite.min() - 1)

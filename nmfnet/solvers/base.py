@@ -39,6 +39,9 @@ class Solver(nn.Module, ABC):
             raise UserError(f"solver.n_inner={n_inner}: it must be >= 1")
         self.n_inner = n_inner
 
+    spectral: bool = False
+    """Whether it is the projected gradient that certificates are made with; then they take another."""
+
     def chosen(self, model: Factorization, batch_size: int | None, masked: bool) -> Solver:
         """The solver that does the work: this one, unless it stands for others."""
         return self
@@ -112,6 +115,20 @@ class Solver(nn.Module, ABC):
 
     def resume(self, model: Factorization, running: dict[str, Any]) -> None:
         """Take up the state of a fit again; the buffers come back by themselves."""
+
+    def recall(self, model: Factorization, restart: int) -> None:
+        """Give a restart the parameters that it would end on, where it holds others."""
+
+    def rebase(self, model: Factorization, restart: int, objective: float) -> None:
+        """Go on from the parameters that a restart now has, and that others found.
+
+        Parameters
+        ----------
+        model : Factorization
+        restart : int
+        objective : float
+            There; below what this solver has reached.
+        """
 
     def finish(self, model: Factorization, batch: Batch) -> None:
         """Called once when training has ended, for any last word on the parameters."""

@@ -47,35 +47,50 @@ class LBFGS(Solver):
         self.needs_one_process(model, "solver=mu or solver=adam")
 
     def step(self, model: Factorization, batch: Batch, n_iter: int, live: list[int]) -> Terms:
-        from scipy.optimize import minimize
-
         count_step(model)
-        parameters = list(model.parameters())
-        bounded = {
-            id(factor.raw)
-            for factor in model.factors.values()
-            if isinstance(factor.constraint, Project)
-        }
         collected: list[Terms] = []
         for restart in live:
             with model.restarts(restart):
-                lower = np.concatenate(
-                    [np.full(p.numel(), 0.0 if id(p) in bounded else -np.inf) for p in parameters]
-                )
-                options: Any = {"maxiter": n_iter, "maxfun": 20 * n_iter, "maxcor": self.memory}
-                options |= {"ftol": 0.0, "gtol": 0.0}
-                found = minimize(  # type: ignore[call-overload]
-                    lambda point, parameters=parameters: _value(model, batch, parameters, point),
-                    _flat([p.detach() for p in parameters]),
-                    jac=True,
-                    method="L-BFGS-B",
-                    bounds=np.stack([lower, np.full_like(lower, np.inf)], 1),
-                    options=options,
-                )
-                _put(parameters, found.x)
+                minimise(model, batch, n_iter, self.memory)
                 with torch.no_grad():
                     collected.append(model.objective(batch))
         return {name: torch.stack([terms[name] for terms in collected]) for name in collected[0]}
+
+
+def minimise(
+    model: Factorization, batch: Batch, n_iter: int, memory: int = 10, most: int | None = None
+) -> tuple[float, int]:
+    """Move the one restart that the model now holds; its objective, and evaluations it took.
+
+    Parameters
+    ----------
+    model : Factorization
+    batch : Batch
+    n_iter : int
+        Iterations.
+    memory : int
+        Corrections kept.
+    most : int, optional
+        Evaluations of the objective; by default 20 per iteration.
+    """
+    from scipy.optimize import minimize
+
+    parameters = list(model.parameters())
+    bounded = {id(f.raw) for f in model.factors.values() if isinstance(f.constraint, Project)}
+    lower = np.concatenate(
+        [np.full(p.numel(), 0.0 if id(p) in bounded else -np.inf) for p in parameters]
+    )
+    options: Any = {"maxiter": n_iter, "maxfun": most or 20 * n_iter, "maxcor": memory}
+    found = minimize(  # type: ignore[call-overload]
+        lambda point: _value(model, batch, parameters, point),
+        _flat([p.detach() for p in parameters]),
+        jac=True,
+        method="L-BFGS-B",
+        bounds=np.stack([lower, np.full_like(lower, np.inf)], 1),
+        options=options | {"ftol": 0.0, "gtol": 0.0},
+    )
+    _put(parameters, found.x)
+    return float(found.fun), int(found.nfev)
 
 
 def _value(

@@ -39,8 +39,8 @@ class Solver(nn.Module, ABC):
             raise UserError(f"solver.n_inner={n_inner}: it must be >= 1")
         self.n_inner = n_inner
 
-    spectral: bool = False
-    """Whether it is the projected gradient that certificates are made with; then they take another."""
+    quasi_newton: bool = False
+    """Whether it is L-BFGS, with which the results of all others are certified."""
 
     def chosen(self, model: Factorization, batch_size: int | None, masked: bool) -> Solver:
         """The solver that does the work: this one, unless it stands for others."""

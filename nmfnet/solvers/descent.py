@@ -50,7 +50,6 @@ class GradientDescent(Solver):
     """
 
     name = "gd"
-    spectral = True
 
     def __init__(self, *, lr: float | None = None, n_inner: int = 100) -> None:
         super().__init__(n_inner=n_inner)
@@ -170,6 +169,20 @@ class Problem:
             product = (a * b).flatten(1).sum(1, dtype=torch.float64)
             parts[own] = parts[own] + product
         return parts[False] + self.model.world.total(parts[True])
+
+    def promise(self, units: list[Tensor], gradients: list[Tensor]) -> Tensor:
+        """Most that the objective can fall, to first order, while parameters change by ``RADIUS``.
+
+        Gradients into a bound are no way down: an entry that a step would leave where it is.
+        """
+        before = [parameter.detach().clone() for parameter in self.parameters]
+        ways = [(u.sqrt() * g.sign()).to(g.dtype) for u, g in zip(units, gradients, strict=True)]
+        self.move(before, ways, [1e-3] * len(ways))
+        able = [p.detach() != b for p, b in zip(self.parameters, before, strict=True)]
+        self.move(before, ways, [0.0] * len(ways))
+        free = [torch.where(a, g, 0) for a, g in zip(able, gradients, strict=True)]
+        steep = self.inner([u * g for u, g in zip(units, free, strict=True)], free)
+        return RADIUS * (self.size * steep).sqrt()
 
     def units(self) -> list[Tensor]:
         """Mean square of every parameter in each restart, shaped to multiply it."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
@@ -9,7 +12,8 @@ import torch
 
 from nmfnet.core.constraints import Project
 from nmfnet.errors import UserError
-from nmfnet.solvers.base import Solver, count_step, total
+from nmfnet.solvers.base import Solver, collect, count_step
+from nmfnet.solvers.descent import Problem
 from nmfnet.types import Batch, Tensor, Terms
 
 if TYPE_CHECKING:
@@ -35,6 +39,7 @@ class LBFGS(Solver):
     """
 
     name = "lbfgs"
+    quasi_newton = True
 
     def __init__(self, *, memory: int = 10, n_inner: int = 200) -> None:
         super().__init__(n_inner=n_inner)
@@ -50,69 +55,87 @@ class LBFGS(Solver):
         count_step(model)
         collected: list[Terms] = []
         for restart in live:
-            with model.restarts(restart):
-                minimise(model, batch, n_iter, self.memory)
+            with model.restarts(slice(restart, restart + 1)):
+                problem = Problem(model, batch)
+                minimise(problem, [1.0] * len(problem.parameters), n_iter, memory=self.memory)
                 with torch.no_grad():
                     collected.append(model.objective(batch))
-        return {name: torch.stack([terms[name] for terms in collected]) for name in collected[0]}
+        return collect(collected)
 
 
 def minimise(
-    model: Factorization, batch: Batch, n_iter: int, memory: int = 10, most: int | None = None
-) -> tuple[float, int]:
-    """Move the one restart that the model now holds; its objective, and evaluations it took.
+    problem: Problem,
+    scales: list[float],
+    n_iter: int,
+    *,
+    memory: int = 10,
+    most: int | None = None,
+    enough: float = -math.inf,
+) -> float:
+    """Move a problem of one restart to the lowest point found, and give its objective.
 
     Parameters
     ----------
-    model : Factorization
-    batch : Batch
+    problem : Problem
+    scales : list of float
+        Unit that each parameter is measured in.
     n_iter : int
         Iterations.
     memory : int
         Corrections kept.
     most : int, optional
         Evaluations of the objective; by default 20 per iteration.
+    enough : float
+        End below this objective.
     """
     from scipy.optimize import minimize
 
-    parameters = list(model.parameters())
+    model, parameters = problem.model, problem.parameters
     bounded = {id(f.raw) for f in model.factors.values() if isinstance(f.constraint, Project)}
     lower = np.concatenate(
         [np.full(p.numel(), 0.0 if id(p) in bounded else -np.inf) for p in parameters]
     )
-    options: Any = {"maxiter": n_iter, "maxfun": most or 20 * n_iter, "maxcor": memory}
-    found = minimize(  # type: ignore[call-overload]
-        lambda point: _value(model, batch, parameters, point),
-        _flat([p.detach() for p in parameters]),
-        jac=True,
-        method="L-BFGS-B",
-        bounds=np.stack([lower, np.full_like(lower, np.inf)], 1),
-        options=options | {"ftol": 0.0, "gtol": 0.0},
-    )
-    _put(parameters, found.x)
-    return float(found.fun), int(found.nfev)
+    start = _flat([p.detach() / s for p, s in zip(parameters, scales, strict=True)])
+
+    lowest, least = start, math.inf
+    most = problem.evaluations + (most or 20 * n_iter)
+
+    def value(point: np.ndarray) -> tuple[float, np.ndarray]:
+        nonlocal lowest, least
+        if problem.evaluations >= most or least < enough:
+            raise _Done  # SciPy would end its line search first
+        _put(parameters, scales, point)
+        objective, gradients = problem.differentiate()
+        if float(objective) < least:
+            lowest, least = point.copy(), float(objective)
+        scaled = [g * s for g, s in zip(gradients, scales, strict=True)]
+        return float(objective), _flat(scaled)
+
+    options: Any = {"maxiter": n_iter, "maxfun": most, "maxcor": memory, "ftol": 0.0, "gtol": 0.0}
+    with suppress(_Done):
+        minimize(  # type: ignore[call-overload]
+            value,
+            start,
+            jac=True,
+            method="L-BFGS-B",
+            bounds=np.stack([lower, np.full_like(lower, np.inf)], 1),
+            options=options,
+        )
+    _put(parameters, scales, lowest)
+    return least
 
 
-def _value(
-    model: Factorization, batch: Batch, parameters: list[torch.nn.Parameter], point: np.ndarray
-) -> tuple[float, np.ndarray]:
-    _put(parameters, point)
-    with torch.enable_grad():
-        objective = total(model.objective(batch))
-    grads = torch.autograd.grad(objective, parameters, allow_unused=True)
-    filled = [
-        torch.zeros_like(p) if g is None else g for p, g in zip(parameters, grads, strict=True)
-    ]
-    return float(objective.detach()), _flat(filled)
+class _Done(Exception):
+    """No more evaluations are wanted."""
 
 
 def _flat(tensors: list[Tensor]) -> np.ndarray:
     return torch.cat([tensor.reshape(-1) for tensor in tensors]).double().cpu().numpy()
 
 
-def _put(parameters: list[torch.nn.Parameter], point: np.ndarray) -> None:
+def _put(parameters: Sequence[Tensor], scales: list[float], point: np.ndarray) -> None:
     start = 0
-    for parameter in parameters:
-        part = torch.from_numpy(point[start : start + parameter.numel()])
+    for parameter, scale in zip(parameters, scales, strict=True):
+        part = torch.from_numpy(point[start : start + parameter.numel()] * scale)
         parameter.data.copy_(part.reshape(parameter.shape))
         start += parameter.numel()

@@ -21,6 +21,8 @@ NUMBERS = {
     "n_iter": "iterations",
     "seconds": "seconds",
     "converged": "converged",
+    "status": "ended",
+    "certificate/fall": "fall left",
 }
 """Columns of ``nmfnet ls``."""
 

@@ -6,13 +6,25 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-__all__ = ["Measure", "main_measure", "measure", "measures_of", "number", "warnings_of"]
+__all__ = [
+    "Measure",
+    "main_measure",
+    "measure",
+    "measures_of",
+    "number",
+    "unfinished_words",
+    "warnings_of",
+]
 
 AGREEMENT = 0.8
 """Restarts whose matched components have a mean cosine below this are called unstable."""
 
 SPREAD = 0.05
 """Relative difference between the best and the worst restart's objective that is worth a word."""
+
+
+FAR = 1e-2
+"""Relative fall of the objective that a few iterations of another descent should not find."""
 
 
 class Measure(NamedTuple):
@@ -45,6 +57,8 @@ _FIXED = {
     "seconds": ("seconds", -1),
     "n_restarts": ("restarts", 0),
     "converged": ("converged", 1),
+    "certificate/fall": ("relative fall that another descent still finds", -1),
+    "certificate/kkt": ("KKT residual at the end", -1),
     "kkt_residual": ("KKT residual", -1),
     "floor/relative_error": ("SVD floor of the relative error", 0),
     "components/sparsity": ("sparsity of components", 0),
@@ -106,11 +120,30 @@ def main_measure(loss: str, runs: Iterable[Mapping[str, Any]]) -> str:
     return f"{'test' if held_out else 'train'}/{name}"
 
 
+def unfinished_words(metrics: Mapping[str, Any]) -> str:
+    """Why a run does not count as converged, how far it was from it, and what helps; else ""."""
+    if metrics.get("converged") is not False:
+        return ""
+    fall = number(metrics, "certificate/fall")
+    further = (
+        "" if math.isnan(fall) else f"; another descent still lowers the objective by {fall:.1e}"
+    )
+    if metrics.get("status") == "stopped early":
+        return (
+            f"stopped early, not proved converged{further}: solver.heldout=0, all rows in memory and "
+            "certificate_tol=1e-3 give a proof"
+        )
+    remedy = "raise max_iter"
+    if fall > FAR:
+        remedy += ", or use another solver"
+    return f"not converged in {metrics.get('n_iter', '?')} iterations{further}: {remedy}"
+
+
 def warnings_of(metrics: Mapping[str, Any]) -> list[str]:
     """What a reader of this run's numbers should know, in words; usually nothing."""
     found = []
-    if metrics.get("converged") is False:
-        found.append(f"not converged in {metrics.get('n_iter', '?')} iterations: raise max_iter")
+    if unfinished := unfinished_words(metrics):
+        found.append(unfinished)
     copies = number(metrics, "components/collapsed")
     if copies > 0:
         pairs = "pair" if copies == 1 else "pairs"

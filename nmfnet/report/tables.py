@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
+from nmfnet.report.measures import unfinished_words
+
 if TYPE_CHECKING:
     from nmfnet.run.finished import Finished
     from nmfnet.run.train import Result
@@ -22,7 +24,10 @@ SHOWN = {
     "floor/relative_error": "relative error, SVD floor",
     "n_iter": "iterations",
     "seconds": "seconds of training",
+    "status": "ended",
     "converged": "converged",
+    "certificate/fall": "relative fall that another descent still finds",
+    "certificate/kkt": "KKT residual",
     "stability/silhouette_mean": "silhouette of the fits, mean",
     "stability/matched_cosine": "agreement of restarts (cosine)",
     "truth/matched_cosine": "agreement with the truth (cosine)",
@@ -38,16 +43,13 @@ def print_result(result: Result | Finished) -> None:
         console.print("This run was finished before (force=true runs it again).")
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     for key, words in SHOWN.items():
-        if key in result.metrics:
+        if result.metrics.get(key) is not None:
             table.add_row(words, readable(result.metrics[key]))
     console.print(table)
     for note in result.notes:
         console.print(f"note: {note}", style="yellow")
-    if not result.metrics["converged"]:
-        console.print(
-            "note: not converged within the budget: raise max_iter, or set a larger tol",
-            style="yellow",
-        )
+    if unfinished := unfinished_words(result.metrics):
+        console.print(f"note: {unfinished}", style="yellow")
     if result.folder is not None:
         console.print(f"results in {result.folder}")
 
@@ -59,6 +61,8 @@ COLUMNS = {
     "n_iter": "iterations",
     "seconds": "seconds",
     "converged": "converged",
+    "status": "ended",
+    "certificate/fall": "fall left",
 }
 
 

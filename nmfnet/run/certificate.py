@@ -19,7 +19,7 @@ SHARE = 0.01
 LEAST, MOST = 10, 200
 """Fewest and most evaluations."""
 
-SURE = 0.1
+SURE = 0.5
 """Where the gradient promises no more than this part of the tolerance, it is proof enough."""
 
 WAIT = 1.25

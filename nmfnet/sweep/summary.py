@@ -93,7 +93,8 @@ def sweep_row(record: Record) -> dict[str, Any]:
 
     row = {"job": record["job"], **overrides(record), "status": record["status"]}
     row |= {"error": record.get("error", ""), "run_dir": record["run_dir"]}
-    return row | record.get("metrics", {})
+    numbers = dict(record.get("metrics", {}))
+    return row | {"ended": numbers.pop("status", "")} | numbers
 
 
 class Summary(Callback):

@@ -173,16 +173,19 @@ class Problem:
     def promise(self, units: list[Tensor], gradients: list[Tensor]) -> Tensor:
         """Most that the objective can fall, to first order, while parameters change by ``RADIUS``.
 
-        Gradients into a bound are no way down: an entry that a step would leave where it is.
+        Root mean square over all parameters in their units; shape (r,). What meets a bound on its
+        way gives what the gradient promises up to there.
         """
         before = [parameter.detach().clone() for parameter in self.parameters]
-        ways = [(u.sqrt() * g.sign()).to(g.dtype) for u, g in zip(units, gradients, strict=True)]
-        self.move(before, ways, [1e-3] * len(ways))
-        able = [p.detach() != b for p, b in zip(self.parameters, before, strict=True)]
+        ways = [u.sqrt().to(g.dtype) * g.sign() for u, g in zip(units, gradients, strict=True)]
+        self.move(before, ways, [RADIUS] * len(ways))
+        steps = [b - p.detach() for b, p in zip(before, self.parameters, strict=True)]
         self.move(before, ways, [0.0] * len(ways))
-        free = [torch.where(a, g, 0) for a, g in zip(able, gradients, strict=True)]
-        steep = self.inner([u * g for u, g in zip(units, free, strict=True)], free)
-        return RADIUS * (self.size * steep).sqrt()
+        free = [(s / w).abs() > 0.99 * RADIUS for s, w in zip(steps, ways, strict=True)]
+        open_ = [torch.where(f, g, 0) for f, g in zip(free, gradients, strict=True)]
+        short = [torch.where(f, 0, s) for f, s in zip(free, steps, strict=True)]
+        steep = self.inner([u * g for u, g in zip(units, open_, strict=True)], open_)
+        return RADIUS * (self.size * steep).sqrt() + self.inner(short, gradients)
 
     def units(self) -> list[Tensor]:
         """Mean square of every parameter in each restart, shaped to multiply it."""

@@ -14,6 +14,8 @@ NUMBERS = {
     "n_iter": "iterations",
     "seconds": "seconds",
     "converged": "converged",
+    "status": "ended",
+    "certificate/fall": "fall left",
 }
 """Columns of a table with a line per run."""
 

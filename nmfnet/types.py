@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -35,6 +36,7 @@ __all__ = [
     "Int",
     "Output",
     "Sizes",
+    "Stage",
     "Tensor",
     "Terms",
     "View",
@@ -44,6 +46,20 @@ NO_EXTRA: Mapping[str, Tensor] = MappingProxyType({})
 
 Terms = dict[str, Tensor]
 """Objective by name (``data``, ``l1``, ...): each a tensor of shape (r,), summed over rows."""
+
+
+class Stage(NamedTuple):
+    """Part of a model that minimises an objective of its own, what came before it held fixed.
+
+    Attributes
+    ----------
+    parameters : list of Tensor
+    left_out : frozenset of str
+        Terms of the objective that belong to other stages.
+    """
+
+    parameters: list[Parameter]
+    left_out: frozenset[str] = frozenset()
 
 
 class Sizes(NamedTuple):

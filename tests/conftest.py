@@ -19,13 +19,7 @@ try:
     from jaxtyping import install_import_hook
 
     install_import_hook(
-        [
-            f"nmfnet.{part}"
-            for part in (
-                *("functional", "models", "nn", "solvers", "factor", "factorization"),
-                *("losses", "penalties", "constraints", "inits"),
-            )
-        ],
+        [f"nmfnet.{part}" for part in (*("kernels", "models", "solvers", "core"),)],
         "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))",
     )
 except ImportError:  # the shape annotations are then plain hints

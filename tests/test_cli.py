@@ -139,7 +139,8 @@ def test_the_printed_numbers_are_those_of_the_folder(tmp_path):
     assert printed["relative error, training data"] == f"{numbers['train/relative_error']:.5g}"
     assert printed["iterations"] == "20"
     assert printed["converged"] == "no"
-    assert "not converged within the budget" in done.out
+    assert printed["ended"] == "budget"
+    assert "not converged in 20 iterations" in done.out
 
 
 def test_long_paths_and_brackets_are_printed_as_they_are(tmp_path):

@@ -111,6 +111,8 @@ def test_the_metrics_have_the_keys_of_the_contract(run):
     assert any(key.startswith("stability/") for key in numbers)
     assert {"labels/ari", "labels/nmi"} <= set(numbers)
     assert numbers.pop("solver") == "mu"
+    assert numbers.pop("status") in ("converged", "budget")
+    assert numbers["certificate/fall"] >= 0
     assert all(isinstance(value, int | float) for value in numbers.values())
 
 

@@ -28,7 +28,7 @@ from nmfnet.kernels.generic_mu import generic_sums
 from nmfnet.kernels.optimality import kkt_residual
 from nmfnet.kernels.rows import blocks, dense, row_blocks, take_rows
 from nmfnet.kernels.sparse import Transpose, transpose_of, transposed
-from nmfnet.types import Batch, Float, Output, Sizes, Tensor, Terms, View
+from nmfnet.types import Batch, Float, Output, Sizes, Stage, Tensor, Terms, View
 
 if TYPE_CHECKING:
     from nmfnet.kernels.multiplicative import Sums
@@ -297,6 +297,10 @@ class Factorization(L.LightningModule, ABC):
         Only hierarchical models have any: X ~ W_l H_l at each level.
         """
         return []
+
+    def stages(self) -> list[Stage]:
+        """Parts that minimise objectives of their own one after the other; by default one, of all."""
+        return [Stage(list(self.parameters()))]
 
     def sums(self, name: str, batch: Batch, beta: float) -> Sums | None:
         """Closed form of the two multiplicative sums for one factor; None = by autograd."""

@@ -22,7 +22,7 @@ from nmfnet.models._hierarchy import (
     sums_of,
 )
 from nmfnet.models._labels import LabelledFactor, check_classes
-from nmfnet.types import Batch, Float, Tensor, Terms
+from nmfnet.types import Batch, Float, Stage, Tensor, Terms
 
 
 @final
@@ -135,6 +135,17 @@ class HierarchicalNMF(Factorization):
             last = self.factors[f"S{self.depth - 1}"]()[..., batch.index, :]
             terms["labels"] = self.labels.misfit(self.loss, batch, last, self.factors["B"]())
         return terms
+
+    def stages(self) -> list[Stage]:
+        terms = [f"layer{i + 1}" for i in range(self.depth)]
+        found = []
+        for i, term in enumerate(terms):
+            last = self.labels.used and i == self.depth - 1
+            names = [f"S{i}", f"A{i}", *(["B"] if last else [])]
+            own = {term, "labels"} if last else {term}
+            raws = [self.factors[name].raw for name in names]
+            found.append(Stage(raws, frozenset({*terms, "labels"} - own)))
+        return found
 
     def _layer(self, name: str, batch: Batch) -> tuple[Batch, Tensor, Tensor]:
         """Data and factors of the layer that a factor belongs to."""

@@ -65,6 +65,7 @@ def runs(path: str | Path = "runs") -> DataFrame:
         row["solver"] = run.metrics.get("solver", row["solver"])  # what auto chose
         row |= {"n_components": flat.get("model.n_components"), "seed": flat.get("seed")}
         row |= {key: flat.get(key) for key in told if key not in (*row, "model.n_components")}
+        row |= {"ended": run.metrics.get("status")}
         row |= {key: run.metrics.get(key) for key in numbers}
         row |= {"warnings": "; ".join(warnings_of(run.metrics)), "problem": run.problem}
         rows.append(row)

@@ -6,7 +6,16 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-__all__ = ["Measure", "main_measure", "measure", "measures_of", "number", "warnings_of"]
+from nmfnet.run.tables import unfinished_words
+
+__all__ = [
+    "Measure",
+    "main_measure",
+    "measure",
+    "measures_of",
+    "number",
+    "warnings_of",
+]
 
 AGREEMENT = 0.8
 """Restarts whose matched components have a mean cosine below this are called unstable."""
@@ -45,6 +54,8 @@ _FIXED = {
     "seconds": ("seconds", -1),
     "n_restarts": ("restarts", 0),
     "converged": ("converged", 1),
+    "certificate/fall": ("relative fall that another descent still finds", -1),
+    "certificate/kkt": ("KKT residual at the end", -1),
     "kkt_residual": ("KKT residual", -1),
     "floor/relative_error": ("SVD floor of the relative error", 0),
     "components/sparsity": ("sparsity of components", 0),
@@ -109,8 +120,8 @@ def main_measure(loss: str, runs: Iterable[Mapping[str, Any]]) -> str:
 def warnings_of(metrics: Mapping[str, Any]) -> list[str]:
     """What a reader of this run's numbers should know, in words; usually nothing."""
     found = []
-    if metrics.get("converged") is False:
-        found.append(f"not converged in {metrics.get('n_iter', '?')} iterations: raise max_iter")
+    if unfinished := unfinished_words(metrics):
+        found.append(unfinished)
     copies = number(metrics, "components/collapsed")
     if copies > 0:
         pairs = "pair" if copies == 1 else "pairs"

@@ -69,6 +69,7 @@ def assemble(
             tol=cfg["tol"],
             window=cfg["window"],
             patience=cfg["patience"],
+            certificate_tol=cfg.get("certificate_tol"),  # older runs have none
             kkt_tol=cfg["kkt_tol"],
             time_limit=cfg["time_limit"],
         ),

@@ -15,6 +15,7 @@ from nmfnet.data.batches import to_numpy
 from nmfnet.data.matrix import Matrix
 from nmfnet.data.module import MatrixDataModule
 from nmfnet.kernels.rows import take_rows
+from nmfnet.run.callbacks.convergence import Verdict
 from nmfnet.types import Batch
 
 Rows = Callable[[slice], np.ndarray]
@@ -91,7 +92,11 @@ def reconstruction(model: Factorization, W: np.ndarray, batch: Batch | None = No
 
 
 def run_metrics(
-    model: Factorization, datamodule: MatrixDataModule, factors: Factors, seconds: float
+    model: Factorization,
+    datamodule: MatrixDataModule,
+    factors: Factors,
+    seconds: float,
+    verdict: Verdict,
 ) -> dict[str, Any]:
     """``metrics.json``: fit on training and held-out data, restarts, reference, how it ended.
 
@@ -101,7 +106,9 @@ def run_metrics(
     result: dict[str, Any] = {
         "n_iter": int(model.n_iter[best]),
         "seconds": seconds,
-        "converged": bool(model.converged[best]),
+        "status": verdict.status,
+        "converged": verdict.status == "converged",
+        "certificate/fall": verdict.fall,
         "objective": float(model.objectives[best]),
         "n_restarts": model.n_restarts,
         "solver": model.solver.name,
@@ -210,7 +217,7 @@ def _components(
         with torch.no_grad(), model.restarts(int(model.best)):
             residual = model.kkt(datamodule.train)
         if residual is not None:
-            result["kkt_residual"] = float(residual)
+            result["kkt_residual"] = result["certificate/kkt"] = float(residual)
     if model.n_restarts > 1:
         finite = model.objectives[torch.isfinite(model.objectives)]
         result["stability/objective_spread"] = float(finite.max() / finite.min() - 1)

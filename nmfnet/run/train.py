@@ -192,7 +192,7 @@ def _fit(
     more: Sequence[L.Callback],
     sweep: str | None,
 ) -> Result:
-    convergence = Convergence(datamodule.train)
+    convergence = Convergence(datamodule.train, in_memory=not datamodule.streamed)
     callbacks: list[L.Callback] = [convergence]
     first = world.rank == 0
     callbacks.append(History(folder / "history.csv" if folder and first else None, convergence))
@@ -231,7 +231,8 @@ def _fit(
                 trainer.fit(model, datamodule=datamodule, ckpt_path=before)
             settle()
             factors = factors_of(model, datamodule)
-            numbers = run_metrics(model, datamodule, factors, convergence.seconds)
+            seconds, verdict = convergence.seconds, convergence.verdict(model)
+            numbers = run_metrics(model, datamodule, factors, seconds, verdict)
             if folder is not None:
                 draw = cfg["figures"]
                 figures = figures_of(datamodule, model, factors, convergence) if draw else {}

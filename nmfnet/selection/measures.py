@@ -72,6 +72,7 @@ def measure(
         "silhouette_mean": float(clusters.silhouettes.mean()),
         "silhouette_min": float(clusters.silhouettes.min()),
     }
+    replicates = [made for job, made in done.items() if job.kind == "replicate"]
     (restarts,) = (made for job, made in done.items() if job.kind == "restarts")
     numbers |= {key: restarts[key] for key in ("cophenetic", "dispersion")}
     numbers |= _reconstruction(plan, weights, components)
@@ -83,6 +84,7 @@ def measure(
     numbers |= {f"held_out_{kind}": float(losses.sum()) for kind, losses in held.items()}
     numbers |= {
         "converged": float(np.mean([made["converged"] for made in done.values()])),
+        "unconverged": 1.0 - float(np.mean([made["converged"] for made in replicates])),
         "n_iter": float(np.mean([made["n_iter"] for made in done.values()])),
         "seconds": float(np.sum([made["seconds"] for made in done.values()])),
         "fits": float(len(done)),

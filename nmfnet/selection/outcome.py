@@ -166,6 +166,7 @@ def _metrics(
         "n_iter": int(row["n_iter"]),
         "seconds": float(sum(r["seconds"] for r in rows)),
         "converged": min(r["converged"] for r in rows) >= 0.95,
+        "status": "converged" if min(r["converged"] for r in rows) >= 0.95 else "budget",
         "n_restarts": cfg["n_restarts"],
         "n_ranks": len(rows),
         "ranks_stable": len(result.suggestion.stable),

@@ -21,6 +21,7 @@ COLUMNS = {
     "cosine_mean": "cosine",
     "cophenetic": "cophenetic",
     "ard": "ARD starts",
+    "unconverged": "not converged",
     "seconds": "seconds",
 }
 
@@ -64,6 +65,8 @@ def print_selection(result: Selected) -> None:
 def _cell(key: str, value: float) -> str:
     if key == "n_components":
         return f"{value:.0f}"
+    if key == "unconverged":
+        return f"{100 * value:.0f} %"
     if key == "ard":
         return f"{100 * value:.0f} %" if value else "-"
     if key in ("silhouette_mean", "silhouette_min", "cosine_mean", "cophenetic"):

@@ -101,6 +101,9 @@ class Solver(nn.Module, ABC):
         """The options that it would need to do what it cannot as configured."""
         return f"the default options of solver={self.name}"
 
+    at_once: bool = False
+    """Whether one step is the whole fit."""
+
     estimates: bool = False
     """Whether the objective that ``step`` returns is an estimate from some of the rows."""
 
@@ -109,6 +112,9 @@ class Solver(nn.Module, ABC):
         if n_inner < 1:
             raise UserError(f"solver.n_inner={n_inner}: it must be >= 1")
         self.n_inner = n_inner
+
+    quasi_newton: bool = False
+    """Whether it is L-BFGS, with which the results of all others are certified."""
 
     def chosen(self, task: Task) -> Solver:
         """The solver that does the work: this one, unless it stands for others."""
@@ -151,6 +157,20 @@ class Solver(nn.Module, ABC):
 
     def resume(self, model: Factorization, running: dict[str, Any]) -> None:
         """Take up the state of a fit again; the buffers come back by themselves."""
+
+    def recall(self, model: Factorization, restart: int) -> None:
+        """Give a restart the parameters that it would end on, where it holds others."""
+
+    def rebase(self, model: Factorization, restart: int, objective: float) -> None:
+        """Go on from the parameters that a restart now has, and that others found.
+
+        Parameters
+        ----------
+        model : Factorization
+        restart : int
+        objective : float
+            There; below what this solver has reached.
+        """
 
     def finish(self, model: Factorization, batch: Batch) -> None:
         """Called once when training has ended, for any last word on the parameters."""

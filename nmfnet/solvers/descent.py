@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, final
 
 import torch
 
+from nmfnet.core.constraints import NON_NEGATIVE
 from nmfnet.errors import UserError
 from nmfnet.solvers.base import Solver, Task, count_step, total
-from nmfnet.types import Batch, Tensor, Terms
+from nmfnet.types import Batch, Stage, Tensor, Terms
 
 if TYPE_CHECKING:
     from nmfnet.core.model import Factorization
@@ -75,50 +77,185 @@ class GradientDescent(Solver):
     def step(self, model: Factorization, batch: Batch, n_iter: int, live: list[int]) -> Terms:
         count_step(model)
         if not self.units:
-            self._measure(model)
+            self.units = Problem(model, batch).units()
+            self.rate = torch.zeros(model.n_restarts, dtype=torch.float64, device=model.device)
         every = len(live) == model.n_restarts
         with model.restarts(slice(None) if every else live):
             if self.lr is not None:
+                problem = Problem(model, batch)
                 for _ in range(n_iter):
-                    _, gradients = _differentiate(model, batch)
-                    _move(model, model.trainable(), gradients, [self.lr] * len(gradients))
+                    _, gradients = problem.differentiate()
+                    problem.move(problem.parameters, gradients, [self.lr] * len(gradients))
             else:
                 self._search(model, batch, n_iter, live)
             with torch.no_grad():
                 return model.objective(batch)
 
-    def _measure(self, model: Factorization) -> None:
-        """Unit of every parameter, its mean square in each restart, shaped to multiply it."""
-        for parameter in model.trainable():
-            values = parameter.detach()
-            square = values.square().mean(tuple(range(1, values.ndim)), keepdim=True)
-            self.units.append(torch.where(square > 0, square, 1))
-        self.rate = torch.zeros(model.n_restarts, dtype=torch.float64, device=model.device)
-
     def _search(self, model: Factorization, batch: Batch, n_iter: int, live: list[int]) -> None:
-        units, rate = [unit[live] for unit in self.units], self.rate[live]
-        value, gradients = _differentiate(model, batch)
-        steepness = _inner([u * g for u, g in zip(units, gradients, strict=True)], gradients)
-        size = sum(g[0].numel() for g in gradients)
-        first = 0.01 * (size / steepness.clamp_min(1e-300)).sqrt()  # changes by 1 % in the mean
-        rate = torch.where(rate > 0, rate, first)
-        past, least = [value], value.clone()
-        lowest = [parameter.detach().clone() for parameter in model.trainable()]
-        for i in range(n_iter):
-            value, gradients, rate = _iterate(model, batch, units, rate, past, gradients, i)
-            past = [*past[1 - WINDOW :], value]
-            lower = value < least
-            least = torch.where(lower, value, least)
-            for kept, parameter in zip(lowest, model.trainable(), strict=True):
-                kept[lower] = parameter.detach()[lower]
-        for kept, parameter in zip(lowest, model.trainable(), strict=True):
-            parameter.data.copy_(kept)
+        problem = Problem(model, batch)
+        _, rate = search(problem, [unit[live] for unit in self.units], self.rate[live], n_iter)
         self.rate[live] = rate
+
+    def rebase(self, model: Factorization, restart: int, objective: float) -> None:
+        if self.rate.numel():
+            self.rate[restart] = 0
+
+
+class Problem:
+    """What a descent goes down: the restarts that a model now holds, all of it or a stage.
+
+    Parameters
+    ----------
+    model : Factorization
+    batch : Batch
+    stage : Stage, optional
+        Parameters to move and the terms to leave out; by default all parameters and no term.
+    """
+
+    def __init__(self, model: Factorization, batch: Batch, stage: Stage | None = None) -> None:
+        self.model, self.batch = model, batch
+        self.parameters, self.left_out = stage or (model.trainable(), frozenset())
+        rows = {id(f.raw): f.per_sample for f in model.factors.values()}
+        self.own = [rows.get(id(parameter), False) for parameter in self.parameters]
+        self.evaluations = 0
+        sizes = [p[0].numel() for p in self.parameters]
+        table = sum(size for size, own in zip(sizes, self.own, strict=True) if own)
+        everywhere = model.world.total(torch.tensor(table, device=model.device))
+        self.size = sum(sizes) - table + int(everywhere)
+
+    def value(self) -> Tensor:
+        """The objective, float64, shape (r,)."""
+        terms = self.model.objective(self.batch)
+        return total({name: term for name, term in terms.items() if name not in self.left_out})
+
+    def differentiate(self) -> tuple[Tensor, list[Tensor]]:
+        """Objective (r,) and its gradient by every parameter."""
+        self.evaluations += 1
+        model, world = self.model, self.model.world
+        if model.bilinear and model.moves_values(NON_NEGATIVE):
+            return self._closed_form()
+        with torch.enable_grad():
+            objective = self.value()
+        found = torch.autograd.grad(objective.sum(), self.parameters, allow_unused=True)
+        gradients = [
+            torch.zeros_like(p) if g is None else g if own else world.total(g)
+            for p, g, own in zip(self.parameters, found, self.own, strict=True)
+        ]
+        return world.total(objective.detach()), gradients
+
+    @torch.no_grad()
+    def _closed_form(self) -> tuple[Tensor, list[Tensor]]:
+        """The same by the multiplicative sums, which need no graph."""
+        model, found = self.model, []
+        names = {id(factor.raw): name for name, factor in model.factors.items()}
+        apart = self.batch.x.is_sparse_csr  # sparse products have no restart axis
+        for parameter in self.parameters:
+            parts: list[Tensor] = []
+            for restart in range(parameter.shape[0]) if apart else [slice(None)]:
+                with model.restarts(restart):
+                    neg, pos = model.factor_sums(names[id(parameter)], self.batch)
+                    parts.append((pos - neg).expand(parameter.shape))
+            found.append(torch.stack(parts) if apart else parts[0])
+        return self.value(), found
+
+    @torch.no_grad()
+    def move(self, old: list[Any], gradients: list[Tensor], lengths: list[Any]) -> None:
+        """``θ <- P(old - length gradient)``."""
+        for p, o, g, length in zip(self.parameters, old, gradients, lengths, strict=True):
+            p.data.copy_(o - length * g)
+        for factor in self.model.factors.values():
+            factor.project_()
+
+    def inner(self, left: list[Tensor], right: list[Tensor]) -> Tensor:
+        """Inner products of each restart, over all processes, float64, shape (r,)."""
+        parts = [torch.zeros(left[0].shape[0], dtype=torch.float64, device=left[0].device)] * 2
+        for a, b, own in zip(left, right, self.own, strict=True):
+            product = (a * b).flatten(1).sum(1, dtype=torch.float64)
+            parts[own] = parts[own] + product
+        return parts[False] + self.model.world.total(parts[True])
+
+    def promise(self, units: list[Tensor], gradients: list[Tensor]) -> Tensor:
+        """Most that the objective can fall, to first order, while parameters change by ``RADIUS``.
+
+        Root mean square over all parameters in their units; shape (r,). What meets a bound on its
+        way gives what the gradient promises up to there.
+        """
+        before = [parameter.detach().clone() for parameter in self.parameters]
+        ways = [u.sqrt().to(g.dtype) * g.sign() for u, g in zip(units, gradients, strict=True)]
+        self.move(before, ways, [RADIUS] * len(ways))
+        steps = [b - p.detach() for b, p in zip(before, self.parameters, strict=True)]
+        self.move(before, ways, [0.0] * len(ways))
+        free = [(s / w).abs() > 0.99 * RADIUS for s, w in zip(steps, ways, strict=True)]
+        open_ = [torch.where(f, g, 0) for f, g in zip(free, gradients, strict=True)]
+        short = [torch.where(f, 0, s) for f, s in zip(free, steps, strict=True)]
+        steep = self.inner([u * g for u, g in zip(units, open_, strict=True)], open_)
+        return RADIUS * (self.size * steep).sqrt() + self.inner(short, gradients)
+
+    def units(self) -> list[Tensor]:
+        """Mean square of every parameter in each restart, shaped to multiply it."""
+        found = []
+        for parameter, own in zip(self.parameters, self.own, strict=True):
+            values = parameter.detach()
+            axes = tuple(range(1, values.ndim))
+            square = values.square().mean(axes, keepdim=True)
+            if own and self.model.world.size > 1:
+                count = self.model.world.n_total * values.shape[-1]
+                square = self.model.world.total(values.square().sum(axes, keepdim=True)) / count
+            found.append(torch.where(square > 0, square, 1))
+        return found
+
+
+def search(
+    problem: Problem,
+    units: list[Tensor],
+    rate: Tensor,
+    n_iter: int,
+    most: float = math.inf,
+    enough: float = -math.inf,
+) -> tuple[Tensor, Tensor]:
+    """Descend; the parameters end on the lowest point met.
+
+    Parameters
+    ----------
+    problem : Problem
+    units : list of Tensor
+        Mean square of every parameter.
+    rate : Tensor of float64, shape (r,)
+        To begin with; 0 = unknown.
+    n_iter : int
+        Steps.
+    most : float
+        End after so many evaluations of the objective.
+    enough : float
+        End when every restart is below this objective.
+
+    Returns
+    -------
+    Tensor, Tensor, shapes (r,)
+        The lowest objective, and the rate to go on with.
+    """
+    value, gradients = problem.differentiate()
+    steepness = problem.inner([u * g for u, g in zip(units, gradients, strict=True)], gradients)
+    first = 0.01 * (problem.size / steepness.clamp_min(1e-300)).sqrt()  # changes by 1 % in the mean
+    rate = torch.where(rate > 0, rate, first)
+    past, least = [value], value.clone()
+    lowest = [parameter.detach().clone() for parameter in problem.parameters]
+    for i in range(n_iter):
+        if problem.evaluations >= most or bool((least < enough).all()):
+            break
+        value, gradients, rate = _iterate(problem, units, rate, past, gradients, i)
+        past = [*past[1 - WINDOW :], value]
+        lower = value < least
+        least = torch.where(lower, value, least)
+        for kept, parameter in zip(lowest, problem.parameters, strict=True):
+            kept[lower] = parameter.detach()[lower]
+    for kept, parameter in zip(lowest, problem.parameters, strict=True):
+        parameter.data.copy_(kept)
+    return least, rate
 
 
 def _iterate(
-    model: Factorization,
-    batch: Batch,
+    problem: Problem,
     units: list[Tensor],
     rate: Tensor,
     past: list[Tensor],
@@ -126,57 +263,27 @@ def _iterate(
     i: int,
 ) -> tuple[Tensor, list[Tensor], Tensor]:
     """One step of every restart: its objective and gradients there, and the next rate."""
-    old = [parameter.detach().clone() for parameter in model.trainable()]
-    limit = RADIUS**2 * sum(g[0].numel() for g in gradients)
+    inner = problem.inner
+    old = [parameter.detach().clone() for parameter in problem.parameters]
+    limit = RADIUS**2 * problem.size
     bound, share = torch.stack(past).amax(0), torch.ones_like(rate)
     for trial in range(TRIALS + 1):
         lengths = [(share * rate).to(u.dtype).view(u.shape) * u for u in units]
-        _move(model, old, gradients, lengths)
-        value, following = _differentiate(model, batch)
-        steps = [p.detach() - o for p, o in zip(model.trainable(), old, strict=True)]
-        length = _inner([s / u for s, u in zip(steps, units, strict=True)], steps)
-        good = (value <= bound + ENOUGH * _inner(gradients, steps)) & (length <= limit)
+        problem.move(old, gradients, lengths)
+        value, following = problem.differentiate()
+        steps = [p.detach() - o for p, o in zip(problem.parameters, old, strict=True)]
+        length = inner([s / u for s, u in zip(steps, units, strict=True)], steps)
+        good = (value <= bound + ENOUGH * inner(gradients, steps)) & (length <= limit)
         if trial == TRIALS or bool(good.all()):
             break
         shorter = share / 4 if trial < TRIALS - 1 else 0  # nothing is below: stay
         share = torch.where(good, share, shorter)
     turns = [b - a for a, b in zip(gradients, following, strict=True)]
-    curve = _inner(steps, turns)
+    curve = inner(steps, turns)
     if i % 2:
         spectral = length / curve
     else:
-        spectral = curve / _inner([u * t for u, t in zip(units, turns, strict=True)], turns)
+        spectral = curve / inner([u * t for u, t in zip(units, turns, strict=True)], turns)
     usable = (curve > 0) & spectral.isfinite() & (spectral > 0)
     longer = torch.where(share > 0, 2 * share, 0.1) * rate  # no curvature, or no step at all
     return value, following, torch.where(usable, spectral, longer)
-
-
-def _differentiate(model: Factorization, batch: Batch) -> tuple[Tensor, list[Tensor]]:
-    """Objective (r,) and its gradient by every parameter."""
-    parameters = model.trainable()
-    with torch.enable_grad():
-        objective = total(model.objective(batch))
-    found = torch.autograd.grad(objective.sum(), parameters, allow_unused=True)
-    gradients = [
-        torch.zeros_like(p) if g is None else g for p, g in zip(parameters, found, strict=True)
-    ]
-    return objective.detach(), gradients
-
-
-@torch.no_grad()
-def _move(
-    model: Factorization, old: list[Any], gradients: list[Tensor], lengths: list[Any]
-) -> None:
-    """``θ <- P(old - length gradient)``."""
-    for p, o, g, length in zip(model.trainable(), old, gradients, lengths, strict=True):
-        p.data.copy_(o - length * g)
-    for factor in model.factors.values():
-        factor.project_()
-
-
-def _inner(left: list[Tensor], right: list[Tensor]) -> Tensor:
-    """Inner products of each restart, float64, shape (r,)."""
-    products = [
-        (a * b).flatten(1).sum(1, dtype=torch.float64) for a, b in zip(left, right, strict=True)
-    ]
-    return torch.stack(products).sum(0)

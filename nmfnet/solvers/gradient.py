@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, final
 
 import torch
+from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch.optim import Optimizer
 
 from nmfnet.errors import UserError
@@ -47,6 +48,8 @@ class RestartAdam(Optimizer):
         for group in self.param_groups:  # PyTorch moves the moments to the device, but not these
             for name in {"scale", "multiplier"} & group.keys():
                 group[name] = group[name].to(group["params"][0].device)
+        for parameter, state in self.state.items():
+            state["step"] = state["step"].to(parameter.device)
 
     @torch.no_grad()
     def step(self, closure: object = None) -> None:  # type: ignore[override]
@@ -58,16 +61,25 @@ class RestartAdam(Optimizer):
                     continue
                 state = self.state[p]
                 if not state:
-                    state["step"] = 0
+                    state["step"] = torch.zeros(p.shape[0], dtype=torch.float64, device=p.device)
                     state["mean"], state["square"] = torch.zeros_like(p), torch.zeros_like(p)
                 state["step"] += 1
                 state["mean"].lerp_(p.grad, 1 - b1)
                 state["square"].mul_(b2).addcmul_(p.grad, p.grad, value=1 - b2)
                 shape = (-1, *([1] * (p.ndim - 1)))
-                spread = (state["square"] / (1 - b2 ** state["step"])).sqrt_()
+                seen = (1 - b2 ** state["step"]).to(p.dtype).view(shape)
+                spread = (state["square"] / seen).sqrt_()
                 spread.add_((group["eps"] / scale).view(shape))
-                rate = group["lr"] / (1 - b1 ** state["step"])
+                rate = (group["lr"] / (1 - b1 ** state["step"])).to(p.dtype)
                 p.sub_(state["mean"] / spread * (rate * scale * self.multiplier).view(shape))
+
+    @torch.no_grad()
+    def begin_again(self, restart: int) -> None:
+        """Forget the moments of a restart, and take half of the halvings of its rate back."""
+        for state in self.state.values():
+            for name in ("step", "mean", "square"):
+                state[name][restart] = 0
+        self.multiplier[restart] = self.multiplier[restart].sqrt()
 
 
 @final
@@ -167,10 +179,7 @@ class Adam(Solver):
         return torch.where(rms > 0, rms, 1) if self.relative else torch.ones_like(rms)
 
     def step(self, model: Factorization, batch: Batch, n_iter: int, live: list[int]) -> Terms:
-        wrapped = model.optimizers()
-        assert not isinstance(wrapped, list)
-        adam = wrapped.optimizer
-        assert isinstance(adam, RestartAdam)
+        wrapped, adam = _optimizer(model)
         for i in frozen(model, live):
             adam.multiplier[i] = 0
         seen, judged = self._parted(batch)
@@ -225,9 +234,28 @@ class Adam(Solver):
         self.lowest = running["lowest"].to(device)
         self.unit = None if running["unit"] is None else running["unit"].to(device)
 
+    def recall(self, model: Factorization, restart: int) -> None:
+        for tensor, kept in zip(model.restart_tensors(), self.best, strict=False):
+            tensor.data[restart] = kept[restart]
+
+    def rebase(self, model: Factorization, restart: int, objective: float) -> None:
+        _optimizer(model)[1].begin_again(restart)
+        if self.best:
+            self.lowest[restart] = objective
+            for tensor, kept in zip(model.restart_tensors(), self.best, strict=True):
+                kept[restart] = tensor.data[restart]
+
     def finish(self, model: Factorization, batch: Batch) -> None:
         for tensor, kept in zip(model.restart_tensors(), self.best, strict=False):
             tensor.data.copy_(kept)
+
+
+def _optimizer(model: Factorization) -> tuple[LightningOptimizer, RestartAdam]:
+    """Lightning's wrapper, which counts steps, and what is in it."""
+    wrapped = model.optimizers()
+    assert isinstance(wrapped, LightningOptimizer)
+    assert isinstance(wrapped.optimizer, RestartAdam)
+    return wrapped, wrapped.optimizer
 
 
 @torch.no_grad()

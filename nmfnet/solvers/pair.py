@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, final
 import torch
 
 from nmfnet.core.constraints import NON_NEGATIVE
-from nmfnet.kernels.extrapolation import State, begin, place
+from nmfnet.kernels.extrapolation import State, begin, place, rewind
 from nmfnet.kernels.hals import hals
 from nmfnet.kernels.matrix import Matrix, matrix
 from nmfnet.kernels.newton import newton
@@ -77,6 +77,13 @@ class PairSolver(Solver, ABC):
                 return {"data": objective}
             with model.restarts(live):  # the kernel leaves out constants, and adds terms up
                 return model.objective(batch)
+
+    def rebase(self, model: Factorization, restart: int, objective: float) -> None:
+        W, H = (model.factors[name].raw.data for name in ("W", "H"))
+        place(self.state.W, W, [restart])
+        place(self.state.H, H, [restart])
+        rewind(self.state, [restart])
+        self.state.memory[restart, 2] = torch.inf  # the objective has to be computed again
 
     @abstractmethod
     def advance(self, model: Factorization, data: Matrix, n_iter: int, live: list[int]) -> Tensor:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
@@ -10,7 +12,8 @@ import torch
 
 from nmfnet.core.constraints import ANY
 from nmfnet.errors import UserError
-from nmfnet.solvers.base import Solver, Task, count_step, total
+from nmfnet.solvers.base import Solver, Task, collect, count_step
+from nmfnet.solvers.descent import Problem
 from nmfnet.types import Batch, Tensor, Terms
 
 if TYPE_CHECKING:
@@ -36,6 +39,7 @@ class LBFGS(Solver):
     """
 
     name = "lbfgs"
+    quasi_newton = True
 
     def __init__(self, *, memory: int = 10, n_inner: int = 200) -> None:
         super().__init__(n_inner=n_inner)
@@ -52,55 +56,93 @@ class LBFGS(Solver):
         yield from task.processes()
 
     def step(self, model: Factorization, batch: Batch, n_iter: int, live: list[int]) -> Terms:
-        from scipy.optimize import minimize
-
         count_step(model)
-        parameters = model.trainable()
-        bounds = {
-            id(factor.raw): factor.constraint.bounds
-            for factor in model.factors.values()
-            if factor.constraint.identity
-        }
         collected: list[Terms] = []
         for restart in live:
-            with model.restarts(restart):
-                limits = [np.tile(bounds.get(id(p)) or ANY, (p.numel(), 1)) for p in parameters]
-                options: Any = {"maxiter": n_iter, "maxfun": 20 * n_iter, "maxcor": self.memory}
-                options |= {"ftol": 0.0, "gtol": 0.0}
-                found = minimize(  # type: ignore[call-overload]
-                    lambda point, parameters=parameters: _value(model, batch, parameters, point),
-                    _flat([p.detach() for p in parameters]),
-                    jac=True,
-                    method="L-BFGS-B",
-                    bounds=np.concatenate(limits),
-                    options=options,
-                )
-                _put(parameters, found.x)
+            with model.restarts(slice(restart, restart + 1)):
+                problem = Problem(model, batch)
+                minimise(problem, [1.0] * len(problem.parameters), n_iter, memory=self.memory)
                 with torch.no_grad():
                     collected.append(model.objective(batch))
-        return {name: torch.stack([terms[name] for terms in collected]) for name in collected[0]}
+        return collect(collected)
 
 
-def _value(
-    model: Factorization, batch: Batch, parameters: list[torch.nn.Parameter], point: np.ndarray
-) -> tuple[float, np.ndarray]:
-    _put(parameters, point)
-    with torch.enable_grad():
-        objective = total(model.objective(batch))
-    grads = torch.autograd.grad(objective, parameters, allow_unused=True)
-    filled = [
-        torch.zeros_like(p) if g is None else g for p, g in zip(parameters, grads, strict=True)
+def minimise(
+    problem: Problem,
+    scales: list[float],
+    n_iter: int,
+    *,
+    memory: int = 10,
+    most: int | None = None,
+    enough: float = -math.inf,
+) -> float:
+    """Move a problem of one restart to the lowest point found, and give its objective.
+
+    Parameters
+    ----------
+    problem : Problem
+    scales : list of float
+        Unit that each parameter is measured in.
+    n_iter : int
+        Iterations.
+    memory : int
+        Corrections kept.
+    most : int, optional
+        Evaluations of the objective; by default 20 per iteration.
+    enough : float
+        End below this objective.
+    """
+    from scipy.optimize import minimize
+
+    model, parameters = problem.model, problem.parameters
+    limits = {
+        id(f.raw): f.constraint.bounds for f in model.factors.values() if f.constraint.identity
+    }
+    bounds = [
+        np.tile(np.array(limits.get(id(p)) or ANY) / scale, (p.numel(), 1))
+        for p, scale in zip(parameters, scales, strict=True)
     ]
-    return float(objective.detach()), _flat(filled)
+    start = _flat([p.detach() / s for p, s in zip(parameters, scales, strict=True)])
+
+    lowest, least = start, math.inf
+    most = problem.evaluations + (most or 20 * n_iter)
+
+    def value(point: np.ndarray) -> tuple[float, np.ndarray]:
+        nonlocal lowest, least
+        if problem.evaluations >= most or least < enough:
+            raise _Done  # SciPy would end its line search first
+        _put(parameters, scales, point)
+        objective, gradients = problem.differentiate()
+        if float(objective) < least:
+            lowest, least = point.copy(), float(objective)
+        scaled = [g * s for g, s in zip(gradients, scales, strict=True)]
+        return float(objective), _flat(scaled)
+
+    options: Any = {"maxiter": n_iter, "maxfun": most, "maxcor": memory, "ftol": 0.0, "gtol": 0.0}
+    with suppress(_Done):
+        minimize(  # type: ignore[call-overload]
+            value,
+            start,
+            jac=True,
+            method="L-BFGS-B",
+            bounds=np.concatenate(bounds),
+            options=options,
+        )
+    _put(parameters, scales, lowest)
+    return least
+
+
+class _Done(Exception):
+    """No more evaluations are wanted."""
 
 
 def _flat(tensors: list[Tensor]) -> np.ndarray:
     return torch.cat([tensor.reshape(-1) for tensor in tensors]).double().cpu().numpy()
 
 
-def _put(parameters: list[torch.nn.Parameter], point: np.ndarray) -> None:
+def _put(parameters: Sequence[Tensor], scales: list[float], point: np.ndarray) -> None:
     start = 0
-    for parameter in parameters:
-        part = torch.from_numpy(point[start : start + parameter.numel()])
+    for parameter, scale in zip(parameters, scales, strict=True):
+        part = torch.from_numpy(point[start : start + parameter.numel()] * scale)
         parameter.data.copy_(part.reshape(parameter.shape))
         start += parameter.numel()

@@ -90,7 +90,8 @@ def sweep_row(record: Record) -> dict[str, Any]:
     """One line of ``sweep.csv``: the job, what was varied, how it ended, every metric."""
     row = {"job": record["job"], **overrides(record), "status": record["status"]}
     row |= {"error": record.get("error", ""), "run_dir": record["run_dir"]}
-    return row | record.get("metrics", {})
+    numbers = dict(record.get("metrics", {}))
+    return row | {"ended": numbers.pop("status", "")} | numbers
 
 
 class Summary(Callback):

@@ -61,7 +61,7 @@ function columns() {
   const first = mine.length ? main(mine[0]) : "";
   const other = first.startsWith("test") ? first.replace("test", "train") : first.replace("train", "test");
   const usual = [first, other, "truth/matched_cosine", "reference/assigned_cosine", "labels/ari",
-    "stability/matched_cosine", "n_iter", "seconds", "converged"];
+    "stability/matched_cosine", "n_iter", "seconds", "converged", "certificate/fall"];
   const picked = state.has("cols") ? get("cols").split(",") : usual;
   return {
     present,

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any, final
+from typing import Any, Literal, NamedTuple, final
 
 import lightning as L
 import torch
 
 from nmfnet.core.model import Factorization
 from nmfnet.errors import UserError
+from nmfnet.run.certificate import Found, descend, due, evaluations
 from nmfnet.run.clock import now
 from nmfnet.solvers.base import total
 from nmfnet.types import Batch
+
+LONG = 5
+"""Times the patience: training steps without a fall, whatever moves, after which a restart may end."""
 
 
 @dataclass
@@ -37,31 +41,81 @@ class Record:
         return flat | {f"term/{name}": value for name, value in self.terms.items()}
 
 
+@dataclass
+class Restart:
+    """What the stopping rule remembers of a restart.
+
+    Attributes
+    ----------
+    lowest : list of (int, float)
+        Iterations, and the lowest objective up to there.
+    value : float
+        Objective of the last training step.
+    quiet, unmoved : int
+        Quiet training steps in a row, and those since the lowest objective last fell.
+    failed : int
+        Iteration of the last certificate that failed; 0 = none.
+    fall : float or None
+        Relative fall that the last descent found.
+    """
+
+    lowest: list[tuple[int, float]] = field(default_factory=list)
+    value: float = math.nan
+    quiet: int = 0
+    unmoved: int = 0
+    failed: int = 0
+    fall: float | None = None
+
+
+class Verdict(NamedTuple):
+    """How the best restart of a run ended.
+
+    Attributes
+    ----------
+    status : {"converged", "stopped early", "budget"}
+        Certified; quiet, but not certified (or early stopping); or at the end of the budget.
+    fall : float or None
+        Relative fall that an independent descent found at the end; None = there was none.
+    """
+
+    status: Literal["converged", "stopped early", "budget"]
+    fall: float | None
+
+
 @final
 class Convergence(L.Callback):
     """Stops each restart by the model's budget, and the run when no restart is left.
 
-    A restart that has settled is frozen, so that a run of many restarts gives each the same result
-    as alone. ``records`` is the history. Time is wall-clock time spent training (not compiling).
+    A restart is quiet when its lowest objective hardly falls and its own hardly moves: one that has
+    risen is not. A quiet restart has converged if an independent descent finds no lower objective
+    (``nmfnet.run.certificate``); if it does, training goes on from there. Whoever has stopped is
+    frozen, so that a run of many restarts gives each the same result as alone. ``records`` is the
+    history. Time is wall-clock time spent training (not compiling).
+
+    Parameters
+    ----------
+    batch : Batch
+        All training rows.
+    in_memory : bool
+        Whether they are in memory; no certificate without.
     """
 
-    def __init__(self, batch: Batch) -> None:
-        self.batch = batch
+    def __init__(self, batch: Batch, *, in_memory: bool = True) -> None:
+        self.batch, self.in_memory = batch, in_memory
         self.records: list[Record] = []
-        self.lowest: list[list[tuple[int, float]]] = []
-        self.quiet: list[int] = []
+        self.restarts: list[Restart] = []
         self.seconds = 0.0
+        self.certifying = 0.0  # seconds of them that certificates took
         self.whole = False  # every step so far has been judged
         self._since = 0.0
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, Factorization)
         self._since = now() - self.seconds
-        if self.lowest:  # loaded from a checkpoint
+        if self.restarts:  # loaded from a checkpoint
             trainer.should_stop = self._over(pl_module)
             return
-        self.lowest = [[] for _ in range(pl_module.n_restarts)]
-        self.quiet = [0] * pl_module.n_restarts
+        self.restarts = [Restart() for _ in range(pl_module.n_restarts)]
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Batch, batch_idx: int
@@ -73,8 +127,11 @@ class Convergence(L.Callback):
         seconds = self.seconds if self.whole else now() - self._since
         return {
             "records": [vars(record) for record in self.records],
-            "lowest": [[list(pair) for pair in past] for past in self.lowest],
-            "quiet": list(self.quiet),
+            "restarts": [
+                {**vars(one), "lowest": [list(pair) for pair in one.lowest]}
+                for one in self.restarts
+            ],
+            "certifying": self.certifying,
             "seconds": seconds,
             "whole": self.whole,
         }
@@ -82,8 +139,11 @@ class Convergence(L.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on where another run was interrupted."""
         self.records = [Record(**record) for record in state_dict["records"]]
-        self.lowest = [[(int(i), v) for i, v in past] for past in state_dict["lowest"]]
-        self.quiet = list(state_dict["quiet"])
+        self.restarts = [
+            Restart(**{**one, "lowest": [(int(i), v) for i, v in one["lowest"]]})
+            for one in state_dict["restarts"]
+        ]
+        self.certifying = state_dict["certifying"]
         self.seconds, self.whole = state_dict["seconds"], state_dict["whole"]
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -108,7 +168,8 @@ class Convergence(L.Callback):
         return not model.live or model.iteration >= budget.max_iter or out_of_time
 
     def _judge(self, model: Factorization, restart: int, value: float) -> None:
-        budget, past, iteration = model.budget, self.lowest[restart], model.iteration
+        budget, own, iteration = model.budget, self.restarts[restart], model.iteration
+        past, last = own.lowest, own.value
         model.n_iter[restart] = iteration
         if not math.isfinite(value):
             model.objectives[restart] = float("inf")
@@ -119,17 +180,78 @@ class Convergence(L.Callback):
                     "lower solver.lr, or use dtype=float64"
                 )
             return
-        lowest = min(value, past[-1][1]) if past else value
+        own.value, lowest = value, min(value, past[-1][1]) if past else value
         model.objectives[restart] = lowest
         past.append((iteration, lowest))
+        if model.solver.at_once:
+            self._end(model, restart)
+            if restart in model.live:  # the closed form was not the optimum
+                model.live.remove(restart)
+            return
         before = next((p for p in reversed(past) if p[0] <= iteration - budget.window), None)
         if before is None:
             return
-        quiet = budget.quiet(before[1], lowest, iteration - before[0])
-        self.quiet[restart] = self.quiet[restart] + 1 if quiet else 0
-        if self.quiet[restart] >= budget.patience and self._optimal(model, restart):
+        span = iteration - before[0]
+        if not budget.quiet(before[1], lowest, span):
+            own.quiet = own.unmoved = 0
+            return
+        own.unmoved += 1
+        own.quiet += budget.still(last, value, span)
+        settled = own.quiet >= budget.patience or own.unmoved >= LONG * budget.patience
+        if settled and due(own.failed, iteration) and self._optimal(model, restart):
+            self._end(model, restart)
+
+    def _end(self, model: Factorization, restart: int) -> None:
+        """Stop a quiet restart, unless its certificate fails."""
+        tol = model.budget.certificate_tol
+        if tol is not None and self._certifiable(model):
+            model.solver.recall(model, restart)
+            lower, fall = self._descend(model, restart, tol)
+            if fall > tol:
+                model.solver.rebase(model, restart, lower)
+                model.objectives[restart] = lower
+                past = [(model.iteration, lower)]
+                self.restarts[restart] = Restart(past, lower, failed=model.iteration, fall=fall)
+                return
             model.converged[restart] = True
-            model.live.remove(restart)
+        model.live.remove(restart)
+
+    def _certifiable(self, model: Factorization) -> bool:
+        asked = model.budget.certificate_tol is not None
+        return asked and self.in_memory and not model.solver.estimates  # else of some rows
+
+    def _descend(self, model: Factorization, restart: int, enough: float | None) -> Found:
+        """Go down from a restart's parameters; they stay as they were unless it fell ``enough``."""
+        began = now()
+        before = [tensor.data[restart].clone() for tensor in model.restart_tensors()]
+        most = evaluations(model.iteration)
+        found = descend(model, self.batch, restart, most, enough)
+        self.restarts[restart].fall = found.fall
+        if enough is None or found.fall <= enough:
+            for tensor, kept in zip(model.restart_tensors(), before, strict=True):
+                tensor.data[restart] = kept
+        self.certifying += now() - began
+        return found
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Of a best restart that is at the end of its budget: how far it was from done."""
+        assert isinstance(pl_module, Factorization)
+        model, best = pl_module, int(pl_module.best)
+        if best not in model.live or not self._certifiable(model) or not self.whole:
+            return
+        before = [tensor.data[best].clone() for tensor in model.restart_tensors()]
+        model.solver.recall(model, best)
+        self._descend(model, best, None)
+        for tensor, kept in zip(model.restart_tensors(), before, strict=True):
+            tensor.data[best] = kept
+
+    def verdict(self, model: Factorization) -> Verdict:
+        """How the best restart ended."""
+        best = int(model.best)
+        fall = self.restarts[best].fall
+        if bool(model.converged[best]):
+            return Verdict("converged", fall)
+        return Verdict("budget" if best in model.live else "stopped early", fall)
 
     def _optimal(self, model: Factorization, restart: int) -> bool:
         if model.budget.kkt_tol is None:

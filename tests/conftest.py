@@ -18,8 +18,10 @@ import torch  # noqa: E402
 try:
     from jaxtyping import install_import_hook
 
+    kernels = Path(__file__).parent.parent / "nmfnet" / "kernels"  # not what numba compiles
+    checked = [f"kernels.{file.stem}" for file in kernels.glob("*.py") if file.stem != "__init__"]
     install_import_hook(
-        [f"nmfnet.{part}" for part in (*("kernels", "models", "solvers", "core"),)],
+        [f"nmfnet.{part}" for part in ("core", "models", "solvers", *checked)],
         "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))",
     )
 except ImportError:  # the shape annotations are then plain hints

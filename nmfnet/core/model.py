@@ -300,7 +300,7 @@ class Factorization(L.LightningModule, ABC):
 
     def stages(self) -> list[Stage]:
         """Parts that minimise objectives of their own one after the other; by default one, of all."""
-        return [Stage(list(self.parameters()))]
+        return [Stage(self.trainable())]
 
     def sums(self, name: str, batch: Batch, beta: float) -> Sums | None:
         """Closed form of the two multiplicative sums for one factor; None = by autograd."""

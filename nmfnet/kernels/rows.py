@@ -19,8 +19,8 @@ def row_blocks(x: Float[Tensor, "n f"], copies: int = 1) -> Iterator[slice]:
         yield slice(start, min(start + rows, n))
 
 
-def take_rows(x: Float[Tensor, "n f"], rows: slice) -> Float[Tensor, "m f"]:
-    """``x[rows]``, also for sparse CSR (kept sparse)."""
+def take_rows(x: Tensor, rows: slice) -> Tensor:
+    """``x[rows]`` of anything with a row per sample, also of sparse CSR (kept sparse)."""
     if not x.is_sparse_csr:
         return x[rows]
     start, stop, _ = rows.indices(x.shape[0])
@@ -32,7 +32,7 @@ def take_rows(x: Float[Tensor, "n f"], rows: slice) -> Float[Tensor, "m f"]:
     return csr(pointer - pointer[0], columns, values, (stop - start, x.shape[1]))
 
 
-def dense(x: Float[Tensor, "n f"]) -> Float[Tensor, "n f"]:
+def dense(x: Tensor) -> Tensor:
     """The same matrix with a dense layout."""
     return x.to_dense() if x.is_sparse_csr else x
 

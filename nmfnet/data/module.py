@@ -193,7 +193,9 @@ class MatrixDataModule(L.LightningDataModule):
             held = partition.held_out
             seen = _without(matrix.mask, held)
             train = self._batch(matrix, partition.train_rows, train_index, seen)
-            return train, self._batch(matrix, partition.train_rows, train_index, held)
+            return train, self._batch(
+                matrix, partition.train_rows, train_index, _only(matrix.mask, held)
+            )
         train = self._batch(matrix, partition.train_rows, train_index, matrix.mask)
         if partition.test_rows.size == 0:
             return train, None
@@ -218,20 +220,25 @@ class MatrixDataModule(L.LightningDataModule):
 
 
 def _without(mask: Any, held: Any) -> Any:
-    """Observed entries that are not held out."""
+    """The mask or weights with 0 where an entry is held out."""
     if mask is None:
         return ~held
     if is_sparse(mask):
         return (mask.astype(np.int8) - held.astype(np.int8)).astype(bool)
-    return mask & ~held
+    return np.where(held, mask.dtype.type(0), mask)
+
+
+def _only(mask: Any, held: Any) -> Any:
+    """The mask or weights with 0 where an entry is not held out; held-out ones are observed."""
+    if mask is None or is_sparse(mask):
+        return held
+    return np.where(held, mask, mask.dtype.type(0))
 
 
 def _masked(values: Any, mask: Any) -> Any:
     """Values where the mask is set; a sparse result stores exactly the entries of a sparse mask."""
     if not is_sparse(values):
-        return np.where(mask, values, 0.0)
-    if not is_sparse(mask):
-        return sp.csr_matrix(values.multiply(mask))
+        return np.where(mask != 0, values, 0.0)
     mask = sp.csr_matrix(mask)
     mask.eliminate_zeros()
     mask.sort_indices()

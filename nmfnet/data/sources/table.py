@@ -109,7 +109,7 @@ class Table(Source):
         mask = raw.mask if raw.mask is None or not transposed else raw.mask.T
         if self.mask is not None:
             mask = self._read_mask(values.shape, names, features, transposed)
-        values, mask = split_missing(values, mask, self.missing, (names, features))
+        values, mask, remarks = split_missing(values, mask, self.missing, (names, features))
         labels, label_names = self._labels(raw, transposed, names)
         matrix = Matrix(
             values,
@@ -119,7 +119,7 @@ class Table(Source):
             labels=labels,
             label_names=label_names,
             mask=mask,
-            remarks=raw.remarks,
+            remarks=(*raw.remarks, *remarks),
             sources=self._sources(file),
             citation="" if self.origin is None else self.origin.citation,
         )

@@ -2,33 +2,59 @@
 
 from __future__ import annotations
 
+import gzip
+import json
+import math
+import zipfile
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
 
-from nmfnet.data.formats.frames import as_float64, read_frame
+from nmfnet.data.formats.frames import as_float64, read_frame, take_label
 from nmfnet.data.formats.layout import read_lines
-from nmfnet.data.formats.raw import RawTable, check_file, did_you_mean, shorten
+from nmfnet.data.formats.memory import as_matrix
+from nmfnet.data.formats.raw import (
+    RawTable,
+    as_text,
+    check_file,
+    check_memory,
+    did_you_mean,
+    reading,
+    shorten,
+)
 from nmfnet.data.formats.text import read_text
 from nmfnet.errors import UserError
 
-__all__ = ["FORMATS", "read_raw"]
+__all__ = ["FORMATS", "TextOptions", "read_raw"]
 
-FORMATS = ("csv", "tsv", "txt", "npy", "npz", "mtx", "parquet", "h5ad")
-"""Known file name endings; csv, tsv, txt and mtx also with .gz."""
+_TEXT = ("csv", "tsv", "txt", "data")
+FORMATS = (*_TEXT, "npy", "npz", "mtx", "parquet", "h5ad", "biom")
+"""Known file name endings; text and mtx also with .gz."""
+
+_LABELLED = (*_TEXT, "parquet", "h5ad")
+
+
+class TextOptions(NamedTuple):
+    """How a text file is to be read; see `read_text`."""
+
+    delimiter: str | None = None
+    header: bool | None = None
+    name_columns: int | None = None
+    name_separator: str = ":"
+    missing_words: Sequence[str] = ()
+    decimal: str = "."
 
 
 def read_raw(
     path: str | Path,
     *,
-    delimiter: str | None = None,
-    header: bool | None = None,
-    name_columns: int | None = None,
-    name_separator: str = ":",
+    text: TextOptions | None = None,
     label: str | None = None,
     layer: str | None = None,
+    drop: Sequence[str] = (),
 ) -> RawTable:
     """Read any supported file.
 
@@ -36,49 +62,44 @@ def read_raw(
     ----------
     path : str or Path
         The file; its ending names the format.
-    delimiter, header, name_columns, name_separator
-        For text; see `read_text`.
+    text : TextOptions, optional
+        For text.
     label : str, optional
         Column (or row) of text, parquet and h5ad tables that holds classes.
     layer : str, optional
-        Layer of an h5ad file; its ``X`` when None.
+        Layer of an h5ad file, or ``raw``; its ``X`` when None.
+    drop : sequence of str
+        Names of columns, or else of rows, to leave out.
 
     Raises
     ------
     UserError
-        The file is missing, empty, damaged, of an unknown format, or holds no table of numbers.
+        The file is missing, empty, damaged, larger than the memory, of an unknown format, or holds
+        no table of numbers.
     """
     file = check_file(path)
     ending = _ending(file)
-    if ending in ("csv", "tsv", "txt"):
-        return read_text(
-            file,
-            delimiter=delimiter,
-            header=header,
-            name_columns=name_columns,
-            name_separator=name_separator,
-            label=label,
-        )
-    if label is not None and ending not in ("parquet", "h5ad"):
+    if ending in _TEXT:
+        options = text or TextOptions()
+        return read_text(file, label=label, drop=drop, **options._asdict())
+    if label is not None and ending not in _LABELLED:
         raise UserError(
-            f"data.label_column={label!r} needs a text, parquet or h5ad file, not {ending}."
+            f"data.label_column={label!r} needs a text, parquet or h5ad file, not {ending}; "
+            "data.labels=FILE gives the classes in a file of their own."
         )
-    if ending == "npy":
-        return RawTable(_matrix(_load_numpy(file), file))
-    if ending == "npz":
-        return _read_npz(file)
-    if ending == "mtx":
-        return _read_mtx(file)
     if ending == "parquet":
-        return _read_parquet(file, label)
-    return _read_h5ad(file, label, layer)
+        return _read_parquet(file, label, drop)
+    if ending == "h5ad":
+        return _without(_read_h5ad(file, label, layer), drop)
+    readers = {"npy": _read_npy, "npz": _read_npz, "mtx": _read_mtx, "biom": _read_biom}
+    return _without(readers[ending](file), drop)
 
 
 def _ending(file: Path) -> str:
     endings = [suffix.lstrip(".").lower() for suffix in file.suffixes]
     zipped = bool(endings) and endings[-1] == "gz"
     ending = endings[-2 if zipped and len(endings) > 1 else -1] if endings else ""
-    if ending in FORMATS and (not zipped or ending in ("csv", "tsv", "txt", "mtx")):
+    if ending in FORMATS and (not zipped or ending in (*_TEXT, "mtx")):
         return ending
     if ending in ("xlsx", "xls", "ods"):
         advice = "Save the sheet as CSV (in Excel: 'CSV UTF-8') and give that file."
@@ -91,94 +112,190 @@ def _ending(file: Path) -> str:
     )
 
 
-def _load_numpy(file: Path) -> Any:
-    try:
-        return np.load(file, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        hint = (
-            " It holds Python objects: save it again as numbers." if "pickle" in str(error) else ""
-        )
-        raise UserError(f"{file} is not a readable NumPy file: {error}.{hint}") from error
+def _without(raw: RawTable, drop: Sequence[str]) -> RawTable:
+    """The table without the columns, or else rows, of these names."""
+    rows, columns = raw.row_names or [], raw.column_names or []
+    for name in drop:
+        if name not in rows and name not in columns:
+            raise UserError(
+                f"data.drop: {name!r} is neither a column nor a row of the file. The columns are "
+                f"{shorten(columns, 5) or 'without names'}.{did_you_mean(name, [*columns, *rows])}"
+            )
+    keep_columns = [i for i, name in enumerate(columns) if name not in drop]
+    keep_rows = [i for i, name in enumerate(rows) if name not in drop or name in columns]
+    if len(keep_rows) < len(rows):
+        raw.values = raw.values[keep_rows]
+        raw.mask = None if raw.mask is None else raw.mask[keep_rows]
+        raw.row_names = [rows[i] for i in keep_rows]
+        if raw.labels is not None and raw.labels_on == "rows":
+            raw.labels = [raw.labels[i] for i in keep_rows]
+    if len(keep_columns) < len(columns):
+        raw.values = raw.values[:, keep_columns]
+        raw.mask = None if raw.mask is None else raw.mask[:, keep_columns]
+        raw.column_names = [columns[i] for i in keep_columns]
+        if raw.labels is not None and raw.labels_on == "columns":
+            raw.labels = [raw.labels[i] for i in keep_columns]
+    return raw
 
 
-def _matrix(values: Any, file: Path) -> Any:
-    return as_float64(values, str(file))
+# ---------------------------------------------------------------------------------- NumPy
+def _read_npy(file: Path) -> RawTable:
+    with reading(file, "a readable NumPy file"):
+        try:
+            mapped = np.load(file, mmap_mode="r", allow_pickle=False)  # compares sizes
+        except ValueError as error:
+            if "Python objects" in str(error):
+                raise UserError(
+                    f"{file} holds Python objects: save it again as numbers, with "
+                    "numpy.save(path, X.astype(float))."
+                ) from error
+            raise
+        if isinstance(mapped, np.lib.npyio.NpzFile):
+            raise UserError(f"{file} is an npz archive: call it .npz.")
+        check_memory(8 * mapped.size, file)
+        return RawTable(np.array(as_float64(mapped, str(file))))
 
 
 def _read_npz(file: Path) -> RawTable:
-    import zipfile
-
-    try:
-        with _load_numpy(file) as archive:
+    with reading(file, "a readable npz file"):
+        if not zipfile.is_zipfile(file):
+            raise UserError(f"{file} is not a readable npz file: it is not a zip archive.")
+        with zipfile.ZipFile(file) as packed:
+            check_memory(sum(member.file_size for member in packed.infolist()), file)
+        with np.load(file, allow_pickle=False) as archive:
             keys = list(archive.files)
             if {"indices", "indptr", "data", "shape"} <= set(keys):
-                return RawTable(_matrix(sp.load_npz(file), file))
-            arrays = {key: archive[key] for key in keys}
-    except (zipfile.BadZipFile, ValueError, AttributeError) as error:
-        raise UserError(f"{file} is not a readable npz file: {error}.") from error
-    tables = [key for key in keys if arrays[key].ndim == 2 and key != "mask"]
+                check_memory(128 * sum(map(int, archive["shape"])), file)
+                return RawTable(as_float64(sp.load_npz(file), str(file)))
+            arrays = {key: _member(archive, key, file) for key in keys}
+    tables = [key for key in keys if arrays[key].ndim == 2 and key not in ("mask", "weight")]
     key = "X" if "X" in tables else (tables[0] if len(tables) == 1 else None)
     if key is None:
         raise UserError(
             f"{file} holds the arrays {shorten(keys, 8)}; one two-dimensional array named 'X' is "
-            "needed (beside it, optionally: sample_names, feature_names, mask)."
+            "needed (beside it, optionally: sample_names, feature_names, labels, mask or weight)."
         )
-    raw = RawTable(_matrix(arrays[key], file))
-    raw.row_names = _text_array(arrays.get("sample_names"))
-    raw.column_names = _text_array(arrays.get("feature_names"))
-    raw.mask = arrays["mask"].astype(bool) if "mask" in arrays else None
+    raw = RawTable(as_float64(arrays.pop(key), str(file)))
+    raw.row_names = _texts(arrays.pop("sample_names", None))
+    raw.column_names = _texts(arrays.pop("feature_names", None))
+    raw.labels = _texts(arrays.pop("labels", None))
+    for name in ("mask", "weight"):
+        if name in arrays:
+            raw.mask = as_float64(arrays.pop(name), f"{name} in {file}")
+    if arrays:
+        raw.remarks = (f"Arrays of {file.name} that were not used: {shorten(list(arrays), 8)}.",)
     if raw.row_names is None and raw.column_names is None:
         return raw
     raw.orientation = "samples_by_features"
     lengths = [None if names is None else len(names) for names in (raw.row_names, raw.column_names)]
     if any(n not in (None, size) for n, size in zip(lengths, raw.values.shape, strict=True)):
-        raw.orientation = "features_by_samples"
+        raw.orientation, raw.labels_on = "features_by_samples", "columns"
         raw.row_names, raw.column_names = raw.column_names, raw.row_names
     return raw
 
 
-def _text_array(array: np.ndarray | None) -> list[str] | None:
-    return None if array is None else [str(name) for name in array.ravel()]
+def _member(archive: Any, key: str, file: Path) -> np.ndarray:
+    try:
+        return np.asarray(archive[key])
+    except ValueError as error:
+        if "pickle" in str(error):
+            raise UserError(
+                f"{file}: the array {key!r} holds Python objects. Save names as text, with "
+                f"numpy.array({key}, dtype=str), and numbers as floats."
+            ) from error
+        raise
+
+
+def _texts(array: np.ndarray | None) -> list[str] | None:
+    return None if array is None else [as_text(name) for name in array.ravel().tolist()]
+
+
+# ---------------------------------------------------------------------------------- Matrix Market
+_CELLS = ("barcodes.tsv", "barcodes.txt")
+_GENES = ("features.tsv", "genes.tsv", "features.txt", "genes.txt")
 
 
 def _read_mtx(file: Path) -> RawTable:
     from scipy.io import mmread
 
-    try:
-        values = mmread(file)
-    except (ValueError, OSError, EOFError) as error:
-        raise UserError(f"{file} is not a readable Matrix Market file: {error}.") from error
-    raw = RawTable(_matrix(values, file))
-    raw.row_names = _names_beside(file, ("rows",))
-    raw.column_names = _names_beside(file, ("cols", "columns"))
-    cells = _names_file(file, ("barcodes.tsv", "barcodes.txt"))
-    genes = _names_file(file, ("features.tsv", "genes.tsv", "features.txt", "genes.txt"))
+    opened: Any = gzip.open if file.suffix == ".gz" else open
+    with reading(file, "a readable Matrix Market file"), opened(file, "rb") as stream:
+        start = 3 if stream.read(3) == b"\xef\xbb\xbf" else 0  # a byte order mark
+        stream.seek(start)
+        _check_mtx(stream, file)
+        stream.seek(start)
+        values = mmread(stream)
+    raw = RawTable(as_float64(values, str(file)))
+    rows, columns = raw.values.shape
+    raw.row_names, _ = _names_beside(file, ("rows",), (rows,))
+    raw.column_names, _ = _names_beside(file, ("cols", "columns"), (columns,))
+    cells, cells_file = _names_file(file, _CELLS, (rows, columns))
+    genes, genes_file = _names_file(file, _GENES, (rows, columns))
     if cells is None and genes is None:
         return raw
-    cells_on_columns = raw.values.shape[1] == len(cells if cells is not None else genes or [])
+    raw.remarks = (
+        f"Names were read from {' and '.join(name for name in (cells_file, genes_file) if name)}.",
+    )
     if cells is None:  # only genes are named: they lie on the axis of their length
-        cells_on_columns = raw.values.shape[0] == len(genes or [])
+        cells_on_columns = rows == len(genes or [])
+    else:
+        cells_on_columns = columns == len(cells) and (genes is None or rows == len(genes))
     raw.row_names, raw.column_names = (genes, cells) if cells_on_columns else (cells, genes)
     raw.orientation = "features_by_samples" if cells_on_columns else "samples_by_features"
     return raw
 
 
-def _names_beside(file: Path, endings: tuple[str, ...]) -> list[str] | None:
+def _check_mtx(stream: Any, file: Path) -> None:
+    """Compare the sizes that the file claims with the memory and with its own length."""
+    banner = stream.readline(1 << 16).decode("ascii", "replace").split()
+    line = stream.readline(1 << 16)
+    while line.startswith(b"%") or (line and not line.strip()):
+        line = stream.readline(1 << 16)
+    sizes = [int(word) for word in line.split()]
+    if len(sizes) not in (2, 3) or min(sizes) < 0:
+        raise UserError(
+            f"{file} is not a readable Matrix Market file: its line of sizes is "
+            f"{line[:60].decode('ascii', 'replace').strip()!r}."
+        )
+    stored = sizes[2] if len(sizes) == 3 else math.prod(sizes)
+    per_line = 0 if len(banner) > 2 and banner[2].lower() == "array" else 128
+    check_memory(per_line * sum(sizes[:2]) + 16 * stored, file)
+    if file.suffix != ".gz" and stored > file.stat().st_size:
+        raise UserError(
+            f"{file} says that it holds {stored} entries, but has {file.stat().st_size} bytes: it "
+            "is cut off or damaged."
+        )
+
+
+def _names_beside(
+    file: Path, endings: tuple[str, ...], counts: tuple[int, ...]
+) -> tuple[list[str] | None, str | None]:
     stem = file.name.removesuffix(".gz")
     names = [f"{base}.{ending}" for base in (stem, stem.removesuffix(".mtx")) for ending in endings]
-    return _names_file(file, tuple(names))
+    return _names_file(file, tuple(names), counts)
 
 
-def _names_file(file: Path, names: tuple[str, ...]) -> list[str] | None:
-    """Names from the first of these files beside ``file``: column 2 if unique, else column 1."""
-    for name in (candidate for base in names for candidate in (base, f"{base}.gz")):
-        beside = file.parent / name
-        if beside.is_file():
-            table = _rows_of(beside)
-            second = [row[1] if len(row) > 1 else "" for row in table]
-            first = [row[0] for row in table]
-            return second if all(second) and len(set(second)) == len(second) else first
-    return None
+def _names_file(
+    file: Path, names: tuple[str, ...], counts: tuple[int, ...]
+) -> tuple[list[str] | None, str | None]:
+    """Names from the first of these files beside ``file``: column 2 if unique, else column 1.
+
+    What stands before ``matrix.mtx`` in the name of ``file`` may stand before theirs, too. One line
+    more than one of ``counts`` is a header.
+    """
+    stem = file.name.removesuffix(".gz")
+    prefix = stem.removesuffix("matrix.mtx") if stem.endswith("matrix.mtx") else ""
+    for base in (*(prefix + name for name in names), *names):
+        for beside in (file.with_name(base), file.with_name(f"{base}.gz")):
+            if beside.is_file():
+                table = _rows_of(beside)
+                if len(table) not in counts and len(table) - 1 in counts:
+                    table = table[1:]
+                second = [row[1] if len(row) > 1 else "" for row in table]
+                first = [row[0] for row in table]
+                chosen = second if all(second) and len(set(second)) == len(second) else first
+                return chosen, beside.name
+    return None, None
 
 
 def _rows_of(file: Path) -> list[list[str]]:
@@ -187,18 +304,45 @@ def _rows_of(file: Path) -> list[list[str]]:
     ]
 
 
-def _read_parquet(file: Path, label: str | None) -> RawTable:
+# ---------------------------------------------------------------------------------- others
+def _read_biom(file: Path) -> RawTable:
+    with reading(file, "a readable BIOM file"):
+        if file.read_bytes()[:4] == b"\x89HDF":
+            raise UserError(
+                f"{file} is BIOM 2 (HDF5). Convert it: biom convert -i {file.name} -o table.biom "
+                "--to-json, or --to-tsv with the ending .tsv."
+            )
+        table = json.loads(file.read_text("utf-8-sig"))
+        rows, columns = ([as_text(line["id"]) for line in table[k]] for k in ("rows", "columns"))
+        if table["matrix_type"] == "dense":
+            values: Any = np.array(table["data"], dtype=np.float64)
+        else:
+            entries = np.array(table["data"], dtype=np.float64).reshape(-1, 3)
+            places = entries[:, :2].astype(np.int64).T
+            shape = (len(rows), len(columns))
+            values = sp.coo_matrix((entries[:, 2], (places[0], places[1])), shape)
+    return RawTable(as_float64(values, str(file)), rows, columns, orientation="features_by_samples")
+
+
+def _read_parquet(file: Path, label: str | None, drop: Sequence[str]) -> RawTable:
     import pandas as pd
 
-    try:
-        frame = pd.read_parquet(file)
-    except ImportError as error:
-        raise UserError(
-            f"{file}: reading parquet needs pyarrow. Install it: pip install 'nmfnet[parquet]'."
-        ) from error
-    except (OSError, ValueError) as error:
-        raise UserError(f"{file} is not a readable parquet file: {error}.") from error
-    return read_frame(frame, str(file), label)
+    with reading(file, "a readable parquet file"):
+        try:
+            import pyarrow.parquet as pq
+
+            known = pq.ParquetFile(file).metadata
+            check_memory(8 * known.num_rows * known.num_columns, file)
+            frame = pd.read_parquet(file)
+        except ImportError as error:
+            raise UserError(
+                f"{file}: reading parquet needs pyarrow. Install it: pip install 'nmfnet[parquet]'."
+            ) from error
+        if frame.shape[1] == 0:
+            raise UserError(f"{file} has no columns.")
+        columns = [name for name in drop if name in frame.columns]
+        raw = read_frame(frame, str(file), label, columns)
+    return _without(raw, [name for name in drop if name not in columns])
 
 
 def _read_h5ad(file: Path, label: str | None, layer: str | None) -> RawTable:
@@ -208,28 +352,15 @@ def _read_h5ad(file: Path, label: str | None, layer: str | None) -> RawTable:
         raise UserError(
             f"{file}: reading h5ad needs anndata. Install it: pip install 'nmfnet[anndata]'."
         ) from error
-    try:
+    with reading(file, "a readable h5ad file"):
         data = anndata.read_h5ad(file)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{file} is not a readable h5ad file: {error}.") from error
-    if layer is not None and layer not in data.layers:
-        raise UserError(
-            f"data.layer={layer!r} is not in {file}. Its layers: "
-            f"{shorten(list(data.layers), 8) or 'none'}; leave data.layer out for X."
-        )
-    values = data.layers[layer] if layer is not None else data.X
-    if values is None:
-        raise UserError(
-            f"{file} has no X. Choose a layer: {shorten(list(data.layers), 8) or 'none'}."
-        )
-    labels = None
-    if label is not None:
-        if label not in data.obs:
-            raise UserError(
-                f"data.label_column={label!r} is not a column of obs in {file}. Its columns: "
-                f"{shorten(list(data.obs), 8) or 'none'}.{did_you_mean(label, list(data.obs))}"
-            )
-        labels = ["" if cell != cell else str(cell) for cell in data.obs[label]]
-    raw = RawTable(_matrix(values, file), list(data.obs_names), list(data.var_names), labels)
+        found = as_matrix(data, what=str(file), layer=layer)
+        labels = None
+        if label is not None:
+            columns = list(data.obs.columns)
+            at = take_label(columns, label, f"obs in {file}", "data.label_column")
+            labels = [as_text(cell) for cell in data.obs.iloc[:, at]]
+    names = (found.sample_names, found.feature_names)
+    raw = RawTable(found.values, *names, labels, remarks=found.remarks)
     raw.orientation = "samples_by_features"
     return raw

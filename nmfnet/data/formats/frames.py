@@ -69,7 +69,7 @@ def _as_csr(values: Any, what: str) -> sp.csr_matrix:
     if values.dtype.kind not in "biuf":
         raise UserError(f"{what} holds {values.dtype} values; real numbers are needed.")
     check_memory(_BYTES_PER_LINE * sum(map(int, values.shape)) + 16 * values.nnz, what)
-    with reading(what, "sparse matrix"):
+    with reading(what, "a valid sparse matrix"):
         _check_sparse(values)
         matrix = sp.csr_matrix(values, dtype=np.float64)
         if not matrix.has_canonical_format:

@@ -64,7 +64,7 @@ def as_matrix(
     UserError
         Not a matrix of real numbers, features missing or unknown, or another number of them.
     """
-    with reading(what, "matrix"):
+    with reading(what, "a readable matrix"):
         found = _read(X, what, layer)
     if like_names is None:
         return found
@@ -311,7 +311,7 @@ def as_labels(labels: Any, names: Sequence[str]) -> list[str]:
     UserError
         Not one class for each sample.
     """
-    with reading("labels", "list of classes"):
+    with reading("labels", "a list of classes"):
         if hasattr(labels, "to_pandas") and hasattr(labels, "coords"):  # xarray
             labels = labels.to_pandas()
         rows = as_rows(labels.index) if hasattr(labels, "iloc") else None

@@ -53,8 +53,8 @@ class RawTable:
         Text of the label column or label row; "" where empty.
     labels_on : {"rows", "columns"}
         The axis that the labels belong to.
-    mask : ndarray of bool or None
-        True = observed, from formats that store a mask.
+    mask : ndarray or csr_matrix of float64, or None
+        Mask or weights, from formats that store one.
     orientation : str or None
         Set when the file itself says where the samples are (h5ad; named npz; barcodes beside mtx).
     remarks : tuple of str
@@ -96,8 +96,9 @@ def check_file(path: str | Path, what: str = "Data file") -> Path:
             raise UserError(f"{what} {file} is empty (0 bytes).")
         with file.open("rb"):
             pass
-    except OSError as error:
-        raise UserError(f"{what} {file} cannot be read: {error.strerror or error}.") from error
+    except (OSError, RuntimeError, ValueError) as error:  # a loop of links; a NUL in the name
+        said = getattr(error, "strerror", None) or error
+        raise UserError(f"{what} {file} cannot be read: {said}.") from error
     return file
 
 
@@ -172,8 +173,8 @@ def number(cell: Any, missing: Collection[str] = MISSING) -> float | None:
 
 
 @contextmanager
-def reading(what: object, kind: str = "data") -> Iterator[None]:
-    """Turn whatever a foreign reader raises into one sentence: a user cannot mend a traceback.
+def reading(what: object, kind: str) -> Iterator[None]:
+    """Turn whatever a foreign reader raises into one sentence, "``what`` is not ``kind``: ...".
 
     Raises
     ------
@@ -192,7 +193,7 @@ def reading(what: object, kind: str = "data") -> Iterator[None]:
     except Exception as error:
         said = " ".join(str(error).split())
         shown = said[:300] if said else type(error).__name__
-        raise UserError(f"{what} is not readable {kind}: {shown.rstrip('.')}.") from error
+        raise UserError(f"{what} is not {kind}: {shown.rstrip('.')}.") from error
 
 
 def memory() -> int:

@@ -97,8 +97,12 @@ def test_h5ad_round_trip(tmp_path: Path) -> None:
     anndata = pytest.importorskip("anndata")
     import pandas as pd
 
-    obs = pd.DataFrame({"type": pd.Categorical(list("abbac"))}, index=SAMPLES)
-    data = anndata.AnnData(sp.csr_matrix(VALUES), obs=obs, var=pd.DataFrame(index=FEATURES))
+    rows, columns, kinds = (
+        pd.Index(np.array(names, dtype=object), dtype=object)  # what every version can write
+        for names in (SAMPLES, FEATURES, list("abc"))
+    )
+    obs = pd.DataFrame({"type": pd.Categorical(list("abbac"), kinds)}, index=rows)
+    data = anndata.AnnData(sp.csr_matrix(VALUES), obs=obs, var=pd.DataFrame(index=columns))
     data.layers["doubled"] = VALUES * 2
     path = str(tmp_path / "cells.h5ad")
     data.write_h5ad(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import json
 import math
 import zipfile
@@ -226,23 +227,52 @@ def _read_mtx(file: Path) -> RawTable:
         stream.seek(start)
         values = mmread(stream)
     raw = RawTable(as_float64(values, str(file)))
-    rows, columns = raw.values.shape
-    raw.row_names, _ = _names_beside(file, ("rows",), (rows,))
-    raw.column_names, _ = _names_beside(file, ("cols", "columns"), (columns,))
-    cells, cells_file = _names_file(file, _CELLS, (rows, columns))
-    genes, genes_file = _names_file(file, _GENES, (rows, columns))
+    cells, genes = _beside(file, _CELLS), _beside(file, _GENES)
     if cells is None and genes is None:
+        for name, endings in (("row_names", ("rows",)), ("column_names", ("cols", "columns"))):
+            if (found := _beside(file, _endings(file, endings))) is not None:
+                setattr(raw, name, _names(found[1]))
         return raw
-    raw.remarks = (
-        f"Names were read from {' and '.join(name for name in (cells_file, genes_file) if name)}.",
+    known = [part for part in (cells, genes) if part is not None]
+    raw.remarks = (f"Names were read from {' and '.join(name for name, _ in known)}.",)
+    raw.orientation, headers = _ten_x(raw.values.shape, known, cells is not None, file)
+    names = [_names(table[header:]) for (_, table), header in zip(known, headers, strict=True)]
+    cell_names = names[0] if cells is not None else None
+    gene_names = names[-1] if genes is not None else None
+    raw.row_names, raw.column_names = (
+        (gene_names, cell_names)
+        if raw.orientation == "features_by_samples"
+        else (cell_names, gene_names)
     )
-    if cells is None:  # only genes are named: they lie on the axis of their length
-        cells_on_columns = rows == len(genes or [])
-    else:
-        cells_on_columns = columns == len(cells) and (genes is None or rows == len(genes))
-    raw.row_names, raw.column_names = (genes, cells) if cells_on_columns else (cells, genes)
-    raw.orientation = "features_by_samples" if cells_on_columns else "samples_by_features"
     return raw
+
+
+_Names = tuple[str, list[list[str]]]
+"""Name of a file beside the matrix, and the fields of its lines."""
+
+
+def _ten_x(
+    shape: tuple[int, int], known: Sequence[_Names], cells_first: bool, file: Path
+) -> tuple[str, tuple[int, ...]]:
+    """(What the rows are, how many lines of each file of names are a header).
+
+    Raises
+    ------
+    UserError
+        The names fit neither way.
+    """
+    lengths = [len(table) for _, table in known]
+    for headers in sorted(itertools.product((0, 1), repeat=len(known)), key=sum):
+        sizes = tuple(n - header for n, header in zip(lengths, headers, strict=True))
+        for orientation, axes in (("features_by_samples", (1, 0)), ("samples_by_features", (0, 1))):
+            axes = axes if cells_first else axes[::-1]
+            if all(size == shape[axis] for size, axis in zip(sizes, axes, strict=False)):
+                return orientation, headers
+    said = " and ".join(f"{name} ({n} lines)" for (name, _), n in zip(known, lengths, strict=True))
+    raise UserError(
+        f"{file} is {shape[0]} x {shape[1]}, and the names beside it do not fit: {said}. One name "
+        "per line is needed, for cells and for genes."
+    )
 
 
 def _check_mtx(stream: Any, file: Path) -> None:
@@ -267,35 +297,29 @@ def _check_mtx(stream: Any, file: Path) -> None:
         )
 
 
-def _names_beside(
-    file: Path, endings: tuple[str, ...], counts: tuple[int, ...]
-) -> tuple[list[str] | None, str | None]:
+def _endings(file: Path, endings: tuple[str, ...]) -> tuple[str, ...]:
     stem = file.name.removesuffix(".gz")
-    names = [f"{base}.{ending}" for base in (stem, stem.removesuffix(".mtx")) for ending in endings]
-    return _names_file(file, tuple(names), counts)
+    return tuple(f"{base}.{end}" for base in (stem, stem.removesuffix(".mtx")) for end in endings)
 
 
-def _names_file(
-    file: Path, names: tuple[str, ...], counts: tuple[int, ...]
-) -> tuple[list[str] | None, str | None]:
-    """Names from the first of these files beside ``file``: column 2 if unique, else column 1.
+def _beside(file: Path, names: tuple[str, ...]) -> _Names | None:
+    """The first of these files beside ``file``.
 
-    What stands before ``matrix.mtx`` in the name of ``file`` may stand before theirs, too. One line
-    more than one of ``counts`` is a header.
+    What stands before ``matrix.mtx`` in the name of ``file`` may stand before theirs, too.
     """
     stem = file.name.removesuffix(".gz")
     prefix = stem.removesuffix("matrix.mtx") if stem.endswith("matrix.mtx") else ""
     for base in (*(prefix + name for name in names), *names):
-        for beside in (file.with_name(base), file.with_name(f"{base}.gz")):
-            if beside.is_file():
-                table = _rows_of(beside)
-                if len(table) not in counts and len(table) - 1 in counts:
-                    table = table[1:]
-                second = [row[1] if len(row) > 1 else "" for row in table]
-                first = [row[0] for row in table]
-                chosen = second if all(second) and len(set(second)) == len(second) else first
-                return chosen, beside.name
-    return None, None
+        for found in (file.with_name(base), file.with_name(f"{base}.gz")):
+            if found.is_file():
+                return found.name, _rows_of(found)
+    return None
+
+
+def _names(table: Sequence[Sequence[str]]) -> list[str]:
+    """The second fields where they are unique, else the first ones."""
+    second = [row[1] if len(row) > 1 else "" for row in table]
+    return second if all(second) and len(set(second)) == len(second) else [row[0] for row in table]
 
 
 def _rows_of(file: Path) -> list[list[str]]:
@@ -315,7 +339,7 @@ def _read_biom(file: Path) -> RawTable:
         table = json.loads(file.read_text("utf-8-sig"))
         rows, columns = ([as_text(line["id"]) for line in table[k]] for k in ("rows", "columns"))
         if table["matrix_type"] == "dense":
-            values: Any = np.array(table["data"], dtype=np.float64)
+            values: Any = np.array(table["data"], dtype=np.float64).reshape(len(rows), len(columns))
         else:
             entries = np.array(table["data"], dtype=np.float64).reshape(-1, 3)
             places = entries[:, :2].astype(np.int64).T

@@ -15,7 +15,7 @@ from nmfnet.data.batches import OneBatch, RowBatches, to_device, to_numpy
 from nmfnet.data.formats.raw import is_sparse
 from nmfnet.data.matrix import Matrix
 from nmfnet.data.sources.source import Source
-from nmfnet.data.splits import Partition, Split
+from nmfnet.data.splits import Partition, Split, only, without
 from nmfnet.errors import UserError
 from nmfnet.kernels.arrays import as_tensor
 from nmfnet.types import Batch, Sizes
@@ -191,10 +191,10 @@ class MatrixDataModule(L.LightningDataModule):
         train_index = torch.arange(n_train, device=self.device)
         if partition.held_out is not None:
             held = partition.held_out
-            seen = _without(matrix.mask, held)
+            seen = without(matrix.mask, held)
             train = self._batch(matrix, partition.train_rows, train_index, seen)
             return train, self._batch(
-                matrix, partition.train_rows, train_index, _only(matrix.mask, held)
+                matrix, partition.train_rows, train_index, only(matrix.mask, held)
             )
         train = self._batch(matrix, partition.train_rows, train_index, matrix.mask)
         if partition.test_rows.size == 0:
@@ -217,22 +217,6 @@ class MatrixDataModule(L.LightningDataModule):
             labels[self.partition.hidden_labels] = -1
             extra = {"labels": torch.tensor(labels[rows], device=self.device)}
         return Batch(as_tensor(values, self.dtype, self.device), index, mask_tensor, extra)
-
-
-def _without(mask: Any, held: Any) -> Any:
-    """The mask or weights with 0 where an entry is held out."""
-    if mask is None:
-        return ~held
-    if is_sparse(mask):
-        return (mask.astype(np.int8) - held.astype(np.int8)).astype(bool)
-    return np.where(held, mask.dtype.type(0), mask)
-
-
-def _only(mask: Any, held: Any) -> Any:
-    """The mask or weights with 0 where an entry is not held out; held-out ones are observed."""
-    if mask is None or is_sparse(mask):
-        return held
-    return np.where(held, mask, mask.dtype.type(0))
 
 
 def _masked(values: Any, mask: Any) -> Any:

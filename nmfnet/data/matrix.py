@@ -252,6 +252,12 @@ def _check_names(names: Sequence[str], count: int, word: str) -> None:
             f"There are {len(names)} {word} names for {count} {word}s; one each is needed."
         )
     if len(set(names)) == count:
+        empty = [i for i, name in enumerate(names) if not name.strip()]
+        if empty:
+            raise UserError(
+                f"The {word} number {empty[0] + 1} of {count} has an empty name: every {word} needs "
+                "a name of its own."
+            )
         return
     seen: set[str] = set()
     repeated = [name for name in names if name in seen or seen.add(name)]  # type: ignore[func-returns-value]

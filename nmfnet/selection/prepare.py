@@ -63,9 +63,9 @@ def _check_catalogue(matrix: Matrix) -> None:
     if recognise_channels(matrix.feature_names) is None:
         raise UserError(
             f"The {len(matrix.feature_names)} features ({shorten(matrix.feature_names)}) are not a "
-            "complete set of mutation channels: SBS96 (such as 'A[C>A]A'), SBS288, SBS1536, DBS78 "
-            "('AC>CA') and ID83 ('1:Del:C:0') are known. Is data.orientation right? For other "
-            "data use experiment=rank_selection."
+            "complete set of mutation channels: SBS96 (such as 'A[C>A]A'), SBS192, SBS288, SBS384, "
+            "SBS1536, DBS78 ('AC>CA') and ID83 ('1:Del:C:0') are known. Is data.orientation right? "
+            "For other data use experiment=rank_selection."
         )
     rows, columns = (matrix.values < 0).nonzero()
     if len(rows):

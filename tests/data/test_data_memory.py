@@ -60,6 +60,7 @@ CONTAINERS: dict[str, Callable[[], Any]] = {
     "torch coo, twice": lambda: torch.sparse_coo_tensor(
         torch.tensor([[0, 0, 0, 1, 1], [0, 0, 2, 1, 2]]), torch.tensor([0.5, 0.5, 2, 3, 4]), (2, 3)
     ),
+    "torch bsr": lambda: torch.tensor(X).to_sparse_bsr((1, 3)),
     "torch half": lambda: torch.tensor(X).half(),
     "frame of objects": lambda: FRAME.astype(object),
     "frame of text": lambda: FRAME.astype(int).astype(str),

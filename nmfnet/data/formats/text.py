@@ -126,6 +126,8 @@ class _Rows:
     ) -> None:
         self.path, self.layout, self.columns = path, layout, columns
         self.missing, self.decimal = missing, decimal
+        first, last = min(columns, default=0), max(columns, default=-1)
+        self.whole = slice(first, last + 1) if last + 1 - first == len(columns) else None
         self.numbers = array("d")
         self.names: list[str] = []
         self.labels: list[str] = []
@@ -136,7 +138,7 @@ class _Rows:
 
     def read(self, special: Collection[str], separator: str, label: int | None) -> None:
         """Read all rows; those called as in ``special`` are set apart as text."""
-        layout, columns = self.layout, self.columns
+        layout = self.layout
         uneven: list[tuple[int, int]] = []
         empty: list[list[str]] = []
         for line, cells in read_records(self.path, layout.delimiter, layout.skip):
@@ -148,17 +150,20 @@ class _Rows:
                 for row in (*empty, cells):
                     name = separator.join(clean(row[at]) for at in layout.names)
                     if name in special:
-                        self._set_apart(name, [row[at] for at in columns])
+                        self._set_apart(name, self._picked(row))
                         continue
                     self.names.append(name)
                     if label is not None:
                         self.labels.append(row[label].strip())
-                    self._append([row[at] for at in columns])
+                    self._append(self._picked(row))
                 empty = []
         if uneven:
             self._refuse_uneven(uneven)
         if empty:
             self.remarks.append(f"{len(empty)} empty rows at the end of the file were left out.")
+
+    def _picked(self, row: list[str]) -> list[str]:
+        return [row[at] for at in self.columns] if self.whole is None else row[self.whole]
 
     def _set_apart(self, name: str, cells: list[str]) -> None:
         if name in self.special:

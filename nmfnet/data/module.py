@@ -7,12 +7,11 @@ from typing import Any, Literal
 
 import lightning as L
 import numpy as np
-import scipy.sparse as sp
 import torch
 from torch import Tensor
 
 from nmfnet.data.batches import OneBatch, RowBatches, to_device, to_numpy
-from nmfnet.data.formats.raw import is_sparse
+from nmfnet.data.formats.memory import masked
 from nmfnet.data.matrix import Matrix
 from nmfnet.data.sources.source import Source
 from nmfnet.data.splits import Partition, Split, only, without
@@ -209,7 +208,7 @@ class MatrixDataModule(L.LightningDataModule):
         mask_tensor = None
         if mask is not None:
             mask = mask if everything else mask[rows]
-            values = _masked(values, mask)
+            values = masked(values, mask)
             mask_tensor = as_tensor(mask, self.dtype, self.device)
         extra: Mapping[str, Tensor] = {}
         if matrix.labels is not None:
@@ -217,15 +216,3 @@ class MatrixDataModule(L.LightningDataModule):
             labels[self.partition.hidden_labels] = -1
             extra = {"labels": torch.tensor(labels[rows], device=self.device)}
         return Batch(as_tensor(values, self.dtype, self.device), index, mask_tensor, extra)
-
-
-def _masked(values: Any, mask: Any) -> Any:
-    """Values where the mask is set; a sparse result stores exactly the entries of a sparse mask."""
-    if not is_sparse(values):
-        return np.where(mask != 0, values, 0.0)
-    mask = sp.csr_matrix(mask)
-    mask.eliminate_zeros()
-    mask.sort_indices()
-    rows, columns = mask.nonzero()
-    data = np.asarray(values[rows, columns], dtype=np.float64).ravel()
-    return sp.csr_matrix((data, mask.indices, mask.indptr), shape=mask.shape)

@@ -321,5 +321,13 @@ def test_new_rows_are_read_as_fit_reads_them() -> None:
     with pytest.raises(UserError, match=r"1 of 6 values are missing"):
         new_rows(np.where(X == 2, np.nan, X))
     seen = FRAME > 1
+    for mixed in (
+        new_rows(sp.csr_matrix(X), X != 2),
+        new_rows(sp.csr_matrix(X), sp.csr_matrix(X != 2)),
+    ):
+        values, mask = (part.toarray() if sp.issparse(part) else part for part in mixed[:2])
+        assert np.array_equal(values, plain[0])
+        assert np.array_equal(mask, plain[1])
+    assert mixed[0].nnz == mixed[1].nnz == 5  # observed zeros are stored
     turned = new_rows(FRAME[["b", "c", "a"]], seen.iloc[::-1], like_names=["a", "b", "c"])
     assert turned[1].tolist() == seen.to_numpy().tolist()

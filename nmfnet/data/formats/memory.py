@@ -12,7 +12,7 @@ from nmfnet.data.formats.frames import as_float64, as_rows, read_frame
 from nmfnet.data.formats.raw import as_text, did_you_mean, is_sparse, numbered, reading, shorten
 from nmfnet.errors import UserError
 
-__all__ = ["Given", "aligned", "as_labels", "as_matrix", "as_weights", "positions"]
+__all__ = ["Given", "aligned", "as_labels", "as_matrix", "as_weights", "masked", "positions"]
 
 
 class Given(NamedTuple):
@@ -301,6 +301,18 @@ def as_weights(
     if is_sparse(weights):
         weights.eliminate_zeros()
     return weights
+
+
+def masked(values: Any, mask: Any) -> Any:
+    """Values where the mask is set; a sparse result stores exactly the entries of a sparse mask."""
+    if not is_sparse(values):
+        return np.where(mask != 0, values, 0.0)
+    mask = sp.csr_matrix(mask)
+    mask.eliminate_zeros()
+    mask.sort_indices()
+    rows, columns = mask.nonzero()
+    data = np.asarray(values[rows, columns], dtype=np.float64).ravel()
+    return sp.csr_matrix((data, mask.indices, mask.indptr), shape=mask.shape)
 
 
 def as_labels(labels: Any, names: Sequence[str]) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any, Literal, final
 
 import numpy as np
 
-from nmfnet.data.formats.memory import Given, aligned, as_labels, as_matrix, as_weights
+from nmfnet.data.formats.memory import Given, aligned, as_labels, as_matrix, as_weights, masked
 from nmfnet.data.formats.raw import as_text, file_sha256, is_sparse, numbered
 from nmfnet.data.matrix import Matrix, Truth
 from nmfnet.data.sources.source import Source, encode_labels, split_missing
@@ -189,7 +189,7 @@ def new_rows(
     Returns
     -------
     values : ndarray of float64 or csr_matrix
-        0 where not observed.
+        0 where not observed; beside a sparse mask it stores exactly the entries of the mask.
     mask : ndarray or csr_matrix of bool, or of float64 (weights), or None
     sample_names : list of str or None
 
@@ -203,7 +203,7 @@ def new_rows(
     names = given.sample_names or numbered("sample", n)
     features = given.feature_names or numbered("feature", f)
     values, mask, _ = _observed(given, mask, "error", names, features)
-    return values, mask, given.sample_names
+    return values if mask is None else masked(values, mask), mask, given.sample_names
 
 
 def _observed(

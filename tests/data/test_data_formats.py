@@ -254,3 +254,19 @@ def test_nullable_labels_in_h5ad(tmp_path: Path) -> None:
     assert matrix.labels is not None
     assert (matrix.labels.tolist(), matrix.label_names) == ([0, -1], ["7"])
     assert (matrix.shape, read(tmp_path / "x.h5ad", layer="raw").shape) == ((2, 2), (2, 3))
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_matlab_files(tmp_path: Path, sparse: bool) -> None:
+    path, labels = tmp_path / "x.mat", tmp_path / "y.txt"
+    labels.write_text("b\na\n")
+    scipy.io.savemat(path, {"counts": sp.csc_matrix(X) if sparse else X, "y": [1, 2]})
+    matrix = read(path, labels=str(labels))
+    assert np.array_equal(matrix.values.toarray() if sparse else matrix.values, X)
+    assert matrix.labels is not None
+    assert matrix.labels.tolist() == [1, 0]
+    assert "not used: 'y'" in matrix.notes()[0]
+    scipy.io.savemat(path, {"A": X, "B": X})
+    assert "'A', 'B'; one matrix named X is needed" in refused(path)
+    path.write_bytes(b"MATLAB 7.3 MAT-file" + bytes(600))
+    assert "not a readable MATLAB file" in refused(path)

@@ -32,7 +32,7 @@ from nmfnet.errors import UserError
 __all__ = ["FORMATS", "TextOptions", "read_raw"]
 
 _TEXT = ("csv", "tsv", "txt", "data")
-FORMATS = (*_TEXT, "npy", "npz", "mtx", "parquet", "h5ad", "biom")
+FORMATS = (*_TEXT, "npy", "npz", "mat", "mtx", "parquet", "h5ad", "biom")
 """Known file name endings; text and mtx also with .gz."""
 
 _LABELLED = (*_TEXT, "parquet", "h5ad")
@@ -92,7 +92,13 @@ def read_raw(
         return _read_parquet(file, label, drop)
     if ending == "h5ad":
         return _without(_read_h5ad(file, label, layer), drop)
-    readers = {"npy": _read_npy, "npz": _read_npz, "mtx": _read_mtx, "biom": _read_biom}
+    readers = {
+        "npy": _read_npy,
+        "npz": _read_npz,
+        "mat": _read_mat,
+        "mtx": _read_mtx,
+        "biom": _read_biom,
+    }
     return _without(readers[ending](file), drop)
 
 
@@ -209,6 +215,28 @@ def _member(archive: Any, key: str, file: Path) -> np.ndarray:
 
 def _texts(array: np.ndarray | None) -> list[str] | None:
     return None if array is None else [as_text(name) for name in array.ravel().tolist()]
+
+
+def _read_mat(file: Path) -> RawTable:
+    from scipy.io import loadmat, whosmat
+
+    with reading(file, "a readable MATLAB file (version 7.2 or older)"):
+        found = {name: shape for name, shape, _ in whosmat(file)}
+        check_memory(8 * sum(math.prod(shape) for shape in found.values()), file)
+        tables = [name for name, shape in found.items() if len(shape) == 2 and min(shape) > 1]
+        key = "X" if "X" in tables else (tables[0] if len(tables) == 1 else None)
+        if key is None:
+            raise UserError(
+                f"{file} holds the variables {shorten(list(found), 8)}; one matrix named X is needed "
+                "(or only one matrix)."
+            )
+        raw = RawTable(as_float64(loadmat(file, variable_names=[key])[key], str(file)))
+    if others := [name for name in found if name != key]:
+        raw.remarks = (
+            f"Variables of {file.name} that were not used: {shorten(others, 8)}. data.labels=FILE "
+            "gives classes.",
+        )
+    return raw
 
 
 # ---------------------------------------------------------------------------------- Matrix Market

@@ -44,8 +44,14 @@ HEAD = "%%MatrixMarket matrix coordinate real general\n"
     ("text", "message"),
     [
         (HEAD + "2000000000 2000000000 1\n1 1 1.0\n", "GB of memory"),
-        (HEAD + "3 2 900000000\n1 1 1.0\n", "says that it holds 900000000 entries, but has"),
-        (HEAD.replace("coordinate", "array") + "90000 90000\n1\n", "damaged"),
+        (
+            HEAD + "3 2 900000000\n1 1 1.0\n",
+            "it says that it holds 900000000 entries, which",
+        ),
+        (HEAD.replace("coordinate", "array") + "90000 90000\n1\n", "bytes cannot hold"),
+        (HEAD + "3 2 3\n1 1 1.0\n2 2 5\n", "3 entries of 3 numbers, and has 2 of 3"),
+        (HEAD + "3 2 2\n1 1 1.0\n2 2 5\0\0.3\n", "not a readable Matrix Market file"),
+        (HEAD + "3 2 2\n1 1 1.0\n2 2 8E", "not a readable Matrix Market file"),
         (HEAD + "3 2 1\n9 1 1.0\n", "not a readable Matrix Market file"),
         (HEAD + "3 two 1\n", "not a readable Matrix Market file"),
         (HEAD + "3 -2 1\n", "its line of sizes is '3 -2 1'"),
@@ -254,19 +260,3 @@ def test_nullable_labels_in_h5ad(tmp_path: Path) -> None:
     assert matrix.labels is not None
     assert (matrix.labels.tolist(), matrix.label_names) == ([0, -1], ["7"])
     assert (matrix.shape, read(tmp_path / "x.h5ad", layer="raw").shape) == ((2, 2), (2, 3))
-
-
-@pytest.mark.parametrize("sparse", [False, True])
-def test_matlab_files(tmp_path: Path, sparse: bool) -> None:
-    path, labels = tmp_path / "x.mat", tmp_path / "y.txt"
-    labels.write_text("b\na\n")
-    scipy.io.savemat(path, {"counts": sp.csc_matrix(X) if sparse else X, "y": [1, 2]})
-    matrix = read(path, labels=str(labels))
-    assert np.array_equal(matrix.values.toarray() if sparse else matrix.values, X)
-    assert matrix.labels is not None
-    assert matrix.labels.tolist() == [1, 0]
-    assert "not used: 'y'" in matrix.notes()[0]
-    scipy.io.savemat(path, {"A": X, "B": X})
-    assert "'A', 'B'; one matrix named X is needed" in refused(path)
-    path.write_bytes(b"MATLAB 7.3 MAT-file" + bytes(600))
-    assert "not a readable MATLAB file" in refused(path)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import gzip
 import itertools
 import json
 import math
+import warnings
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,7 +32,7 @@ from nmfnet.errors import UserError
 __all__ = ["FORMATS", "TextOptions", "read_raw"]
 
 _TEXT = ("csv", "tsv", "txt", "data")
-FORMATS = (*_TEXT, "npy", "npz", "mat", "mtx", "parquet", "h5ad", "biom")
+FORMATS = (*_TEXT, "npy", "npz", "mtx", "parquet", "h5ad", "biom")
 """Known file name endings; text and mtx also with .gz."""
 
 _LABELLED = (*_TEXT, "parquet", "h5ad")
@@ -92,13 +92,7 @@ def read_raw(
         return _read_parquet(file, label, drop)
     if ending == "h5ad":
         return _without(_read_h5ad(file, label, layer), drop)
-    readers = {
-        "npy": _read_npy,
-        "npz": _read_npz,
-        "mat": _read_mat,
-        "mtx": _read_mtx,
-        "biom": _read_biom,
-    }
+    readers = {"npy": _read_npy, "npz": _read_npz, "mtx": _read_mtx, "biom": _read_biom}
     return _without(readers[ending](file), drop)
 
 
@@ -217,43 +211,14 @@ def _texts(array: np.ndarray | None) -> list[str] | None:
     return None if array is None else [as_text(name) for name in array.ravel().tolist()]
 
 
-def _read_mat(file: Path) -> RawTable:
-    from scipy.io import loadmat, whosmat
-
-    with reading(file, "a readable MATLAB file (version 7.2 or older)"):
-        found = {name: shape for name, shape, _ in whosmat(file)}
-        check_memory(8 * sum(math.prod(shape) for shape in found.values()), file)
-        tables = [name for name, shape in found.items() if len(shape) == 2 and min(shape) > 1]
-        key = "X" if "X" in tables else (tables[0] if len(tables) == 1 else None)
-        if key is None:
-            raise UserError(
-                f"{file} holds the variables {shorten(list(found), 8)}; one matrix named X is needed "
-                "(or only one matrix)."
-            )
-        raw = RawTable(as_float64(loadmat(file, variable_names=[key])[key], str(file)))
-    if others := [name for name in found if name != key]:
-        raw.remarks = (
-            f"Variables of {file.name} that were not used: {shorten(others, 8)}. data.labels=FILE "
-            "gives classes.",
-        )
-    return raw
-
-
 # ---------------------------------------------------------------------------------- Matrix Market
 _CELLS = ("barcodes.tsv", "barcodes.txt")
 _GENES = ("features.tsv", "genes.tsv", "features.txt", "genes.txt")
 
 
 def _read_mtx(file: Path) -> RawTable:
-    from scipy.io import mmread
-
-    opened: Any = gzip.open if file.suffix == ".gz" else open
-    with reading(file, "a readable Matrix Market file"), opened(file, "rb") as stream:
-        start = 3 if stream.read(3) == b"\xef\xbb\xbf" else 0  # a byte order mark
-        stream.seek(start)
-        _check_mtx(stream, file)
-        stream.seek(start)
-        values = mmread(stream)
+    with reading(file, "a readable Matrix Market file"):
+        values = _matrix_market(file)
     raw = RawTable(as_float64(values, str(file)))
     cells, genes = _beside(file, _CELLS), _beside(file, _GENES)
     if cells is None and genes is None:
@@ -303,26 +268,102 @@ def _ten_x(
     )
 
 
-def _check_mtx(stream: Any, file: Path) -> None:
-    """Compare the sizes that the file claims with the memory and with its own length."""
-    banner = stream.readline(1 << 16).decode("ascii", "replace").split()
-    line = stream.readline(1 << 16)
-    while line.startswith(b"%") or (line and not line.strip()):
-        line = stream.readline(1 << 16)
+def _matrix_market(file: Path) -> Any:
+    """The matrix of a Matrix Market file; sizes are compared with the memory before it is taken.
+
+    scipy's own reader is not used: damaged files end the process (a number such as ``8E`` or a NUL
+    byte is a segmentation fault).
+
+    Raises
+    ------
+    ValueError, UserError
+        A header or a body that is not as the format says.
+
+    Source: Boisvert, Pozo & Remington 1996, The Matrix Market exchange formats (NISTIR 5935).
+    """
+    lines = read_lines(file)
+    words = next(lines, "").lower().split()
+    if len(words) != 5 or words[:2] != ["%%matrixmarket", "matrix"]:
+        raise ValueError("its first line is not '%%MatrixMarket matrix ...'")
+    layout, field, symmetry = words[2:]
+    if field == "complex" or symmetry == "hermitian":
+        raise UserError(f"{file} holds complex numbers; real numbers are needed.")
+    kinds = (("coordinate", "array"), ("real", "double", "integer", "unsigned-integer", "pattern"))
+    if layout not in kinds[0] or field not in kinds[1] or symmetry not in _MIRRORED:
+        raise ValueError(f"'{layout} {field} {symmetry}' is not known")
+    line = next((line for line in lines if line.strip() and not line.startswith("%")), "")
     sizes = [int(word) for word in line.split()]
-    if len(sizes) not in (2, 3) or min(sizes) < 0:
-        raise UserError(
-            f"{file} is not a readable Matrix Market file: its line of sizes is "
-            f"{line[:60].decode('ascii', 'replace').strip()!r}."
+    if len(sizes) != (3 if layout == "coordinate" else 2) or min(sizes) < 0:
+        raise ValueError(f"its line of sizes is {line[:60]!r}")
+    if symmetry != "general" and sizes[0] != sizes[1]:
+        raise ValueError(f"it is {symmetry}, but {sizes[0]} x {sizes[1]}")
+    stored = sizes[2] if layout == "coordinate" else math.prod(sizes) // 2
+    size = file.stat().st_size * (_DEFLATED if file.suffix == ".gz" else 1)
+    if stored > size:
+        raise ValueError(f"it says that it holds {stored} entries, which {size} bytes cannot hold")
+    values = _coordinates if layout == "coordinate" else _columns
+    return values(lines, sizes, field, symmetry, file)
+
+
+_DEFLATED = 1100
+"""Bytes that one byte of a gz archive can stand for, at most."""
+
+_MIRRORED = {"general": None, "symmetric": 1.0, "skew-symmetric": -1.0}
+"""Sign of the upper triangle, which files of a symmetric matrix leave out."""
+
+
+def _numbers(lines: Iterable[str], count: int, width: int, field: str) -> np.ndarray:
+    """That many lines of numbers, shape (count, width)."""
+    found = np.zeros((0, width))
+    if count:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that there are no numbers, which is said below
+            found = np.loadtxt(lines, comments="%", ndmin=2, max_rows=count + 1)
+    if found.shape != (count, width):
+        raise ValueError(
+            f"it says that it holds {count} entries of {width} numbers, and has {found.shape[0]} of "
+            f"{found.shape[1]}: it is cut off or damaged"
         )
-    stored = sizes[2] if len(sizes) == 3 else math.prod(sizes)
-    per_line = 0 if len(banner) > 2 and banner[2].lower() == "array" else 128
-    check_memory(per_line * sum(sizes[:2]) + 16 * stored, file)
-    if file.suffix != ".gz" and stored > file.stat().st_size:
-        raise UserError(
-            f"{file} says that it holds {stored} entries, but has {file.stat().st_size} bytes: it "
-            "is cut off or damaged."
+    if "integer" in field and (np.abs(found) >= 2.0**63).any():
+        raise ValueError("an integer is out of range (64 bits)")
+    return found
+
+
+def _coordinates(
+    lines: Iterable[str], sizes: list[int], field: str, symmetry: str, file: Path
+) -> sp.coo_matrix:
+    n, f, stored = sizes
+    check_memory(128 * (n + f) + 48 * stored, file)
+    entries = _numbers(lines, stored, 2 if field == "pattern" else 3, field)
+    places = entries[:, :2] - 1
+    if not ((places >= 0) & (places < (n, f)) & (places == np.floor(places))).all():
+        raise ValueError(f"an index lies outside of 1 .. {n} or 1 .. {f}")
+    rows, columns = places.astype(np.int64).T
+    values = np.ones(stored) if field == "pattern" else entries[:, 2]
+    if (sign := _MIRRORED[symmetry]) is not None:
+        other = rows != columns
+        rows, columns, values = (
+            np.concatenate([rows, columns[other]]),
+            np.concatenate([columns, rows[other]]),
+            np.concatenate([values, sign * values[other]]),
         )
+    return sp.coo_matrix((values, (rows, columns)), (n, f))
+
+
+def _columns(
+    lines: Iterable[str], sizes: list[int], field: str, symmetry: str, file: Path
+) -> np.ndarray:
+    n, f = sizes
+    check_memory(16 * n * f, file)
+    sign = _MIRRORED[symmetry]
+    if sign is None:
+        return _numbers(lines, n * f, 1, field).reshape((n, f), order="F")
+    columns, rows = np.triu_indices(n, 0 if sign > 0 else 1)  # the lower triangle by columns
+    values = np.zeros((n, n))
+    numbers = _numbers(lines, rows.size, 1, field)[:, 0]
+    values[columns, rows] = sign * numbers
+    values[rows, columns] = numbers
+    return values
 
 
 def _endings(file: Path, endings: tuple[str, ...]) -> tuple[str, ...]:

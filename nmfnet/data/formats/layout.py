@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import re
+import zlib
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -105,7 +106,7 @@ def _lines(path: Path) -> Iterator[str]:
         raise UserError(
             f"{path} is not UTF-8 text ({error.reason}). Save it as UTF-8 (in Excel: 'CSV UTF-8')."
         ) from error
-    except (EOFError, gzip.BadGzipFile, OSError) as error:
+    except (EOFError, gzip.BadGzipFile, OSError, zlib.error) as error:
         raise UserError(f"{path} cannot be read: {error}.") from error
 
 

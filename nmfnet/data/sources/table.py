@@ -37,7 +37,7 @@ ORIENTATIONS: tuple[str, ...] = get_args(Orientation)
 @final
 @dataclass(frozen=True, kw_only=True)
 class Table(Source):
-    """A matrix in a file: csv, tsv, txt, mtx (also .gz), npy, npz, mat, parquet, h5ad, biom.
+    """A matrix in a file: csv, tsv, txt, mtx (also .gz), npy, npz, parquet, h5ad, biom.
 
     Parameters
     ----------

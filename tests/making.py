@@ -92,6 +92,15 @@ def some_mask(n: int, f: int, seed: int = 0, observed: float = 0.8) -> np.ndarra
     return mask
 
 
+def some_weights(n: int, f: int, seed: int = 0) -> np.ndarray:
+    """Weights of entries; 0 where `some_mask` has nothing observed."""
+    return some_mask(n, f, seed) * np.random.default_rng(seed + 1).choice([0.25, 1.0, 3.0], (n, f))
+
+
+KINDS = {"whole": None, "masked": some_mask, "weighted": some_weights}
+"""What may lie beside X, by name: a function of its shape, or nothing."""
+
+
 def batch_of(X: np.ndarray, mask: np.ndarray | None = None) -> Batch:
     """All rows of X in float64, as a datamodule would hand them out."""
     seen = None if mask is None else torch.from_numpy(mask).double()

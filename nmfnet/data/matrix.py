@@ -68,8 +68,9 @@ class Matrix:
     labels : ndarray of int64, shape (n_samples,), or None
         Class of each sample, an index into ``label_names``; -1 where unknown.
     label_names : list of str or None
-    mask : ndarray of bool or csr_matrix of bool, shape (n_samples, n_features), or None
-        True = observed; None = everything observed. Sparse only beside sparse values.
+    mask : ndarray of bool or of float64, or csr_matrix of bool, shape of ``values``, or None
+        True = observed, or weights >= 0 of which 0 = not observed; None = everything observed.
+        Sparse beside sparse values, and only there: the entries it stores are the observed ones.
     reference : Reference or None
     predefined_test : ndarray of int64 or None
         Rows of the published test set.
@@ -163,6 +164,13 @@ class Matrix:
                 f"The mask is {_by(self.mask.shape)} but the data are {_by(self.shape)} "
                 "(samples x features). Both need the same shape and orientation."
             )
+        if is_sparse(self.mask) != self.is_sparse:
+            one, other = ("sparse", "dense") if self.is_sparse else ("dense", "sparse")
+            raise UserError(
+                f"The mask is {other} but the data are {one}: give both dense, or both sparse."
+            )
+        if self.mask.dtype != bool:
+            self._check_weights()
         for axis, word, names in (
             (1, "sample", self.sample_names),
             (0, "feature", self.feature_names),
@@ -174,6 +182,16 @@ class Matrix:
                     f"{unseen.size} of {len(names)} {word}s have no observed value at all (first: "
                     f"{names[unseen[0]]!r}), so nothing can be learnt about them. Leave them out."
                 )
+
+    def _check_weights(self) -> None:
+        if self.is_sparse:
+            raise UserError("A sparse matrix takes a mask of True and False, not weights.")
+        bad = int((~(np.isfinite(self.mask) & (self.mask >= 0))).sum())
+        if bad:
+            raise UserError(
+                f"{bad} of {self.mask.size} weights are NaN, infinite or negative; a weight is a "
+                "number >= 0, and 0 means not observed."
+            )
 
     def _check_extras(self) -> None:
         n, f = self.shape
@@ -262,6 +280,12 @@ def _check_names(names: Sequence[str], count: int, word: str) -> None:
             f"There are {len(names)} {word} names for {count} {word}s; one each is needed."
         )
     if len(set(names)) == count:
+        empty = [i for i, name in enumerate(names) if not name.strip()]
+        if empty:
+            raise UserError(
+                f"The {word} number {empty[0] + 1} of {count} has an empty name: every {word} needs "
+                "a name of its own."
+            )
         return
     seen: set[str] = set()
     repeated = [name for name in names if name in seen or seen.add(name)]  # type: ignore[func-returns-value]

@@ -7,15 +7,14 @@ from typing import Any, Literal
 
 import lightning as L
 import numpy as np
-import scipy.sparse as sp
 import torch
 from torch import Tensor
 
 from nmfnet.data.batches import OneBatch, RowBatches, to_device, to_numpy
-from nmfnet.data.formats.raw import is_sparse
+from nmfnet.data.formats.memory import masked
 from nmfnet.data.matrix import Matrix
 from nmfnet.data.sources.source import Source
-from nmfnet.data.splits import Partition, Split
+from nmfnet.data.splits import Partition, Split, only, without
 from nmfnet.errors import UserError
 from nmfnet.kernels.arrays import as_tensor
 from nmfnet.types import Batch, Sizes, View
@@ -200,9 +199,11 @@ class MatrixDataModule(L.LightningDataModule):
         train_index = torch.arange(n_train, device=self.device)
         if partition.held_out is not None:
             held = partition.held_out
-            seen = _without(matrix.mask, held)
+            seen = without(matrix.mask, held)
             train = self._batch(matrix, partition.train_rows, train_index, seen)
-            return train, self._batch(matrix, partition.train_rows, train_index, held)
+            return train, self._batch(
+                matrix, partition.train_rows, train_index, only(matrix.mask, held)
+            )
         train = self._batch(matrix, partition.train_rows, train_index, matrix.mask)
         if partition.test_rows.size == 0:
             return train, None
@@ -234,28 +235,5 @@ class MatrixDataModule(L.LightningDataModule):
             values, mask = values[rows], None if mask is None else mask[rows]
         if mask is None:
             return as_tensor(values, self.dtype, self.device), None
-        x = as_tensor(_masked(values, mask), self.dtype, self.device)
+        x = as_tensor(masked(values, mask), self.dtype, self.device)
         return x, as_tensor(mask, self.dtype, self.device)
-
-
-def _without(mask: Any, held: Any) -> Any:
-    """Observed entries that are not held out."""
-    if mask is None:
-        return ~held
-    if is_sparse(mask):
-        return (mask.astype(np.int8) - held.astype(np.int8)).astype(bool)
-    return mask & ~held
-
-
-def _masked(values: Any, mask: Any) -> Any:
-    """Values where the mask is set; a sparse result stores exactly the entries of a sparse mask."""
-    if not is_sparse(values):
-        return np.where(mask, values, 0.0)
-    if not is_sparse(mask):
-        return sp.csr_matrix(values.multiply(mask))
-    mask = sp.csr_matrix(mask)
-    mask.eliminate_zeros()
-    mask.sort_indices()
-    rows, columns = mask.nonzero()
-    data = np.asarray(values[rows, columns], dtype=np.float64).ravel()
-    return sp.csr_matrix((data, mask.indices, mask.indptr), shape=mask.shape)

@@ -21,6 +21,8 @@ __all__ = [
     "PredefinedSplit",
     "RowSplit",
     "Split",
+    "only",
+    "without",
 ]
 
 
@@ -210,6 +212,22 @@ class PredefinedSplit(Split):
                 "split=entries."
             )
         return _from_test_rows(matrix.shape[0], matrix.predefined_test)
+
+
+def without(mask: Any, held: Any) -> Any:
+    """The mask or weights with 0 where an entry is held out."""
+    if mask is None:
+        return ~held
+    if is_sparse(mask):
+        return (mask.astype(np.int8) - held.astype(np.int8)).astype(bool)
+    return np.where(held, mask.dtype.type(0), mask)
+
+
+def only(mask: Any, held: Any) -> Any:
+    """The mask or weights with 0 where an entry is not held out; held-out ones are observed."""
+    if mask is None or is_sparse(mask):
+        return held
+    return np.where(held, mask, mask.dtype.type(0))
 
 
 def _check_fraction(name: str, fraction: float) -> None:

@@ -22,13 +22,19 @@ def as_tensor(X: Any, dtype: torch.dtype, device: torch.device | str = "cpu") ->
     """
     if isinstance(X, Tensor):
         tensor = X.detach()
-        tensor = tensor.to_sparse_csr() if tensor.layout == torch.sparse_coo else tensor
+        if tensor.layout not in (torch.strided, torch.sparse_csr):
+            tensor = tensor.to_sparse_coo().to_sparse_csr()
     elif type(X).__module__.startswith("scipy.sparse"):
         rows = X.tocsr()
         rows = rows if rows.has_sorted_indices else rows.sorted_indices()
         crow, columns, values = (_shared(a) for a in (rows.indptr, rows.indices, rows.data))
         tensor = csr(crow, columns, values.to(dtype), rows.shape)
     else:
+        if isinstance(X, np.ma.MaskedArray) and np.ma.is_masked(X):
+            raise UserError(
+                f"X is a masked array that hides {int(np.ma.count_masked(X))} entries: give X.data and "
+                "mask=~numpy.ma.getmaskarray(X)"
+            )
         array = np.asarray(X)
         if array.dtype.kind not in "buif":
             raise UserError(f"X holds {array.dtype} values: give a matrix of numbers")
@@ -42,6 +48,8 @@ def as_tensor(X: Any, dtype: torch.dtype, device: torch.device | str = "cpu") ->
 
 
 def _shared(array: np.ndarray) -> Tensor:
-    """A tensor over the same memory; over a copy of what torch cannot write to."""
+    """A tensor over the same memory; over a copy of what torch cannot write to, or does not know."""
+    if not array.dtype.isnative or array.dtype.itemsize > 8:
+        array = array.astype(np.float64 if array.dtype.kind == "f" else np.int64)
     array = np.ascontiguousarray(array)
     return torch.from_numpy(array if array.flags.writeable else array.copy())

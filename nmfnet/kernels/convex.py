@@ -36,7 +36,7 @@ def signed_convex_sums(
 ) -> Sums:
     """Sums for A or W in X ~ W (A X) under the squared error when X has negative entries.
 
-    With ``X = X₊ - X₋`` the gradient by the components, ``Wᵀ(mask (W A X₊ - W A X₋) - X₊ + X₋)``,
+    With ``X = X₊ - X₋`` the gradient by the components, ``Wᵀ(mask (W A X₊ - W A X₋ - X₊ + X₋))``,
     is a difference of two non-negative sums, and so is what the chain rule makes of it. The update
     is monotone with exponent 1/2.
 
@@ -45,9 +45,9 @@ def signed_convex_sums(
     up, down = x.clamp(min=0), x.neg().clamp_(min=0)
     H_up, H_down = A @ up, A @ down  # (*r, k, f), components = H_up - H_down
     rise, fall = W @ H_up, W @ H_down  # (*r, n, f), x_hat = rise - fall
+    rise, fall = rise + down, fall + up  # d loss / d x_hat = rise - fall
     if mask is not None:
         rise, fall = rise * mask, fall * mask
-    rise, fall = rise + down, fall + up  # d loss / d x_hat = rise - fall
     if name == "W":
         right_up, right_down = H_up.mT, H_down.mT
     else:

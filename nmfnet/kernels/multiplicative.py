@@ -105,10 +105,10 @@ def weighted_split(
 ) -> tuple[Tensor, Tensor | None]:
     """``mask * neg`` and ``mask * pos``; pos is None for KL without a mask, where it is all ones.
 
-    Entries of x under a zero of the mask are 0, so neg needs no masking. ``x_hat`` is overwritten
-    for KL.
+    The mask may hold weights. ``x_hat`` is overwritten for KL.
     """
     if beta == 1:
-        return torch.div(x, x_hat.clamp_min_(TINY), out=x_hat), mask
+        ratio = torch.div(x, x_hat.clamp_min_(TINY), out=x_hat)
+        return ratio if mask is None else ratio.mul_(mask), mask
     neg, pos = beta_split(x, x_hat, beta)
-    return neg, pos if mask is None else pos * mask
+    return (neg, pos) if mask is None else (neg * mask, pos * mask)

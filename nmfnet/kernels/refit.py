@@ -102,7 +102,7 @@ def masked_nnls_rows(
     mask: Float[Tensor, "n f"],
     ridge: float = 0.0,
 ) -> Float[Tensor, "*r n k"]:
-    """Least squares on the observed entries: every row has normal equations of its own."""
+    """Weighted least squares: every row has normal equations of its own; 0 = not observed."""
     k, f = H.shape[-2:]
     squares = (H[..., :, None, :] * H[..., None, :, :]).flatten(-3, -2)  # (*r, k k, f)
     copies = H.shape[:-2].numel() * max(1, k * k // f)
@@ -110,7 +110,8 @@ def masked_nnls_rows(
     for rows in row_blocks(x, copies):
         part, seen = (dense(take_rows(t, rows)).to(H.dtype) for t in (x, mask))
         G = (seen @ squares.mT).unflatten(-1, (k, k))  # (*r, m, k, k)
-        blocks.append(nnls(with_ridge(G, ridge), (part @ H.mT)[..., None, :])[..., 0, :])
+        products = ((part * seen) @ H.mT)[..., None, :]
+        blocks.append(nnls(with_ridge(G, ridge), products)[..., 0, :])
     return torch.cat(blocks, -2)
 
 

@@ -15,7 +15,7 @@ import torch
 from nmfnet.config import Plain, locate
 from nmfnet.data.matrix import Matrix
 from nmfnet.data.sources.source import Source
-from nmfnet.data.splits import EntrySplit
+from nmfnet.data.splits import EntrySplit, only, without
 from nmfnet.errors import UserError
 from nmfnet.kernels.arrays import as_tensor
 from nmfnet.kernels.rows import dense
@@ -121,9 +121,9 @@ def fit(plan: Plan, job: Job) -> Fit:
     else:
         split = EntrySplit(fraction=share)
         held = split(plan.matrix, int(fold.integers(2**31))).held_out
-        observed = ~held if plan.matrix.mask is None else plan.matrix.mask & ~held
+        observed = without(plan.matrix.mask, held)
         trained = _train(plan, job, with_values(plan.matrix, plan.matrix.values, observed))
-        rest, seen, odds = plan.matrix.values, held, 1.0
+        rest, seen, odds = plan.matrix.values, only(plan.matrix.mask, held), 1.0
     return {"held_out": _row_losses(trained, rest, seen, odds)} | _numbers(trained)
 
 

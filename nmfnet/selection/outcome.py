@@ -19,7 +19,7 @@ from nmfnet.metrics.reference import ReferenceMatch
 from nmfnet.selection.fits import Plan, replicate
 from nmfnet.selection.measures import Rank
 from nmfnet.selection.relevance import Kept
-from nmfnet.selection.resampling import are_counts, hypermutators_note
+from nmfnet.selection.resampling import are_counts, hypermutators_note, rates_note
 from nmfnet.selection.rule import Suggestion
 from nmfnet.selection.weights import Intervals, intervals, refit_weights
 
@@ -121,6 +121,8 @@ def result_of(
     if are_counts(plan.matrix.values):
         said = hypermutators_note(plan.matrix, plan.options.hypermutators == "cap")
         notes += [said] if said else []
+    elif plan.options.channels and (said := rates_note(plan.matrix, plan.resampled)) is not None:
+        notes.append(said)
     result = Selected(
         None, rows, suggestion, ranks, names, whole.sample_names, whole.feature_names, bounds,
         ard=relevance, notes=notes,

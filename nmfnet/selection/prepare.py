@@ -63,19 +63,17 @@ def _check_catalogue(matrix: Matrix) -> None:
     if recognise_channels(matrix.feature_names) is None:
         raise UserError(
             f"The {len(matrix.feature_names)} features ({shorten(matrix.feature_names)}) are not a "
-            "complete set of mutation channels: SBS96 (such as 'A[C>A]A'), SBS288, SBS1536, DBS78 "
-            "('AC>CA') and ID83 ('1:Del:C:0') are known. Is data.orientation right? For other "
-            "data use experiment=rank_selection."
+            "complete set of mutation channels: SBS96 (such as 'A[C>A]A'), SBS192, SBS288, SBS384, "
+            "SBS1536, DBS78 ('AC>CA') and ID83 ('1:Del:C:0') are known. Is data.orientation right? "
+            "For other data use experiment=rank_selection."
         )
-    values = matrix.values
-    bad = ~((values >= 0) & (values == np.floor(values)))
-    if bad.any():
-        row, column = np.argwhere(bad)[0]
+    rows, columns = (matrix.values < 0).nonzero()
+    if len(rows):
+        row, column = rows[0], columns[0]
         raise UserError(
-            f"{int(bad.sum())} of {values.size} values are negative or fractional; a catalogue "
-            f"holds counts. The first is {values[row, column]:g} in sample "
-            f"{matrix.sample_names[row]!r}, channel {matrix.feature_names[column]!r}. For other "
-            "data use experiment=rank_selection."
+            f"{len(rows)} values are negative; a catalogue holds counts, or rates >= 0. The first "
+            f"is {matrix.values[row, column]:g} in sample {matrix.sample_names[row]!r}, channel "
+            f"{matrix.feature_names[column]!r}. For other data use experiment=rank_selection."
         )
 
 
@@ -99,6 +97,7 @@ def plan_of(
     """What the fits need, what is held out, and the beta of the loss."""
     beta = getattr(build(cfg["loss"]), "beta", None)
     counts = are_counts(matrix.values)
+    rates = options.channels and not counts
     poisson = counts and beta == 1
     resampled = options.resample
     if resampled == "auto":
@@ -111,6 +110,8 @@ def plan_of(
         "auto": ["thinning"] if poisson else ["entries"],
     }
     held = kinds[options.held_out]
+    if rates:  # a count can be thinned, a rate cannot; `rates_note` says so
+        held = ["entries"] if held else []
     if not counts:
         for key, used in (
             ("held_out=" + options.held_out, "thinning" in held),

@@ -94,7 +94,7 @@ def fit_relevance(
     x = as_tensor(matrix.values, torch.float64, cpu)
     mask = None if matrix.mask is None else as_tensor(matrix.mask, torch.float64, cpu)
     n, f = matrix.shape
-    observed = n * f if matrix.mask is None else int(matrix.mask.sum())
+    observed = n * f if matrix.mask is None else len(matrix.mask.nonzero()[0])
     mean = float(matrix.values.sum()) / max(observed, 1)
     size = np.sqrt(max(mean, 1e-12) / largest)
 

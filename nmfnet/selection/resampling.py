@@ -12,7 +12,7 @@ import scipy.sparse as sp
 from nmfnet.data.formats.raw import is_sparse
 from nmfnet.data.matrix import Matrix
 
-__all__ = ["are_counts", "capped_shares", "cutoff", "resample", "thin"]
+__all__ = ["are_counts", "capped_shares", "cutoff", "rates_note", "resample", "thin"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -116,6 +116,23 @@ def capped_shares(matrix: Matrix) -> FloatArray:
     totals = np.asarray(matrix.values.sum(axis=1), np.float64).reshape(-1, 1)
     most = cutoff(totals, matrix.shape[1])
     return np.where(totals > most, most / np.maximum(totals, 1.0), 1.0)
+
+
+def rates_note(matrix: Matrix, resampled: str) -> str | None:
+    """What resampling and holding out mean for a catalogue of rates; None for counts."""
+    if are_counts(matrix.values):
+        return None
+    drawn = (
+        "each replicate draws Poisson counts whose means they are, which vary as whole counts of "
+        "this size do"
+        if resampled == "poisson"
+        else f"selection.resample={resampled} disturbs them as they are"
+    )
+    return (
+        f"The catalogue holds rates, not whole counts: {drawn}, and single entries are held out "
+        "where counts would be thinned. Rates in another unit (per megabase) say less about their "
+        "own noise: then use selection.resample=uniform"
+    )
 
 
 def hypermutators_note(matrix: Matrix, capped: bool) -> str | None:

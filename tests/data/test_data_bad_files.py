@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import gzip
 import os
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ def given(tmp_path: Path, text: str | bytes, name: str = "t.csv") -> Path:
             "id,a,b\nx,1,2\ny,3,low\n",
             ["'low' in column 'b', row 'y'", "leave a cell empty (or NA)"],
         ),
-        ("id,a,b\nx,1,?\ny,?,4\n", ["'?' in column 'a', row 'y'", "2 such cells in 2 columns"]),
+        ("id,a,b\nx,1,?\ny,?,4\n", ["'?' in column 'b', row 'x'", "2 such cells in 2 columns"]),
         (
             "id,a,b\nx,1,good\ny,2,bad\n",
             ["'good' in column 'b', row 'x'", "set data.label_column='b'"],
@@ -99,6 +100,17 @@ def test_damaged_or_unknown_formats(tmp_path: Path, name: str, part: str) -> Non
     assert part in message_of(given(tmp_path, "junk, not this format", name))
 
 
+def test_archive_with_a_wrong_byte(tmp_path: Path) -> None:
+    packed = bytearray(gzip.compress(b"id,a,b\n" + b"".join(b"s%d,1,2\n" % i for i in range(99))))
+    found = set()
+    for at in range(10, len(packed) - 8):
+        damaged = packed.copy()
+        damaged[at] ^= 0xFF
+        path = given(tmp_path, bytes(damaged), "t.csv.gz")
+        found.add(message_of(path).split("t.csv.gz")[1].split(":")[0])
+    assert " cannot be read" in found
+
+
 def test_missing_file_suggests_a_neighbour(tmp_path: Path) -> None:
     given(tmp_path, "id,a\nx,1\n", "counts.csv")
     message = message_of(tmp_path / "count.csv")
@@ -156,17 +168,10 @@ def test_missing_packages_are_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str, name: str, extra: str
 ) -> None:
     path = given(tmp_path, "anything", name)
-    if module == "pyarrow":
-        import pandas as pd
-
-        def refuse(*_: Any, **__: Any) -> None:
-            raise ImportError("Unable to find a usable engine")
-
-        monkeypatch.setattr(pd, "read_parquet", refuse)
     real = builtins.__import__
 
     def without(wanted: str, *args: Any, **kwargs: Any) -> Any:
-        if wanted == module:
+        if wanted.split(".")[0] == module:
             raise ImportError(wanted)
         return real(wanted, *args, **kwargs)
 
@@ -174,3 +179,63 @@ def test_missing_packages_are_named(
     message = message_of(path)
     assert extra in message
     assert "pip install" in message
+
+
+def write_sound(path: Path) -> None:
+    import pandas as pd
+    import scipy.io
+    import scipy.sparse as sp
+
+    values = np.round(np.random.default_rng(0).gamma(1.0, 2.0, (6, 4)), 2)
+    text = "id,a,b\nx,1,2\ny,3,4\n"
+    if path.suffix == ".parquet":
+        pytest.importorskip("pyarrow")
+        pd.DataFrame(values, columns=list("abcd")).to_parquet(path)
+    elif path.suffix == ".npy":
+        np.save(path, values)
+    elif path.name == "sparse.npz":
+        sp.save_npz(path, sp.csr_matrix(values), compressed=False)
+    elif path.suffix == ".npz":
+        np.savez(path, X=values, feature_names=list("abcd"))
+    elif path.suffix == ".mtx":
+        scipy.io.mmwrite(path, sp.coo_matrix(values))
+    elif path.suffix == ".biom":
+        rows, entries = '[{"id": "a"}, {"id": "b"}]', "[[0, 0, 1.0], [1, 1, 2.0]]"
+        path.write_text(
+            f'{{"rows": {rows}, "columns": {rows}, "matrix_type": "sparse", "data": {entries}}}'
+        )
+    else:
+        path.write_bytes(gzip.compress(text.encode()) if path.suffix == ".gz" else text.encode())
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["t.csv", "t.tsv", "t.csv.gz", "t.npy", "t.npz", "sparse.npz", "t.mtx", "t.parquet", "t.biom"],
+)
+def test_damage_anywhere_is_a_sentence_or_still_a_table(tmp_path: Path, name: str) -> None:
+    """No exception but UserError leaves a reader, whatever has happened to the bytes."""
+    rng = np.random.default_rng(1)
+    write_sound(tmp_path / name)
+    sound = (tmp_path / name).read_bytes()
+    refused = 0
+    for _ in range(60):
+        damaged, at = bytearray(sound), int(rng.integers(len(sound)))
+        match rng.integers(4):
+            case 0:
+                del damaged[max(1, at) :]
+            case 1:
+                damaged[at] = int(rng.integers(256))
+            case 2:
+                damaged[at:at] = damaged[at : at + 9] * 3
+            case 3:
+                damaged[at:at] = bytes(rng.choice(list(b'",;\n\r\t#0-9.e_ \0'), 3).tolist())
+        (tmp_path / name).write_bytes(damaged)
+        try:
+            source = Table(
+                path=str(tmp_path / name), orientation="samples_by_features", missing="mask"
+            )
+            source.read().check()
+        except UserError as error:
+            refused += 1
+            assert str(error)
+    assert refused > 5

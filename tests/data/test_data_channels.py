@@ -5,7 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nmfnet.data.sources.channels import SBS96, parse_channel, recognise_sbs96
+from nmfnet.data.sources.channels import (
+    SBS96,
+    parse_channel,
+    recognise_channels,
+    recognise_sbs96,
+)
 
 
 def test_canonical_order_is_substitution_major() -> None:
@@ -20,6 +25,7 @@ NOTATIONS = {
     "C>A:ACA": "{f}>{t}:{l}{f}{r}",
     "C>A,ACA": "{f}>{t},{l}{f}{r}",
     "C>A ACA": "{f}>{t} {l}{f}{r}",
+    "C>A@A_A": "{f}>{t}@{l}_{r}",
     "ACA_C>A": "{l}{f}{r}_{f}>{t}",
     "ACA>A": "{l}{f}{r}>{t}",
     "ACA>AAA": "{l}{f}{r}>{l}{t}{r}",
@@ -49,3 +55,10 @@ def test_incomplete_or_repeated_channels_are_not_recognised() -> None:
     assert recognise_sbs96(SBS96[:95]) is None
     assert recognise_sbs96([*SBS96[:95], SBS96[0]]) is None
     assert recognise_sbs96([*SBS96[:95], "other"]) is None
+
+
+@pytest.mark.parametrize(("system", "strands"), [("192", "UT"), ("288", "NTU"), ("384", "BUNT")])
+def test_channels_by_strand(system: str, strands: str) -> None:
+    labels = [f"{strand}:{channel}" for strand in strands for channel in SBS96]
+    assert recognise_channels(labels) == (f"SBS{system}", labels)
+    assert recognise_channels(labels[:-1]) is None

@@ -70,12 +70,22 @@ def test_a_column_of_a_table(tmp_path: Path) -> None:
         Documents(path=str(file)).read()
 
 
+def test_long_documents_with_line_breaks_of_every_kind(tmp_path: Path) -> None:
+    file = tmp_path / "posts.csv"
+    long = "cat " * 50_000
+    file.write_text(f'\ufeffbody,topic\r\n"{long}\ndog",pets\r\ncat\u2028dog,pets\r\n', newline="")
+    matrix = Documents(path=str(file), text_column="body").read()
+    assert matrix.feature_names == ["cat", "dog"]
+    assert matrix.values.toarray().tolist() == [[50_000, 1], [1, 1]]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"path": "nowhere"}, "does not exist"),
         ({"min_df": 9}, "cannot be counted"),
         ({"encoding": "utf-9"}, "cannot be read as utf-9"),
+        ({"token_pattern": "("}, "cannot be counted"),
     ],
 )
 def test_bad_input(folder: Path, options: dict[str, Any], message: str) -> None:

@@ -199,6 +199,24 @@ def test_take_rows_of_csr_equals_scipy(index_type: type) -> None:
         assert np.array_equal(dense(taken), matrix[rows].toarray())
 
 
+@pytest.mark.filterwarnings("ignore:Sparse")
+def test_tensors_of_unusual_arrays() -> None:
+    wanted = torch.tensor(X[:3])
+    for array in (X.astype(">f8"), X.astype(np.longdouble), np.asfortranarray(X)):
+        assert torch.equal(as_tensor(array[:3], torch.float64), wanted)
+    whole = torch.tensor([[2, 0], [0, 3]])
+    big = np.array([[2, 0], [0, 3]], dtype=">i4")
+    assert torch.equal(as_tensor(big, torch.int64), whole)
+    for sparse in (whole.to_sparse_csc(), whole.to_sparse_coo(), whole.to_sparse_bsr((1, 1))):
+        tensor = as_tensor(sparse, torch.float64)
+        assert tensor.layout == torch.sparse_csr
+        assert torch.equal(tensor.to_dense(), whole.double())
+    hidden = np.ma.array(X, mask=X == 1.0)
+    with pytest.raises(UserError, match=rf"hides {int((X == 1).sum())} entries"):
+        as_tensor(hidden, torch.float64)
+    assert torch.equal(as_tensor(np.ma.array(X[:3]), torch.float64), wanted)
+
+
 def test_sparse_tensor_shares_memory() -> None:
     matrix = sp.random(50, 30, 0.1, format="csr", random_state=1)
     tensor = as_tensor(matrix, torch.float64, CPU)

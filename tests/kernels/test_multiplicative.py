@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from making import LOSSES, MULTILINEAR, advance, make, planted, positive, some_mask, values
+from making import KINDS, LOSSES, MULTILINEAR, advance, make, planted, positive, values
 
 from nmfnet.kernels.multiplicative import apply_update_
 from nmfnet.solvers.base import total
@@ -39,12 +39,12 @@ def assert_never_rises(model, batch, iterations=12):
         assert bool((before < first).all())
 
 
-@pytest.mark.parametrize("masked", [False, True], ids=["whole", "masked"])
+@pytest.mark.parametrize("beside", KINDS.values(), ids=KINDS)
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("variant", MULTILINEAR)
-def test_objective_never_rises(variant, loss, masked):
+def test_objective_never_rises(variant, loss, beside):
     X = positive()
-    mask = some_mask(*X.shape) if masked else None
+    mask = beside and beside(*X.shape)
     model, batch = make(X, mask=mask, n_restarts=4, **MULTILINEAR[variant], **LOSSES[loss])
     assert_never_rises(model, batch)
 
@@ -68,23 +68,23 @@ def test_objective_never_rises_under_a_penalty(variant, on, loss, penalty):
 
 
 @pytest.mark.parametrize("axis", ["samples", "features"])
-@pytest.mark.parametrize("masked", [False, True], ids=["whole", "masked"])
+@pytest.mark.parametrize("beside", KINDS.values(), ids=KINDS)
 @pytest.mark.parametrize("square_root", [False, True])
-def test_objective_never_rises_for_data_of_any_sign(axis, masked, square_root):
+def test_objective_never_rises_for_data_of_any_sign(axis, beside, square_root):
     X = np.random.default_rng(0).normal(size=(9, 7))
-    mask = some_mask(*X.shape) if masked else None
+    mask = beside and beside(*X.shape)
     model, batch = make(
         X, mask=mask, model="convex_nmf", convex_axis=axis, square_root=square_root, n_restarts=4
     )
     assert_never_rises(model, batch)
 
 
-@pytest.mark.parametrize("masked", [False, True], ids=["whole", "masked"])
+@pytest.mark.parametrize("beside", KINDS.values(), ids=KINDS)
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("variant", MULTILINEAR)
-def test_closed_form_is_the_autograd_oracle(variant, loss, masked):
+def test_closed_form_is_the_autograd_oracle(variant, loss, beside):
     X = positive()
-    mask = some_mask(*X.shape) if masked else None
+    mask = beside and beside(*X.shape)
     model, batch = make(X, mask=mask, n_restarts=2, **MULTILINEAR[variant], **LOSSES[loss])
     assert_fused_is_generic(model, batch)
 
@@ -93,7 +93,7 @@ def test_closed_form_is_the_autograd_oracle(variant, loss, masked):
 def test_closed_form_splits_the_gradient_for_data_of_any_sign(axis):
     """Here the halves are another split of the same derivative: their difference must agree."""
     X = np.random.default_rng(0).normal(size=(9, 7))
-    for mask in (None, some_mask(*X.shape)):
+    for mask in (beside and beside(*X.shape) for beside in KINDS.values()):
         model, batch = make(X, mask=mask, model="convex_nmf", convex_axis=axis, n_restarts=2)
         for name in model.factors:
             neg, pos = model.factor_sums(name, batch)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from making import LOSSES, planted, positive, some_mask
+from making import KINDS, LOSSES, planted, positive, some_mask, some_weights
 from scipy.optimize import nnls
 
 from nmfnet.kernels.divergences import beta_divergence, beta_split, monotone_exponent
@@ -14,7 +14,7 @@ from nmfnet.kernels.refit import refit_W
 
 def fit(X, H, beta, mask=None, **options):
     seen = None if mask is None else torch.from_numpy(mask).double()
-    x = torch.from_numpy(X) if seen is None else torch.from_numpy(X) * seen
+    x = torch.from_numpy(X) if seen is None else torch.from_numpy(X) * (seen > 0)
     return refit_W(x, torch.from_numpy(H), beta, monotone_exponent(beta), seen, **options).numpy()
 
 
@@ -35,6 +35,15 @@ def test_frobenius_with_missing_entries_is_nnls_on_the_rest():
         np.testing.assert_allclose(w, nnls(H.T[seen], row[seen])[0], rtol=1e-4, atol=1e-6)
 
 
+def test_frobenius_with_weights_is_nnls_of_scaled_rows():
+    X, _, H = planted(20, 10)
+    X += positive(20, 10)
+    weights = some_weights(20, 10)
+    W = fit(X, H, 2.0, weights)
+    for row, w, root in zip(X, W, np.sqrt(weights), strict=True):
+        np.testing.assert_allclose(w, nnls((root * H).T, root * row)[0], rtol=1e-8, atol=1e-10)
+
+
 @pytest.mark.parametrize("masked", [False, True], ids=["whole", "masked"])
 def test_components_of_any_sign_under_the_squared_error(masked):
     rng = np.random.default_rng(0)
@@ -45,13 +54,13 @@ def test_components_of_any_sign_under_the_squared_error(masked):
         np.testing.assert_allclose(w, nnls(H.T[seen], row[seen])[0], rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("masked", [False, True], ids=["whole", "masked"])
+@pytest.mark.parametrize("beside", KINDS.values(), ids=KINDS)
 @pytest.mark.parametrize("beta", [1.0, 1.5])
-def test_optimality_conditions_where_the_problem_is_convex(beta, masked):
+def test_optimality_conditions_where_the_problem_is_convex(beta, beside):
     X, _, H = planted(20, 10)
     X += positive(20, 10)
-    mask = some_mask(20, 10).astype(float) if masked else np.ones((20, 10))
-    W = fit(X, H, beta, mask if masked else None, tol=1e-12, max_iter=50_000)
+    mask = np.ones((20, 10)) if beside is None else beside(20, 10).astype(float)
+    W = fit(X, H, beta, beside and mask, tol=1e-12, max_iter=50_000)
     x, h, w = torch.from_numpy(X), torch.from_numpy(H), torch.from_numpy(W)
     neg, pos = beta_split(x, w @ h, beta)
     seen = torch.from_numpy(mask)

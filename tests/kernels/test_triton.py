@@ -76,8 +76,8 @@ def problem(shape, k, lead, *, masked=False, seed=0):
     (n, f), mask = shape, None
     x = draw(n, f)
     if masked:
-        mask = (torch.rand((n, f), generator=generator) < 0.8).float()
-        x = x * mask
+        mask = (torch.rand((n, f), generator=generator) < 0.8).float() * draw(n, f)  # weights
+        x = x * (mask > 0)
     return x, draw(*lead, n, k), draw(*lead, k, f), mask
 
 

@@ -219,7 +219,9 @@ SPELLED = {
     "SBS96": lambda c: f"{c[2:5]},{c[0]}{c[2]}{c[-1]}",
     "DBS78": lambda c: c.replace(">", "_"),
     "ID83": lambda c: "DEL_C_1_5+" if c == "1:Del:C:5" else c,
+    "SBS192": str,
     "SBS288": str.lower,
+    "SBS384": str.upper,
     "SBS1536": str,
 }
 

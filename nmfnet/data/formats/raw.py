@@ -3,24 +3,41 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import os
+import sys
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from decimal import Decimal
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import scipy.sparse as sp
 
 from nmfnet.errors import UserError
 
 __all__ = [
+    "MISSING",
     "RawTable",
+    "as_text",
     "check_file",
+    "check_memory",
     "did_you_mean",
     "file_sha256",
+    "is_missing",
     "is_sparse",
+    "number",
     "numbered",
+    "reading",
     "shorten",
 ]
+
+MISSING: frozenset[str] = frozenset(
+    ("", "NA", "N/A", "#N/A", "NaN", "nan", "-nan", "NULL", "null", "None", "<NA>", "NaT")
+)
+"""Cells of text that mean "no value", for numbers and for classes alike."""
 
 
 @dataclass
@@ -36,8 +53,8 @@ class RawTable:
         Text of the label column or label row; "" where empty.
     labels_on : {"rows", "columns"}
         The axis that the labels belong to.
-    mask : ndarray of bool or None
-        True = observed, from formats that store a mask.
+    mask : ndarray or csr_matrix of float64, or None
+        Mask or weights, from formats that store one.
     orientation : str or None
         Set when the file itself says where the samples are (h5ad; named npz; barcodes beside mtx).
     remarks : tuple of str
@@ -79,8 +96,9 @@ def check_file(path: str | Path, what: str = "Data file") -> Path:
             raise UserError(f"{what} {file} is empty (0 bytes).")
         with file.open("rb"):
             pass
-    except OSError as error:
-        raise UserError(f"{what} {file} cannot be read: {error.strerror or error}.") from error
+    except (OSError, RuntimeError, ValueError) as error:  # a loop of links; a NUL in the name
+        said = getattr(error, "strerror", None) or error
+        raise UserError(f"{what} {file} cannot be read: {said}.") from error
     return file
 
 
@@ -107,6 +125,98 @@ def numbered(word: str, count: int) -> list[str]:
     """Names for a table without names: ``sample_0001``, ``sample_0002``, ..."""
     digits = max(4, len(str(count)))
     return [f"{word}_{i:0{digits}d}" for i in range(1, count + 1)]
+
+
+def is_missing(cell: Any) -> bool:
+    """Whether a cell holds no value: None, NaN, NaT, ``pandas.NA``, or a masked entry."""
+    if cell is None or cell is np.ma.masked:
+        return True
+    pandas = sys.modules.get("pandas")  # where it was never imported, nothing of it is in a cell
+    found = cell != cell if pandas is None else pandas.isna(cell)
+    return found is True or (isinstance(found, np.bool_) and bool(found))
+
+
+def as_text(cell: Any) -> str:
+    """A name or class as text: bytes are decoded, whole floats lose their ``.0``, missing is ""."""
+    if is_missing(cell):
+        return ""
+    if isinstance(cell, bytes):
+        return cell.decode("utf-8", "replace")
+    if isinstance(cell, tuple):
+        return ":".join(as_text(part) for part in cell)
+    if isinstance(cell, (float, np.floating)) and float(cell).is_integer():
+        return str(int(cell))
+    return str(cell)
+
+
+def number(cell: Any, missing: Collection[str] = MISSING) -> float | None:
+    """A cell as a float, NaN where it holds no value, or None where it is not a real number.
+
+    Text counts as the number that it spells, and ``true`` and ``false`` as 1 and 0; dates, spans of
+    time and complex numbers are no numbers, whatever they convert to.
+    """
+    if isinstance(cell, str):
+        text = cell.strip()
+        if text in missing:
+            return float("nan")
+        if "_" in text:  # Python reads 1_000 as a number; tables write names so
+            return None
+        cell = {"true": 1.0, "false": 0.0}.get(text.lower(), text)
+    elif is_missing(cell):
+        return float("nan")
+    elif not isinstance(cell, (Real, Decimal, np.bool_)) or isinstance(cell, np.timedelta64):
+        return None
+    try:
+        return float(cell)
+    except (ValueError, OverflowError):
+        return None
+
+
+@contextmanager
+def reading(what: object, kind: str) -> Iterator[None]:
+    """Turn whatever a foreign reader raises into one sentence, "``what`` is not ``kind``: ...".
+
+    Raises
+    ------
+    UserError
+        In place of every other exception inside the block.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except MemoryError as error:
+        raise UserError(
+            f"{what} does not fit into the memory of this machine ({memory() / 1e9:.1f} GB). "
+            "data=stream reads .npy and .parquet from disk."
+        ) from error
+    except Exception as error:
+        said = " ".join(str(error).split())
+        shown = said[:300] if said else type(error).__name__
+        raise UserError(f"{what} is not {kind}: {shown.rstrip('.')}.") from error
+
+
+def memory() -> int:
+    """Bytes of memory that this machine has; no limit where it does not say."""
+    if not hasattr(os, "sysconf"):
+        return sys.maxsize
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def check_memory(size: int, what: object) -> None:
+    """Refuse what says that it needs more memory than the machine has, before any is taken.
+
+    Raises
+    ------
+    UserError
+        ``size`` bytes are more than there are.
+    """
+    if size > memory():
+        raise UserError(
+            f"{what} says that it needs {size / 1e9:.4g} GB, but this machine has "
+            f"{memory() / 1e9:.4g} GB of memory. The file is damaged, or it is too large: "
+            "data=stream reads .npy and .parquet from disk."
+        )
 
 
 def file_sha256(path: Path) -> str:

@@ -14,7 +14,9 @@ __all__ = [
     "DBS78",
     "ID83",
     "SBS96",
+    "SBS192",
     "SBS288",
+    "SBS384",
     "SBS1536",
     "SUBSTITUTIONS",
     "parse_channel",
@@ -40,6 +42,7 @@ _NOTATIONS = tuple(
     for pattern in (
         rf"(?P<l>{_BASE})\[(?P<f>[CT])>(?P<t>{_BASE})\](?P<r>{_BASE})",  # A[C>A]A
         rf"(?P<f>[CT])>(?P<t>{_BASE}){_SEP}(?P<l>{_BASE})(?P=f)(?P<r>{_BASE})",  # C>A:ACA
+        rf"(?P<f>[CT])>(?P<t>{_BASE})@(?P<l>{_BASE})_(?P<r>{_BASE})",  # C>A@A_A
         rf"(?P<l>{_BASE})(?P<f>[CT])(?P<r>{_BASE}){_SEP}(?P=f)>(?P<t>{_BASE})",  # ACA:C>A
         rf"(?P<f>[CT])>?(?P<t>{_BASE})[\s:_.-](?P<l>{_BASE})\.(?P<r>{_BASE})",  # C>A A.A, CA_A.A
         rf"(?P<l>{_BASE})(?P<f>[CT])(?P<r>{_BASE})>(?P=l)?(?P<t>{_BASE})(?P=r)?",  # ACA>A, ACA>AAA
@@ -51,8 +54,8 @@ _NOTATIONS = tuple(
 def parse_channel(label: str) -> str | None:
     """Canonical label of one channel, or None when the text is not an SBS channel.
 
-    Understands ``A[C>A]A``, ``C>A:ACA`` and ``ACA:C>A`` (any separator or none), ``C>A A.A``,
-    ``ACA>A``, ``ACA>AAA`` and ``ACAA``; case does not matter.
+    Understands ``A[C>A]A``, ``C>A:ACA`` and ``ACA:C>A`` (any separator or none), ``C>A@A_A``,
+    ``C>A A.A``, ``ACA>A``, ``ACA>AAA`` and ``ACAA``; case does not matter.
     """
     text = label.strip().strip("\"'").upper()
     for notation in _NOTATIONS:
@@ -98,8 +101,11 @@ ID83: tuple[str, ...] = (
 )
 """Small insertions and deletions, ``1:Del:C:0``: size, kind, what, repeats or overlap."""
 
-SBS288: tuple[str, ...] = tuple(f"{strand}:{channel}" for strand in "TUN" for channel in SBS96)
-"""The 96 on the transcribed, untranscribed strand and outside genes, ``T:A[C>A]A``."""
+SBS192, SBS288, SBS384 = (
+    tuple(f"{strand}:{channel}" for strand in strands for channel in SBS96)
+    for strands in ("TU", "TUN", "TUNB")
+)
+"""The 96 by strand, ``T:A[C>A]A``: transcribed, untranscribed, outside of genes, in genes of both."""
 
 SBS1536: tuple[str, ...] = tuple(
     f"{far}{channel}{end}" for channel in SBS96 for far in "ACGT" for end in "ACGT"
@@ -110,7 +116,9 @@ CHANNELS: dict[str, tuple[str, ...]] = {
     "SBS96": SBS96,
     "DBS78": DBS78,
     "ID83": ID83,
+    "SBS192": SBS192,
     "SBS288": SBS288,
+    "SBS384": SBS384,
     "SBS1536": SBS1536,
 }
 """Channel systems by the name that the field gives them, each in canonical order."""
@@ -143,7 +151,7 @@ def _canonical(system: str, label: str) -> str | None:
     text = label.strip().strip("\"'")
     if system == "SBS96":
         return parse_channel(text)
-    if system in ("SBS288", "SBS1536"):
+    if system in ("SBS192", "SBS288", "SBS384", "SBS1536"):
         return text.upper()
     if system == "DBS78":
         doublet = _DOUBLET.fullmatch(text.upper())

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import io
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,7 +133,7 @@ class Documents(Source):
             maker = CountVectorizer(**options)
         try:
             values = maker.fit_transform(texts)
-        except ValueError as error:  # also its own checks of the options
+        except (ValueError, TypeError, re.error) as error:  # also its own checks of the options
             raise UserError(f"The words cannot be counted: {error}") from error
         return sp.csr_matrix(values), [str(word) for word in maker.get_feature_names_out()]
 
@@ -158,9 +160,8 @@ class Documents(Source):
         return Texts(texts, names, classes, sums)
 
     def _table(self, file: Path) -> Texts:
-        lines = self._decoded(file).splitlines(keepends=True)
-        rows = list(csv.DictReader(lines, delimiter="\t" if file.suffix == ".tsv" else ","))
-        columns = list(rows[0]) if rows else []
+        rows = _records(self._decoded(file), "\t" if file.suffix == ".tsv" else ",", file)
+        columns = [name for name in rows[0] if name is not None] if rows else []
         for option, name in (
             ("text_column", self.text_column),
             ("label_column", self.label_column),
@@ -178,12 +179,23 @@ class Documents(Source):
 
     def _decoded(self, file: Path) -> str:
         try:
-            return file.read_text(encoding=self.encoding)
-        except (UnicodeDecodeError, LookupError) as error:
+            return file.read_text(encoding=self.encoding).removeprefix("\ufeff")
+        except (UnicodeDecodeError, LookupError, OSError) as error:
             raise UserError(
                 f"{file} cannot be read as {self.encoding}: {error}. Set data.encoding, for example "
                 "data.encoding=latin-1."
             ) from error
+
+
+def _records(text: str, delimiter: str, file: Path) -> list[dict[str, Any]]:
+    """The rows of a table by column; a document may be longer than what csv takes by default."""
+    limit = csv.field_size_limit(2**31 - 1)
+    try:
+        return list(csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter))
+    except csv.Error as error:
+        raise UserError(f"{file} is not a regular table: {error}.") from error
+    finally:
+        csv.field_size_limit(limit)
 
 
 def _is_class(parent: Path) -> bool:

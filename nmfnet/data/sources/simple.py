@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, final
 
 import numpy as np
-import scipy.sparse as sp
 
-from nmfnet.data.formats.frames import as_float64, read_frame
-from nmfnet.data.formats.raw import file_sha256, is_sparse, numbered
+from nmfnet.data.formats.memory import Given, aligned, as_labels, as_matrix, as_weights, masked
+from nmfnet.data.formats.raw import as_text, file_sha256, is_sparse, numbered
 from nmfnet.data.matrix import Matrix, Truth
 from nmfnet.data.sources.source import Source, encode_labels, split_missing
 from nmfnet.errors import UserError
 
-__all__ = ["Digits", "InMemory", "Planted"]
+__all__ = ["Digits", "InMemory", "Planted", "new_rows"]
 
 
 @final
@@ -131,16 +131,17 @@ class InMemory(Source):
     Parameters
     ----------
     X : array-like, shape (n_samples, n_features)
-        NumPy array (masked arrays keep their mask), pandas or polars DataFrame, scipy sparse
-        matrix, torch tensor, nested lists.
+        Anything that `as_matrix` reads; masked arrays keep their mask.
     labels : sequence of length n_samples, optional
-        Class of each sample, text or numbers.
-    mask : array-like of bool, shape (n_samples, n_features), optional
-        True = observed.
+        Class of each sample, text or numbers; a Series is joined by its index.
+    mask : array-like, shape (n_samples, n_features), optional
+        True or 1 = observed, False or 0 = not; or weights >= 0. A DataFrame is joined by its names.
     missing : {"error", "mask"}
         Whether NaN is refused or means "not observed".
     sample_names, feature_names : sequence of str, optional
         Override the names of a DataFrame.
+    layer : str, optional
+        Layer of an AnnData; ``"raw"`` is its ``.raw``.
     """
 
     X: Any
@@ -149,64 +150,86 @@ class InMemory(Source):
     missing: Literal["error", "mask"] = "error"
     sample_names: Any = None
     feature_names: Any = None
+    layer: str | None = None
 
     def read(self) -> Matrix:
         """Names, values and mask of ``X``."""
-        values, rows, columns, mask = _unpack(self.X)
-        names = _texts(self.sample_names, rows, "sample", values.shape[0])
-        features = _texts(self.feature_names, columns, "feature", values.shape[1])
-        if self.mask is not None:
-            given = _unpack(self.mask)[0].astype(bool)
-            if mask is not None:
-                given = given & mask
-            mask = given
-        values, mask = split_missing(
-            values, mask, self.missing, (names, features), "give mask=~numpy.isnan(X)"
-        )
+        given = as_matrix(self.X, layer=self.layer)
+        names = _texts(self.sample_names, given.sample_names, "sample", given.values.shape[0])
+        features = _texts(self.feature_names, given.feature_names, "feature", given.values.shape[1])
+        values, mask, remarks = _observed(given, self.mask, self.missing, names, features)
         labels, label_names = None, None
         if self.labels is not None:
-            cells = np.asarray(self.labels).ravel()
-            labels, label_names = encode_labels([_label(cell) for cell in cells])
-        return Matrix(values, names, features, labels=labels, label_names=label_names, mask=mask)
+            labels, label_names = encode_labels(as_labels(self.labels, names))
+        return Matrix(
+            values,
+            names,
+            features,
+            labels=labels,
+            label_names=label_names,
+            mask=mask,
+            remarks=(*given.remarks, *remarks),
+        )
 
 
-def _unpack(X: Any) -> tuple[Any, list[str] | None, list[str] | None, np.ndarray | None]:
-    """(values, row names, column names, mask) of anything that looks like a matrix."""
-    package = type(X).__module__.split(".")[0]
-    if package == "pandas":
-        raw = read_frame(X, "X")
-        return raw.values, raw.row_names, raw.column_names, None
-    if package == "polars":
-        return as_float64(X.to_numpy(), "X"), None, [str(name) for name in X.columns], None
-    if package == "torch":
-        return as_float64(_from_torch(X.detach().cpu()), "X"), None, None, None
-    if is_sparse(X):
-        return as_float64(X, "X"), None, None, None
-    if isinstance(X, np.ma.MaskedArray):
-        observed = ~np.ma.getmaskarray(X)
-        return as_float64(X.filled(0), "X"), None, None, observed
-    try:
-        array = np.asarray(X)
-    except ValueError as error:  # rows of different lengths
-        raise UserError(f"X is not a rectangular table: {error}.") from error
-    return as_float64(array, "X"), None, None, None
+def new_rows(
+    X: Any, mask: Any = None, *, like_names: Sequence[str] | None = None
+) -> tuple[Any, Any, list[str] | None]:
+    """New rows for a fitted model, read exactly as ``fit`` reads X.
+
+    Parameters
+    ----------
+    X : array-like, shape (n_samples, n_features)
+        As for `as_matrix`; columns with names are put into the order of ``like_names``.
+    mask : array-like, shape (n_samples, n_features), optional
+        Observed entries or weights, as for `InMemory`.
+    like_names : sequence of str, optional
+        Features of the model.
+
+    Returns
+    -------
+    values : ndarray of float64 or csr_matrix
+        0 where not observed; beside a sparse mask it stores exactly the entries of the mask.
+    mask : ndarray or csr_matrix of bool, or of float64 (weights), or None
+    sample_names : list of str or None
+
+    Raises
+    ------
+    UserError
+        What ``fit`` refuses, too; features that are missing or unknown.
+    """
+    given = as_matrix(X, like_names=like_names)
+    n, f = given.values.shape
+    names = given.sample_names or numbered("sample", n)
+    features = given.feature_names or numbered("feature", f)
+    values, mask, _ = _observed(given, mask, "error", names, features)
+    return values if mask is None else masked(values, mask), mask, given.sample_names
 
 
-def _from_torch(tensor: Any) -> Any:
-    import torch
-
-    if tensor.layout == torch.strided:
-        return tensor.double().numpy() if tensor.dtype == torch.bfloat16 else tensor.numpy()
-    csr = tensor if tensor.layout == torch.sparse_csr else tensor.to_sparse_csr()
-    arrays = (csr.values(), csr.col_indices(), csr.crow_indices())
-    return sp.csr_matrix(tuple(array.numpy() for array in arrays), shape=tuple(csr.shape))
+def _observed(
+    given: Given, mask: Any, missing: str, names: list[str], features: list[str]
+) -> tuple[Any, Any, tuple[str, ...]]:
+    """Values, mask and remarks, out of X, its own mask and the mask or weights beside it."""
+    seen = given.mask
+    if mask is not None:
+        beside, hidden = aligned(as_matrix(mask, what="mask"), names, features, "mask")
+        if hidden is not None and not hidden.all():
+            raise UserError(
+                f"mask is a masked array that hides {int((~hidden).sum())} of its own entries: "
+                "fill them with 1 (observed) or 0."
+            )
+        weights = as_weights(beside, names, features)
+        if seen is None:
+            seen = weights
+        else:
+            weights = weights.toarray() if is_sparse(weights) else weights
+            seen = np.where(seen, weights, weights.dtype.type(0))
+    return split_missing(
+        given.values, seen, missing, (names, features), "give mask=~numpy.isnan(X)"
+    )
 
 
 def _texts(given: Any, read: list[str] | None, word: str, count: int) -> list[str]:
     if given is not None:
-        return [str(name) for name in given]
+        return [as_text(name) for name in given]
     return numbered(word, count) if read is None else read
-
-
-def _label(cell: Any) -> str:
-    return "" if cell is None or cell != cell else str(cell)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
-from nmfnet.data.formats.raw import is_sparse, shorten
+from nmfnet.data.formats.raw import MISSING, check_memory, is_sparse, shorten
 from nmfnet.data.matrix import KINDS, Matrix
 from nmfnet.data.sources.channels import CHANNELS, SBS96, parse_channel, recognise_channels
 from nmfnet.errors import UserError
@@ -41,8 +42,19 @@ class Source(ABC):
 
 
 def encode_labels(texts: Sequence[str]) -> tuple[np.ndarray, list[str]]:
-    """Classes as numbers: (index of each, sorted class names); empty texts become -1."""
-    names = sorted({text for text in texts if text not in ("", "NA", "nan", "NaN")}, key=_natural)
+    """Classes as numbers: (index of each, sorted class names); texts in MISSING become -1.
+
+    Raises
+    ------
+    UserError
+        No sample has a class.
+    """
+    names = sorted({text for text in texts if text not in MISSING}, key=_natural)
+    if not names:
+        raise UserError(
+            f"None of the {len(texts)} labels names a class: all are empty or missing. Give the "
+            "classes, or leave the labels out."
+        )
     position = {name: i for i, name in enumerate(names)}
     return np.array([position.get(text, -1) for text in texts], dtype=np.int64), names
 
@@ -86,15 +98,17 @@ def split_missing(
     missing: str,
     names: tuple[Sequence[str], Sequence[str]],
     advice: str = "set data.missing=mask to leave missing values out of the fit",
-) -> tuple[Any, Any]:
-    """Take NaN out of ``values``: (values with 0 where not observed, mask or None).
+) -> tuple[Any, Any, tuple[str, ...]]:
+    """Take NaN out of ``values``: (values with 0 where not observed, mask or None, remarks).
+
+    Beside sparse values a mask says which entries are stored, so it can hold no weights: with
+    weights, or with a dense mask, the values become dense.
 
     Parameters
     ----------
     values : ndarray or csr_matrix, shape (n_samples, n_features)
         Not changed; copied where needed.
-    mask : ndarray of bool, csr_matrix of bool or None
-        True = observed.
+    mask : ndarray or csr_matrix of bool (True = observed) or of float64 (weights), or None
     missing : {"error", "mask"}
         Whether NaN is refused or means "not observed".
     names : pair of sequences of str
@@ -106,7 +120,7 @@ def split_missing(
     ------
     UserError
         NaN among the observed entries with ``missing="error"``; an unknown word; NaN in sparse
-        data; a mask of another shape.
+        data; a mask of another shape; sparse data that do not fit into memory as a dense table.
     """
     if missing not in ("error", "mask"):
         raise UserError(
@@ -117,13 +131,19 @@ def split_missing(
             f"The mask is {mask.shape[0]} x {mask.shape[1]} but the data are {values.shape[0]} x "
             f"{values.shape[1]} (samples x features). Both need the same shape and orientation."
         )
+    remarks: tuple[str, ...] = ()
     if is_sparse(values):
-        return _split_sparse(values, mask)
+        _refuse_stored_nan(values)
+        if mask is None:
+            return values, None, ()
+        if is_sparse(mask) and mask.dtype == bool:
+            return sp.csr_matrix(values.multiply(mask)), sp.csr_matrix(mask), ()
+        values, remarks = _dense(values)
     if is_sparse(mask):
         mask = mask.toarray()
     absent = np.isnan(values)
     if absent.any():
-        unexplained = absent if mask is None else absent & mask
+        unexplained = absent if mask is None else absent & (mask != 0)
         if missing == "error" and unexplained.any():
             row, column = np.argwhere(unexplained)[0]
             raise UserError(
@@ -131,22 +151,35 @@ def split_missing(
                 f"NaN); the first is in sample {names[0][row]!r}, feature {names[1][column]!r}. "
                 f"Fill them in, or {advice}."
             )
-        mask = ~absent if mask is None else mask & ~absent
-    if mask is None or mask.all():
-        return values, None
-    return np.where(mask, values, 0.0), mask
+        mask = ~absent if mask is None else np.where(absent, mask.dtype.type(0), mask)
+    if mask is None or (mask == 1).all():
+        return values, None, remarks
+    return np.where(mask != 0, values, 0.0), mask, remarks
 
 
-def _split_sparse(values: Any, mask: Any) -> tuple[Any, Any]:
+def _refuse_stored_nan(values: Any) -> None:
     absent = int(np.isnan(values.data).sum())
     if absent:
         raise UserError(
             f"{absent} of {values.nnz} stored values of the sparse matrix are NaN. Remove them, "
             "or give a dense table with missing=mask."
         )
-    if mask is None:
-        return values, None
-    return sp.csr_matrix(values.multiply(mask)), sp.csr_matrix(mask) if is_sparse(mask) else mask
+
+
+_WORTH_SAYING = 100_000_000
+"""Bytes from which a note says that a sparse matrix became a dense one."""
+
+
+def _dense(values: Any) -> tuple[np.ndarray, tuple[str, ...]]:
+    size = 8 * math.prod(map(int, values.shape))
+    check_memory(size, "The sparse matrix, made dense because its mask is dense or holds weights,")
+    remarks: tuple[str, ...] = ()
+    if size > _WORTH_SAYING:
+        remarks = (
+            f"The sparse matrix was made dense ({size / 1e9:.1f} GB), because its mask is dense or "
+            "holds weights. A sparse mask of 0 and 1 keeps it sparse.",
+        )
+    return values.toarray(), remarks
 
 
 def canonical_channels(matrix: Matrix, kind: str | None) -> Matrix:

@@ -10,9 +10,10 @@ from typing import Any, Literal, final, get_args
 import numpy as np
 import scipy.sparse as sp
 
-from nmfnet.data.formats.files import read_raw
+from nmfnet.data.formats.files import TextOptions, read_raw
+from nmfnet.data.formats.memory import Given, aligned, as_weights
 from nmfnet.data.formats.raw import RawTable, check_file, file_sha256, is_sparse, numbered, shorten
-from nmfnet.data.formats.text import read_names
+from nmfnet.data.formats.text import read_labels, read_names
 from nmfnet.data.matrix import Kind, Matrix
 from nmfnet.data.sources.channels import recognise_channels
 from nmfnet.data.sources.origin import Origin
@@ -36,7 +37,7 @@ ORIENTATIONS: tuple[str, ...] = get_args(Orientation)
 @final
 @dataclass(frozen=True, kw_only=True)
 class Table(Source):
-    """A matrix in a file: csv, tsv, txt (also .gz), npy, npz, mtx (also .gz), parquet or h5ad.
+    """A matrix in a file: csv, tsv, txt, mtx (also .gz), npy, npz, parquet, h5ad, biom.
 
     Parameters
     ----------
@@ -51,8 +52,14 @@ class Table(Source):
         Regular expression that finds the class in the sample name; its groups are joined by ``_``.
     sample_names, feature_names : str, optional
         Text files with one name per line, for tables without names.
+    labels : str, optional
+        File with the class of each sample: one per line in the order of the samples, or lines of
+        sample name and class in any order.
     mask : str, optional
-        Table of 0 and 1 in the shape and orientation of the data; 1 = observed.
+        Table of 0 and 1 in the shape and orientation of the data; 1 = observed. Joined by name
+        where it has names.
+    weight : str, optional
+        Table of weights >= 0 instead; 0 = not observed.
     missing : {"error", "mask"}
         Whether empty, NA and NaN cells are refused or left out of the fit.
     kind : {"generic", "image", "sbs96", "text"}, optional
@@ -61,8 +68,14 @@ class Table(Source):
     image_shape : [height, width], optional
     reference : str, optional
         File, or name of a data set, with known components to compare with; joined by feature name.
+    drop : sequence of str, optional
+        Columns, or else rows, of the file to leave out.
+    missing_words : sequence of str, optional
+        Cells of a text file that mean "no value", beside empty, NA, NaN and the like.
+    decimal : {".", ","}
+        Decimal mark of text files.
     delimiter : str, optional
-        Column delimiter of text files; recognised when None.
+        Column delimiter of text files, a character or ``tab``; recognised when None.
     header : bool, optional
         Whether the first line of a text file holds names; recognised when None.
     name_columns : int, optional
@@ -70,7 +83,7 @@ class Table(Source):
     name_separator : str
         Put between several name columns.
     layer : str, optional
-        Layer of an h5ad file.
+        Layer of an h5ad file; ``raw`` is its ``.raw``.
     origin : Origin, optional
         Catalogue entry that the file belongs to.
     """
@@ -81,11 +94,16 @@ class Table(Source):
     label_pattern: str | None = None
     sample_names: str | None = None
     feature_names: str | None = None
+    labels: str | None = None
     mask: str | None = None
+    weight: str | None = None
     missing: Literal["error", "mask"] = "error"
     kind: Kind | None = None
     image_shape: Sequence[int] | None = None
     reference: str | None = None
+    drop: Sequence[str] | None = None
+    missing_words: Sequence[str] | None = None
+    decimal: str = "."
     delimiter: str | None = None
     header: bool | None = None
     name_columns: int | None = None
@@ -101,15 +119,13 @@ class Table(Source):
                 f"{', '.join(ORIENTATIONS)}."
             )
         file = self._file(self.path)
-        raw = self._read(file, self.label_column)
+        raw = self._read(file, self.label_column, self.drop or ())
         transposed = self._is_transposed(raw, file)
         values, rows, columns = _oriented(raw, transposed)
         names = self._names(self.sample_names, rows, "sample", values.shape[0])
         features = self._names(self.feature_names, columns, "feature", values.shape[1])
-        mask = raw.mask if raw.mask is None or not transposed else raw.mask.T
-        if self.mask is not None:
-            mask = self._read_mask(values.shape, names, features, transposed)
-        values, mask = split_missing(values, mask, self.missing, (names, features))
+        mask = self._weights(raw, names, features, transposed)
+        values, mask, remarks = split_missing(values, mask, self.missing, (names, features))
         labels, label_names = self._labels(raw, transposed, names)
         matrix = Matrix(
             values,
@@ -119,7 +135,7 @@ class Table(Source):
             labels=labels,
             label_names=label_names,
             mask=mask,
-            remarks=raw.remarks,
+            remarks=(*raw.remarks, *remarks, *_totals(names), *_totals(features)),
             sources=self._sources(file),
             citation="" if self.origin is None else self.origin.citation,
         )
@@ -129,21 +145,22 @@ class Table(Source):
     def _file(self, path: str) -> Path:
         return check_file(path) if self.origin is None else self.origin.path(path)
 
-    def _read(self, file: Path, label: str | None) -> RawTable:
-        return read_raw(
-            file,
-            delimiter=self.delimiter,
-            header=self.header,
-            name_columns=self.name_columns,
-            name_separator=self.name_separator,
-            label=label,
-            layer=self.layer,
+    def _read(self, file: Path, label: str | None, drop: Sequence[str] = ()) -> RawTable:
+        text = TextOptions(
+            self.delimiter,
+            self.header,
+            self.name_columns,
+            self.name_separator,
+            [str(word) for word in self.missing_words or ()],
+            self.decimal,
         )
+        names = [str(name) for name in drop]
+        return read_raw(file, text=text, label=label, layer=self.layer, drop=names)
 
     def _sources(self, file: Path) -> dict[str, str]:
         if self.origin is not None:
             return self.origin.sources(self.path, self.sample_names, self.feature_names)
-        beside = [self.mask, self.sample_names, self.feature_names]
+        beside = [self.mask, self.weight, self.labels, self.sample_names, self.feature_names]
         files = [file, *(Path(name).expanduser() for name in beside if name is not None)]
         return {item.name: file_sha256(item) for item in files}
 
@@ -179,46 +196,44 @@ class Table(Source):
                     f"{other}."
                 )
             return encode_labels(raw.labels)
+        if self.labels is not None:
+            return encode_labels(read_labels(check_file(self.labels, "Labels file"), names))
         if self.label_pattern is not None:
             return encode_labels(labels_from_names(names, self.label_pattern))
         return None, None
 
-    def _read_mask(
-        self, shape: tuple[int, int], names: list[str], features: list[str], transposed: bool
+    def _weights(
+        self, raw: RawTable, names: list[str], features: list[str], transposed: bool
     ) -> Any:
-        assert self.mask is not None
-        file = check_file(self.mask, "Mask file")
-        raw = self._read(file, None)
-        values, rows, columns = _oriented(raw, transposed)
-        stored = values.data if is_sparse(values) else values
-        wrong = np.unique(stored[(stored != 0) & (stored != 1)])
-        if wrong.size:
+        """The mask or the weights of the entries, out of a file of their own or the data's."""
+        if self.mask is not None and self.weight is not None:
+            raise UserError("data.mask and data.weight say the same thing: give one of them.")
+        path = self.mask or self.weight
+        if path is None:
+            if raw.mask is None:
+                return None
+            return as_weights(raw.mask.T if transposed else raw.mask, names, features)
+        word = "mask" if self.mask is not None else "weights"
+        file = check_file(path, f"{word.capitalize()} file")
+        values, rows, columns = _oriented(self._read(file, None), transposed)
+        where = f"the {word} {file}"
+        found, _ = aligned(Given(values, rows, columns), names, features, where)
+        weights = as_weights(found, names, features, where)
+        if self.mask is not None and weights.dtype != bool:
+            stored = weights.data if is_sparse(weights) else weights
             raise UserError(
-                f"The mask {file} holds {wrong[0]:g}; only 1 (observed) and 0 (not observed) are "
-                "allowed."
+                f"The mask {file} holds {stored[(stored != 0) & (stored != 1)][0]:g}; only 1 "
+                "(observed) and 0 (not observed) are allowed. data.weight=FILE takes weights."
             )
-        mask = values.astype(bool)
-        if mask.shape != shape:
-            raise UserError(
-                f"The mask {file} is {mask.shape[0]} x {mask.shape[1]} but the data are "
-                f"{shape[0]} x {shape[1]} (samples x features). Both need the same shape and "
-                "orientation."
-            )
-        mask = mask[_match(rows, names, file, "sample")]
-        return mask[:, _match(columns, features, file, "feature")]
+        return weights
 
 
-def _match(read: list[str] | None, names: list[str], file: Path, word: str) -> np.ndarray:
-    """Positions in the mask of the data's names; the mask's own order when it has no names."""
-    if read is None:
-        return np.arange(len(names))
-    place = {name: i for i, name in enumerate(read)}
-    absent = [name for name in names if name not in place]
-    if absent:
-        raise UserError(
-            f"{len(absent)} {word}s of the data are not in the mask {file} (first: {absent[0]!r})."
-        )
-    return np.array([place[name] for name in names])
+def _totals(names: list[str]) -> tuple[str, ...]:
+    """Said of names that a spreadsheet gives to sums over the others."""
+    sums = [name for name in names if name.strip().lower() in ("total", "totals", "grand total")]
+    if not sums:
+        return ()
+    return (f"{shorten(sums)} looks like a sum over the others: data.drop=[{sums[0]}] drops it.",)
 
 
 def _oriented(raw: RawTable, transposed: bool) -> tuple[Any, list[str] | None, list[str] | None]:

@@ -176,11 +176,14 @@ def open_stored(path: str | Path) -> Stored:
     """
     place = Path(path).expanduser()
     if not place.is_dir():
-        return Stored(_parts(check_file(place)))
-    files = sorted(f for f in place.iterdir() if f.suffix in (".npy", ".parquet"))
+        files = [place]
+    else:
+        files = sorted(f for f in place.iterdir() if f.suffix in (".npy", ".parquet"))
     if not files:
         raise UserError(f"{place} holds no .npy and no .parquet file to stream rows from.")
     parts = [part for file in files for part in _parts(check_file(file))]
+    if not parts:
+        raise UserError(f"The parquet files in {place} hold no rows.")
     for part in parts[1:]:
         if part.n_features != parts[0].n_features or part.names != parts[0].names:
             raise UserError(

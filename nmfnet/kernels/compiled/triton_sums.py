@@ -42,7 +42,7 @@ def _reordered(a, N: tl.constexpr, M: tl.constexpr):  # type: ignore[no-untyped-
 
 @triton.jit
 def _halves(x, y, seen, new, TINY: tl.constexpr, BETA: tl.constexpr, FAST: tl.constexpr):  # type: ignore[no-untyped-def]
-    """``neg`` and ``pos`` of the divergence times the mask; for KL ``pos`` is the mask alone."""
+    """``neg`` and ``pos`` of the divergence, times the mask, which may hold weights."""
     if BETA == 2:
         neg, pos = x, y
     else:
@@ -57,7 +57,7 @@ def _halves(x, y, seen, new, TINY: tl.constexpr, BETA: tl.constexpr, FAST: tl.co
         else:
             power = tl.exp2((BETA - 2) * tl.log2(y))
             neg, pos = x * power, y * power
-    return neg, pos * seen
+    return neg * seen, pos * seen
 
 
 @triton.jit

@@ -86,6 +86,7 @@ def make_parser() -> argparse.ArgumentParser:
         nargs="*",
         help="settings to add, such as launcher=joblib or hparams_search.n_trials=100",
     )
+    add_trust(resume, "run whatever its sweep.json says")
     add_reports(commands)
     return parser
 
@@ -120,6 +121,12 @@ def add_reports(commands: Any) -> None:
     export.add_argument(
         "-o", "--output", metavar="FOLDER", default=None, help="(default: RUN/export)"
     )
+    add_trust(export, "import the classes that its checkpoint names")
+
+
+def add_trust(command: argparse.ArgumentParser, words: str) -> None:
+    """Add ``--trust``: what a file may name is run only if the user says so."""
+    command.add_argument("--trust", action="store_true", help=f"{words}: code of others may run")
 
 
 def add(
@@ -237,9 +244,13 @@ def origin_lines(origin: dict[str, Any]) -> dict[str, str]:
 
 def resume_sweep(given: argparse.Namespace) -> None:
     """``nmfnet sweep resume DIR``."""
-    from nmfnet.sweep.summary import resume
+    from nmfnet import cli
+    from nmfnet.sweep.summary import resumed
 
-    resume(given.folder, given.settings)
+    arguments, cwd = resumed(given.folder, given.settings, trust=given.trust)
+    os.chdir(cwd)
+    sys.argv = ["nmfnet-train", *arguments]
+    cli.main()
 
 
 # ---------------------------------------------------------------------- reports
@@ -268,7 +279,7 @@ def export_run(given: argparse.Namespace) -> None:
     """``nmfnet export RUN --to FORMAT``."""
     from nmfnet.report.export import export
 
-    export(given.run_folder, given.to, given.output)
+    export(given.run_folder, given.to, given.output, trust=given.trust)
 
 
 if __name__ == "__main__":

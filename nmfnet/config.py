@@ -8,6 +8,7 @@ import importlib
 import inspect
 import json
 import math
+import sys
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
@@ -37,6 +38,22 @@ MOVED = {
     }.items()
 }
 """Modules that run folders of earlier versions name, and where they are now."""
+
+BASES = {
+    "data": "nmfnet.data.sources.source.Source",
+    "split": "nmfnet.data.splits.Split",
+    "loss": "nmfnet.core.losses.Loss",
+    "penalty": "nmfnet.core.penalties.Penalty",
+    "constraint": "nmfnet.core.constraints.Constraint",
+    "init": "nmfnet.core.inits.Init",
+    "solver": "nmfnet.solvers.base.Solver",
+    "trainer": "lightning.Trainer",
+    "logger": "lightning.pytorch.loggers.Logger",
+    "callbacks": "lightning.Callback",
+    "model": "nmfnet.core.model.Factorization",
+    "selection": "nmfnet.selection.options.Selection",
+}
+"""What the objects of a group must be."""
 
 NOT_THE_EXPERIMENT = (
     *("logger", "run_dir", "runs", "force", "resume", "checkpoint_every"),
@@ -108,11 +125,46 @@ def check_config(cfg: Plain) -> None:
     problems = list(_root_problems(cfg))
     problems.extend([*_key_problems(cfg), *_group_problems(cfg)])
     for name, node in cfg.items():
-        problems.extend(target_problems(node, name))
+        problems.extend(target_problems(node, name, bases_of(name)))
     if problems:
         raise UserError(
             "\n  ".join([f"the configuration has {len(problems)} problem(s):", *problems])
         )
+
+
+def check_stored(cfg: Plain, groups: Sequence[str], where: Path, *, trust: bool) -> None:
+    """Refuse a configuration out of a file if building these groups would run what it names.
+
+    Parameters
+    ----------
+    cfg : dict
+        As it was read.
+    groups : sequence of str
+        What will be built of it.
+    where : Path
+        The file.
+    trust : bool
+        True = the modules that it names may be imported; the classes must be right all the same.
+
+    Raises
+    ------
+    UserError
+        For a class that is not of the group's kind, and, unless trusted, for one that is neither
+        part of nmfnet nor imported already. Nothing has been imported then.
+    """
+    try:
+        nodes = [(name, cfg[name]) for name in groups]
+        problems = [
+            problem
+            for name, node in nodes
+            for problem in target_problems(node, name, bases_of(name), trust=trust)
+        ]
+    except UserError as error:
+        problems = [str(error)]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{where} holds no whole configuration: repeat the run") from error
+    if problems:
+        raise UserError("\n  ".join([f"{where} cannot be used:", *problems]))
 
 
 def root_is_sound(cfg: Plain) -> bool:
@@ -178,21 +230,84 @@ def _nested_keys(cfg: Plain) -> list[str]:
     ]
 
 
-def target_problems(node: Any, path: str) -> Iterator[str]:
-    """Problems of every node with a ``_target_`` below (and at) this one."""
+def bases_of(group: str) -> tuple[type, ...]:
+    """What the objects of a group must be; empty where anything may be."""
+    return (locate(BASES[group]),) if group in BASES else ()
+
+
+def target_problems(
+    node: Any, path: str, bases: tuple[type, ...] = (), *, trust: bool = True
+) -> Iterator[str]:
+    """Problems of every node with a ``_target_`` below (and at) this one.
+
+    Parameters
+    ----------
+    bases : tuple of type
+        What objects here must be; empty = anything, if trusted. An object inside another must be
+        what the annotation of its option says.
+    trust : bool
+        False = the configuration was read from a file: see :func:`check_stored`.
+
+    Raises
+    ------
+    UserError
+        For a target that is not there, or may not be imported.
+    """
+    inner: dict[Any, tuple[type, ...]] = {}
     if isinstance(node, Mapping):
         if "_target_" in node:
-            yield from _signature_problems(node, path)
+            target = locate(node["_target_"], trust=trust)
+            if wrong := _kind_problem(target, bases, trust):
+                yield f"{path}._target_: {node['_target_']} {wrong}"
+                return
+            hints = _hints(target)
+            yield from _signature_problems(node, path, target, hints)
+            inner = {key: tuple(_classes(hints.get(key))) for key in node}
         for key, value in node.items():
-            yield from target_problems(value, f"{path}.{key}")
+            yield from target_problems(value, f"{path}.{key}", inner.get(key, bases), trust=trust)
     elif isinstance(node, list):
         for i, value in enumerate(node):
-            yield from target_problems(value, f"{path}[{i}]")
+            yield from target_problems(value, f"{path}[{i}]", bases, trust=trust)
 
 
-def _signature_problems(node: Mapping[str, Any], path: str) -> Iterator[str]:
-    target = locate(node["_target_"])
-    constructor = target.__init__ if inspect.isclass(target) else target
+def _kind_problem(target: Any, bases: tuple[type, ...], trust: bool) -> str:
+    """Why a target cannot be used here, or nothing.
+
+    It is a class of the right kind, or, if it is trusted, a function that says it returns one.
+    """
+    made = target
+    if trust and not bases:
+        return ""
+    if trust and inspect.isroutine(target):
+        made = _hints(target).get("return")
+    if inspect.isclass(made) and issubclass(made, bases):
+        return ""
+    wanted = " or ".join(base.__name__ for base in bases)
+    return f"is no {wanted}" if bases else "is not expected here: this is no option with an object"
+
+
+def _hints(target: Any) -> dict[str, Any]:
+    """Annotations of the options of a target, as far as they can be read."""
+    try:
+        return typing.get_type_hints(
+            target.__init__ if inspect.isclass(target) else target, include_extras=True
+        )
+    except (NameError, TypeError, AttributeError):
+        return {}
+
+
+def _classes(hint: Any) -> Iterator[type]:
+    """Classes in an annotation that are not plain values."""
+    plain = ("builtins", "collections.abc", "pathlib", "types", "typing")
+    if inspect.isclass(hint) and not typing.get_args(hint) and hint.__module__ not in plain:
+        yield hint
+    for part in typing.get_args(hint):
+        yield from _classes(part)
+
+
+def _signature_problems(
+    node: Mapping[str, Any], path: str, target: Any, hints: dict[str, Any]
+) -> Iterator[str]:
     try:
         parameters = inspect.signature(target).parameters
     except (TypeError, ValueError):
@@ -203,10 +318,6 @@ def _signature_problems(node: Mapping[str, Any], path: str) -> Iterator[str]:
         for name, parameter in parameters.items()
         if parameter.kind == parameter.KEYWORD_ONLY or parameter.default is not parameter.empty
     }
-    try:
-        hints = typing.get_type_hints(constructor)
-    except (NameError, TypeError):
-        hints = {}
     for key, value in node.items():
         where = f"{path}.{key}"
         if key == "_target_" or not isinstance(key, str):
@@ -298,22 +409,37 @@ def shown(value: Any) -> str:
 
 
 # ---------------------------------------------------------------------- objects
-def locate(path: str) -> Any:
+def locate(path: str, *, trust: bool = True) -> Any:
     """The object that a dotted path names.
+
+    Parameters
+    ----------
+    path : str
+        ``package.module.Name``.
+    trust : bool
+        False = import nothing that is not below ``nmfnet``: importing is running already.
 
     Raises
     ------
     UserError
-        If there is none.
+        If there is none, or its module may not be imported.
     """
-    module_name, _, name = path.rpartition(".")
+    module_name, _, name = str(path).rpartition(".")
     for old, new in MOVED.items():
         if module_name == old or module_name.startswith(f"{old}."):
             module_name = new + module_name.removeprefix(old)
+    if not (trust or module_name.partition(".")[0] == "nmfnet" or module_name in sys.modules):
+        raise UserError(
+            f"_target_: {path} is neither part of nmfnet nor imported by this program: import it "
+            "first, or say that the file can be trusted: trust=True, --trust on the command line"
+        )
     try:
         return getattr(importlib.import_module(module_name), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise UserError(f"_target_: {path} cannot be found: {error}") from error
+    except Exception as error:  # whatever a module of the user raises
+        words = f"{type(error).__name__}: {error}"
+        raise UserError(f"_target_: {path} cannot be imported: {words}") from error
 
 
 def build(node: Mapping[str, Any], *args: Any) -> Any:

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 __all__ = ["FORMATS", "export"]
 
 
-def export(run: str | Path, to: str, output: str | Path | None = None) -> list[Path]:
+def export(
+    run: str | Path, to: str, output: str | Path | None = None, *, trust: bool = False
+) -> list[Path]:
     """Write the factors (or the network) of a run in another format, and print where.
 
     Parameters
@@ -35,6 +37,8 @@ def export(run: str | Path, to: str, output: str | Path | None = None) -> list[P
         model.onnx, from X to W and its reconstruction.
     output : str or Path, optional
         Folder; by default ``export`` in the run folder.
+    trust : bool
+        As for :func:`nmfnet.load`: import what the checkpoint names (``onnx`` builds the model).
 
     Returns
     -------
@@ -54,7 +58,7 @@ def export(run: str | Path, to: str, output: str | Path | None = None) -> list[P
         hint = did_you_mean(to, list(FORMATS))
         raise UserError(f"--to {to}: no such format{hint} (it has: {', '.join(FORMATS)})")
     source = finished_run(run)
-    content = _read(source)
+    content = _read(source, trust)
     folder = Path(output) if output is not None else source.folder / "export"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -78,6 +82,7 @@ class _Factors:
     features: list[str]
     W_test: np.ndarray | None
     test_samples: list[str]
+    trust: bool = False
 
     @property
     def names(self) -> list[str]:
@@ -91,13 +96,15 @@ class _Factors:
         return pd.DataFrame(W, index=pd.Index(samples, name="sample"), columns=self.names)
 
 
-def _read(run: Run) -> _Factors:
+def _read(run: Run, trust: bool) -> _Factors:
     held = read_factors(run.folder)
     samples, features, held_out = (
         [str(name) for name in held.get(key, ())]
         for key in ("sample_names", "feature_names", "test_sample_names")
     )
-    return _Factors(run, held["W"], held["H"], samples, features, held.get("W_test"), held_out)
+    return _Factors(
+        run, held["W"], held["H"], samples, features, held.get("W_test"), held_out, trust
+    )
 
 
 # ---------------------------------------------------------------------- formats
@@ -200,7 +207,7 @@ def _onnx(factors: _Factors, folder: Path) -> list[Path]:
 
     from nmfnet.run.checkpoint import load
 
-    model = load(factors.run.folder)
+    model = load(factors.run.folder, trust=factors.trust)
     if not model.inductive:
         raise UserError(
             f"--to onnx needs a model whose W is computed by a network, and {factors.run.name} "

@@ -5,9 +5,10 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from nmfnet.config import check_config, target_problems
+from nmfnet.config import check_config, conf_dir, target_problems
 from nmfnet.errors import UserError
 from nmfnet.sweep.jobs import Job, Record, read_record, refuse_processes
 
@@ -130,33 +131,46 @@ class Summary(Callback):
             sys.exit(1)
 
 
-def resume(folder: str, more: list[str]) -> None:
-    """``nmfnet sweep resume DIR``: the command of a sweep again, for the jobs without results.
+def resumed(folder: str, more: Sequence[str], *, trust: bool = False) -> tuple[list[str], Path]:
+    """The command of a sweep again, for the jobs without results, and the folder to run it in.
 
     Parameters
     ----------
     folder : str
         Folder of the sweep, as ``runs/sweeps/2026-01-31_12-00-00-000000``.
-    more : list of str
+    more : sequence of str
         Settings to add, such as ``launcher=joblib``.
+    trust : bool
+        Run whatever the sweep's file says; see :func:`foreign`.
+
+    Returns
+    -------
+    list of str, Path
+        Arguments of ``nmfnet-train``, and the folder that the sweep was started in.
 
     Raises
     ------
     UserError
-        If it is not the folder of a sweep, the folder that it ran in is gone, or it still runs.
+        If it is not the folder of a sweep, the folder that it ran in is gone, it still runs, or it
+        names code that is not nmfnet's and is not trusted.
     """
-    from nmfnet.cli import main
-
     sweep = Path(folder).absolute()
     try:
         command = json.loads((sweep / COMMAND).read_text())
         arguments, cwd = list(command["arguments"]), Path(command["cwd"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        if not all(isinstance(argument, str) for argument in arguments):
+            raise TypeError("arguments are words")
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         there = (sweep / COMMAND).exists()
         why = f"its {COMMAND} is damaged" if there else f"it holds no {COMMAND}"
         raise UserError(
             f"{folder} cannot be resumed, {why}: give the folder of a sweep, as runs/sweeps/DATE"
         ) from error
+    if (said := foreign(arguments)) is not None and not trust:
+        raise UserError(
+            f"{sweep / COMMAND} says {said}, which can run code that is not nmfnet's: if the sweep "
+            "is yours, add --trust"
+        )
     if not cwd.is_dir():
         raise UserError(f"the sweep ran in {cwd}, which is gone: change cwd in {sweep / COMMAND}")
     for file in sorted((sweep / "jobs").glob("*.json")):
@@ -166,10 +180,33 @@ def resume(folder: str, more: list[str]) -> None:
                 f"job {record['job']} of this sweep is still running (process {record['pid']}): "
                 f"wait for it or end it, or remove {shown(file)} if that is another program"
             )
-    os.chdir(cwd)
     own = [f"hydra.sweep.dir={sweep}", "++hydra.callbacks.sweep.resume=true"]
-    sys.argv = ["nmfnet-train", *arguments, *more, *own]
-    main()
+    return [*arguments, *more, *own], cwd
+
+
+def foreign(arguments: list[str]) -> str | None:
+    """The first argument of a stored command that can run more than nmfnet's own code, if any.
+
+    Harmless are ``-m``, choices of nmfnet's groups, and values of keys that configure neither Hydra
+    nor the shell of a job.
+    """
+    for argument in arguments:
+        key, equals, value = argument.lstrip("+").partition("=")
+        if argument in ("-m", "--multirun"):
+            continue
+        if (
+            not equals
+            or not re.fullmatch(r"[\w.]+", key)
+            or key.partition(".")[0] == "hydra"
+            or re.fullmatch(r"launcher\.(setup|extra|_target_|address)(\..*)?", key)
+            or "_target_" in argument
+            or (
+                (conf_dir() / key).is_dir()
+                and not re.fullmatch(r"([\w\[\],()* -]|\.(?!\.))*", value)
+            )
+        ):
+            return argument
+    return None
 
 
 def _alive(record: Record) -> bool:

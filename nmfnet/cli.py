@@ -42,7 +42,7 @@ OF_THE_ROOT = (
 
 
 def main() -> None:
-    """Console entry point: exit code 0 done, 1 failed jobs, 2 bad input, 130 Ctrl-C."""
+    """Console entry point: exit code 0 done, 1 failed jobs, 2 bad input, 130 Ctrl-C or SIGTERM."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach us instead of Hydra's own printer
     try:
         sys.argv[1:] = with_own_root(open_keys(sys.argv[1:]))
@@ -109,7 +109,7 @@ def run_one(cfg: Plain) -> float:
         print_result(before)
         return float(before.metrics["objective"])
     check_config(cfg)
-    from nmfnet.run.train import Interrupted, NotFirst, train
+    from nmfnet.run.train import Interrupted, NotFirst, Terminated, train
 
     try:
         if cfg.get("ranks") is not None:
@@ -117,7 +117,7 @@ def run_one(cfg: Plain) -> float:
         result = train(cfg)
     except NotFirst:
         sys.exit(0)
-    except Interrupted as error:
+    except (Interrupted, Terminated) as error:
         stop(str(error), code=130)
         raise
     print_result(result)

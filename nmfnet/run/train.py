@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -71,8 +72,19 @@ class NotFirst(Exception):
     """This process has done its part of a run that the first process goes on with."""
 
 
-class Interrupted(Exception):
+class Interrupted(KeyboardInterrupt):
     """Ctrl-C; the message says where the checkpoint is."""
+
+
+class Terminated(SystemExit):
+    """SIGTERM or SIGHUP; the message says where the checkpoint is, the code what a shell expects."""
+
+    def __init__(self, message: str, number: int = signal.SIGTERM) -> None:
+        super().__init__(128 + number)
+        self.message = message
+
+    def __str__(self) -> str:
+        return self.message
 
 
 def train(
@@ -102,9 +114,9 @@ def train(
     ------
     UserError
         For input that cannot be used; nothing is written then.
-    Interrupted
-        After Ctrl-C, with a loadable checkpoint left in the run folder, from which the same call
-        goes on.
+    Interrupted, Terminated
+        After Ctrl-C, or SIGTERM and SIGHUP, with a loadable checkpoint left in the run folder, from
+        which the same call goes on.
     """
     folder = run_folder(cfg) if write else None
     if folder is not None and (before := finished(cfg)) is not None:
@@ -259,7 +271,12 @@ def _stoppable(trainer: L.Trainer, model: Factorization, resuming: Resuming) -> 
                     callback.teardown(trainer, model, "fit")
     except (KeyboardInterrupt, SystemExit) as stop:  # Lightning turns the first into the second
         where = resuming.last_words(trainer, model)
-        raise Interrupted(f"interrupted at iteration {model.iteration}{where}") from stop
+        words = f"interrupted at iteration {model.iteration}{where}"
+        if resuming.asked not in (0, signal.SIGINT):
+            raise Terminated(words, resuming.asked) from stop
+        if isinstance(stop, KeyboardInterrupt) or isinstance(stop.__context__, KeyboardInterrupt):
+            raise Interrupted(words) from stop
+        raise Terminated(words) from stop
     except OSError as error:
         if resuming.path is None or error.strerror is None:
             raise

@@ -62,7 +62,7 @@ def run_job(job: Job) -> Record:
     if (before := settled(job)) is not None:
         return before
     job.record("running", pid=os.getpid(), host=socket.gethostname())
-    from nmfnet.run.train import Interrupted, train
+    from nmfnet.run.train import Interrupted, Terminated, train
     from nmfnet.sweep.search.pruning import Pruned, pruning
 
     try:
@@ -78,7 +78,7 @@ def run_job(job: Job) -> Record:
         return job.record("failed", error=str(error))
     except Pruned as error:
         return job.record("pruned", error=str(error))
-    except Interrupted as error:
+    except (Interrupted, Terminated) as error:
         return job.record("interrupted", error=str(error))
     except Exception as error:  # a bug in one job must not cost the others
         words = f"{type(error).__name__}: {error}"

@@ -472,5 +472,5 @@ def run_id(cfg: Plain) -> str:
 def run_folder(cfg: Plain) -> Path:
     """``run_dir`` if it is given, else ``runs/MODEL/RUN_ID``."""
     if cfg["run_dir"]:
-        return Path(cfg["run_dir"])
-    return Path(cfg["runs"]) / cfg["choices"].get("model", "model") / run_id(cfg)
+        return Path(cfg["run_dir"]).expanduser()
+    return Path(cfg["runs"]).expanduser() / cfg["choices"].get("model", "model") / run_id(cfg)

@@ -50,7 +50,7 @@ WRONG = {
     "no value": ("data=table", "data.path", "needs a value"),
     "no key": ("convex_nmf", "convex_nmf", "key=value"),
     "several values without -m": ("n_restarts=1,2", "n_restarts=1,2", "--multirun"),
-    "broken list": ("model.hidden=[1", "[1"),
+    "broken list": ("model=autoencoder model.hidden=[1", "model.hidden=[1", "a list"),
     "unclosed quote": ("data.path='x", "data.path"),
     "removed root key": ("~tol", "tol", "missing"),
     "no such folder of configurations": ("--config-dir nowhere experiment=a", "nowhere", "folder"),

@@ -7,7 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nmfnet.config import Plain, check_config, conf_dir, did_you_mean, options
+from nmfnet.config import Plain, check_config, conf_dir, did_you_mean, options, plain
 from nmfnet.errors import UserError
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def fit(
     from nmfnet.run.train import train
 
     source = InMemory(X=X, labels=labels, mask=mask)
-    cfg = configuration({"model": model, "progress": False, **settings})
+    cfg = configuration(plain({"model": model, "progress": False, **settings}))
     cfg["run_dir"] = None if run_dir is None else str(run_dir)
     cfg["choices"]["data"] = "memory"
     cfg["data"] = {"sha256": source.read().fingerprint()}
@@ -124,7 +124,7 @@ def select_rank(
     from nmfnet.selection.run import Selected, select
 
     source = InMemory(X=X, mask=mask)
-    cfg = configuration({"model": model, "progress": False, "ranks": ranks, **settings})
+    cfg = configuration(plain({"model": model, "progress": False, "ranks": ranks, **settings}))
     cfg["run_dir"] = None if run_dir is None else str(run_dir)
     cfg["choices"]["data"] = "memory"
     cfg["data"] = {"sha256": source.read().fingerprint()}

@@ -14,9 +14,10 @@ import typing
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from nmfnet.errors import UserError
+from nmfnet.ranges import Count, Natural, NotNegative, Positive, Range
 
 Plain = dict[str, Any]
 
@@ -24,9 +25,23 @@ SET_ELSEWHERE = {
     "accelerator": "device",
     "callbacks": "callbacks",
     "default_root_dir": "run_dir",
+    "fast_dev_run": "max_iter",
     "logger": "logger",
+    "max_time": "time_limit",
+    "precision": "dtype",
 }
 """Options of ``lightning.Trainer`` that nmfnet sets itself, and the root key that does so."""
+
+RANGES = {
+    "trainer": {
+        **dict.fromkeys(("max_steps", "max_epochs"), Literal[-1] | Count),
+        **dict.fromkeys(("min_steps", "min_epochs"), Natural | None),
+        "limit_train_batches": Count | Positive | None,
+        "accumulate_grad_batches": Literal[1],
+        "barebones": Literal[False],
+    }
+}
+"""Values of options whose classes are not nmfnet's: others would end a run before it has begun."""
 
 MOVED = {
     f"nmfnet.{room}": f"nmfnet.{new}"
@@ -55,6 +70,9 @@ BASES = {
 }
 """What the objects of a group must be."""
 
+TOO_LARGE = 2**63
+"""Whole numbers that no count can be."""
+
 NOT_THE_EXPERIMENT = (
     *("logger", "run_dir", "runs", "force", "resume", "checkpoint_every"),
     *("threads", "progress", "choices"),
@@ -77,24 +95,24 @@ class Root:
     logger: dict[str, Any]
     callbacks: dict[str, Any]
     model: dict[str, Any]
-    n_restarts: int
-    seed: int
-    max_iter: int
-    tol: float
-    window: int
-    patience: int
-    kkt_tol: float | None
-    time_limit: float | None
-    batch_size: int | None
+    n_restarts: Annotated[int, Range(1, 1_000_000)]
+    seed: Natural
+    max_iter: Count
+    tol: NotNegative
+    window: Count
+    patience: Count
+    kkt_tol: Positive | None
+    time_limit: Positive | None
+    batch_size: Count | None
     normalize: Literal["H", "W"] | None
     dtype: Literal["float32", "float64"]
     device: Literal["auto", "cpu", "cuda"]
-    threads: int | Literal["auto"]
+    threads: Annotated[int, Range(1, 1024)] | Literal["auto"]
     runs: str
     run_dir: str | None
     force: bool
     resume: bool
-    checkpoint_every: float | None
+    checkpoint_every: NotNegative | None
     figures: bool
     progress: bool | Literal["auto"]
     choices: dict[str, Any]
@@ -173,7 +191,7 @@ def root_is_sound(cfg: Plain) -> bool:
 
 
 def _root_problems(cfg: Plain) -> Iterator[str]:
-    hints = typing.get_type_hints(Root)
+    hints = typing.get_type_hints(Root, include_extras=True)
     for key, value in cfg.items():
         if key not in hints:
             yield f"{key}: no such option{did_you_mean(key, [*hints, *_nested_keys(cfg)])}"
@@ -260,7 +278,7 @@ def target_problems(
             if wrong := _kind_problem(target, bases, trust):
                 yield f"{path}._target_: {node['_target_']} {wrong}"
                 return
-            hints = _hints(target)
+            hints = _hints(target) | RANGES.get(path, {})
             yield from _signature_problems(node, path, target, hints)
             inner = {key: tuple(_classes(hints.get(key))) for key in node}
         for key, value in node.items():
@@ -343,16 +361,19 @@ def fits(value: Any, hint: Any) -> bool:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         return any(fits(value, part) for part in arguments)
+    if origin is Annotated:
+        limits = [limit for limit in arguments[1:] if isinstance(limit, Range)]
+        return fits(value, arguments[0]) and all(limit.holds(value) for limit in limits)
     if origin is Literal:
-        return value in arguments
+        return any(value == word and type(value) is type(word) for word in arguments)
     if hint is type(None):
         return value is None
     if hint is bool:
         return isinstance(value, bool)
     if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool)
+        return isinstance(value, int) and not isinstance(value, bool) and abs(value) < TOO_LARGE
     if hint is float:
-        number = isinstance(value, int | float) and not isinstance(value, bool)
+        number = isinstance(value, float) or fits(value, int)
         return number and math.isfinite(value)
     if hint is str:
         return isinstance(value, str)
@@ -369,7 +390,16 @@ def fits(value: Any, hint: Any) -> bool:
 def expected(hint: Any, value: Any) -> str:
     """What a value should have been, in words."""
     words = [str(word) for word in _literals(hint)]
-    return f"must be {_in_words(hint)}{did_you_mean(str(value), words)}"
+    advice = did_you_mean(str(value), words)
+    if isinstance(value, int) and abs(value) >= TOO_LARGE:
+        advice += ", and this one is too large"
+    elif not isinstance(value, str | list | dict | None) and _takes_text(hint):
+        advice += f"; as text it is {chr(34)}'{shown(value)}'{chr(34)}"
+    return f"must be {_in_words(hint)}{advice}"
+
+
+def _takes_text(hint: Any) -> bool:
+    return fits("text", hint) and hint is not Any
 
 
 def _literals(hint: Any) -> list[Any]:
@@ -382,15 +412,27 @@ def _literals(hint: Any) -> list[Any]:
 
 def _in_words(hint: Any) -> str:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Annotated:
+        return f"{_in_words(arguments[0])} {arguments[1]}"
     if origin is Literal:
-        words = ", ".join(str(a) for a in arguments)
+        words = ", ".join(shown(a) for a in arguments)
         return f"one of {words}" if len(arguments) > 1 else words
     if origin in (typing.Union, types.UnionType):
         return " or ".join(map(_in_words, arguments))
     if origin is tuple and Ellipsis not in arguments:
         return f"a list: [{', '.join(map(_in_words, arguments))}]"
     if origin in (list, tuple, Sequence, typing.get_origin(Sequence[int])):
-        return f"a list of {_in_words(arguments[0]).removeprefix('a ')}s"
+        inner = _in_words(arguments[0])
+        return (
+            f"a list of {inner.removeprefix('a ')}s"
+            if " " not in inner[2:]
+            or inner
+            in (
+                "a whole number",
+                "a finite number",
+            )
+            else f"a list, each {inner}"
+        )
     names = {
         int: "a whole number",
         float: "a finite number",
@@ -399,6 +441,17 @@ def _in_words(hint: Any) -> str:
         type(None): "null",
     }
     return names.get(hint, str(hint))
+
+
+def plain(value: Any) -> Any:
+    """A setting from Python as yaml has it: numbers of numpy, tuples and paths included."""
+    if isinstance(value, Mapping):
+        return {plain(key): plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, Path):
+        return str(value)
+    return value.tolist() if hasattr(value, "tolist") else value
 
 
 def shown(value: Any) -> str:

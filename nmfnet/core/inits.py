@@ -212,6 +212,8 @@ class Given(Init):
             opened = np.load(self.path)
         except (OSError, ValueError, EOFError) as error:
             raise UserError(f"init.path={self.path} is not a .npz with W and H: {error}") from error
+        if not isinstance(opened, np.lib.npyio.NpzFile):
+            raise UserError(f"init.path={self.path} is a single array: give a .npz with W and H")
         with opened as arrays:
             if missing := {"W", "H"} - set(arrays.files):
                 raise UserError(

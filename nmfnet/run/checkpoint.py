@@ -52,8 +52,6 @@ def assemble(
         Number of classes of the labels; 0 without labels.
     """
     restarts = range(cfg["n_restarts"]) if restarts is None else restarts
-    if not len(restarts):
-        raise UserError(f"n_restarts={cfg['n_restarts']}: it must be at least 1")
     parts = Parts(
         sizes=sizes,
         loss=build(cfg["loss"]),
@@ -90,8 +88,6 @@ def generator(seed: int, restart: int) -> torch.Generator:
     """The random stream of one restart: independent across seeds and restarts."""
     import numpy as np
 
-    if seed < 0:
-        raise UserError(f"seed={seed}: it must be >= 0")
     state = np.random.SeedSequence([seed, restart]).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(state) % 2**63)
 

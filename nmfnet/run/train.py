@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -38,6 +39,10 @@ from nmfnet.solvers.base import total
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger
+
+
+NO_MEMORY = "(?i)out of memory|allocate memory|not enough memory|invalid size|overflow"
+"""How torch's RuntimeErrors say that a tensor is too large."""
 
 
 @dataclass
@@ -139,14 +144,15 @@ def train(
     world = World.of(cfg, datamodule.sizes.n_samples)
     batched = {**cfg, "batch_size": datamodule.batch_size}  # streams have one in any case
     classes = datamodule.n_classes
-    model = assemble(batched, datamodule.sizes, masked=masked, world=world, n_classes=classes)
-    model = model.to(device)
+    with _enough_memory(cfg, datamodule):
+        model = assemble(batched, datamodule.sizes, masked=masked, world=world, n_classes=classes)
+        model = model.to(device)
     if isinstance(datamodule, StreamDataModule):
         _check_streamed(cfg, datamodule, model, world)
     datamodule.check(model.loss.check)
     model.solver.check(model, datamodule.batch_size)
     model.check_normalise(cfg["normalize"])
-    with threads(cfg["threads"], datamodule, model), _hushed():
+    with threads(cfg["threads"], datamodule, model), _hushed(), _enough_memory(cfg, datamodule):
         if world.size > 1:
             check_shardable(model, cfg["batch_size"], world)
             model.world = World()  # this is the whole; its blocks come later
@@ -154,6 +160,24 @@ def train(
         model.recipe |= {"run_id": run_id(cfg), "data_sha256": datamodule.fingerprint}
         resumed = None if anew or folder is None or world.size > 1 else resumable(folder, model)
         return _fit(cfg, datamodule, model, folder, world, resumed, callbacks, sweep)
+
+
+@contextmanager
+def _enough_memory(cfg: Plain, datamodule: MatrixDataModule) -> Iterator[None]:
+    """Say what to lower when a run does not fit into memory."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not (isinstance(error, MemoryError) or re.search(NO_MEMORY, str(error))):
+            raise
+        n, f = datamodule.sizes
+        asked = f"n_restarts={cfg['n_restarts']}"
+        if "n_components" in cfg["model"]:
+            asked += f", model.n_components={cfg['model']['n_components']}"
+        raise UserError(
+            f"there is not enough memory for {n} x {f} values with {asked}: lower these, or use "
+            "batch_size or data=stream"
+        ) from error
 
 
 def _check_streamed(

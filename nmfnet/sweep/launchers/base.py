@@ -22,6 +22,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
 from nmfnet.errors import UserError
+from nmfnet.ranges import Count
 from nmfnet.sweep.jobs import Job, Record, read_record, settled
 from nmfnet.sweep.summary import begin, check_first, first_refusal, shown, summarise
 
@@ -157,19 +158,13 @@ class Pool(Jobs):
     """Whether another program decides when jobs run, and tells late that they have ended."""
 
     def __init__(
-        self, n_jobs: int | Literal["auto"] = "auto", threads: int | Literal["auto"] = "auto"
+        self, n_jobs: Count | Literal["auto"] = "auto", threads: Count | Literal["auto"] = "auto"
     ) -> None:
         from nmfnet.run.cores import cores
 
-        self.asked = {"n_jobs": n_jobs, "threads": threads}
         self.n_jobs = cores() if n_jobs == "auto" else n_jobs
         self.threads = max(1, cores() // max(1, self.n_jobs)) if threads == "auto" else threads
         self.running: dict[Ticket, Job] = {}
-
-    def prepare(self) -> None:
-        for name, value in self.asked.items():
-            if value != "auto" and int(value) < 1:
-                raise UserError(f"launcher.{name}={value}: it must be auto or at least 1")
 
     @property
     def environment(self) -> dict[str, str]:

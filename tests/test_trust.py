@@ -243,3 +243,105 @@ def test_a_module_that_cannot_be_imported_is_named(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path / "own")
     message = refusal("data=planted", "loss._target_=broken_code.Mine", cwd=tmp_path)
     assert "broken_code.Mine cannot be imported: ZeroDivisionError" in message
+
+
+# ---------------------------------------------------------------------- damaged files
+BAD = {
+    "brackets": "[" * 100_000,
+    "braces": '{"a":' * 100_000,
+    "deep": '{"a": ' + "[" * 400 + "]" * 400 + "}",
+    "list": "[1, 2]",
+    "number": "3",
+    "empty": "",
+    "cut": '{"train/loss": 1.0, "n_i',
+    "bytes": "\xff\xfe",
+    "no json": "yes: [no",
+}
+
+
+@pytest.mark.parametrize("name", ["metrics.json", "config.yaml", "provenance.json"])
+def test_one_bad_run_folder_does_not_cost_the_others(name, tmp_path):
+    for seed in (0, 1):
+        assert train(*FAST, f"seed={seed}", f"run_dir=runs/{seed}", cwd=tmp_path).code == 0
+    file = tmp_path / "runs" / "1" / name
+    for text in BAD.values():
+        file.write_bytes(text.encode("latin-1"))
+        done = nmfnet("ls", cwd=tmp_path)
+        assert done.code == 0, done.err
+        assert "Traceback" not in done.err + done.out
+        lines = [line for line in done.out.splitlines() if line.startswith("0 ")]
+        assert len(lines) == 1
+        assert "done" in lines[0]
+        table = package.runs(tmp_path / "runs")
+        assert sorted(table["status"]) == ["damaged", "done"]
+        assert nmfnet("report", cwd=tmp_path).code == 0
+        shown = nmfnet("show", "runs/1", cwd=tmp_path)
+        assert shown.code == 2
+        assert "Traceback" not in shown.err
+    again = train(*FAST, "seed=1", "run_dir=runs/1", cwd=tmp_path)
+    assert again.code == (0 if name == "provenance.json" else 2), again.err
+    if again.code == 2:
+        assert "force=true" in the_message(again)
+
+
+def test_records_of_sweeps_may_be_damaged(tmp_path):
+    assert train("-m", *FAST, "seed=1,2", cwd=tmp_path).code == 0
+    sweep = next((tmp_path / "runs" / "sweeps").iterdir())
+    for text in (*BAD.values(), "{}", '{"status": "done"}', '{"job": 1, "status": 3}'):
+        (sweep / "jobs" / "0001.json").write_bytes(text.encode("latin-1"))
+        assert nmfnet("ls", cwd=tmp_path).code == 0
+        done = nmfnet("sweep", "resume", str(sweep), cwd=tmp_path)
+        assert done.code == 0, done.err
+        assert done.out.count("found") == 2
+
+
+def broken_checkpoints(run: Path):
+    def without(*path):
+        saved = torch.load(run / "model.ckpt", weights_only=True)
+        node = saved
+        for key in path[:-1]:
+            node = node[key]
+        del node[path[-1]]
+        return saved
+
+    def altered(change):
+        saved = torch.load(run / "model.ckpt", weights_only=True)
+        change(saved)
+        return saved
+
+    factor = next(k for k in without("nmfnet")["state_dict"] if k.startswith("H."))
+    yield from (without("nmfnet", key) for key in ("config", "sizes", "masked", "iteration"))
+    yield from (without("nmfnet", "config", key) for key in ("loss", "model", "tol", "seed"))
+    yield from (without("nmfnet"), without("state_dict"), without("state_dict", factor))
+    yield [1, 2]
+    yield altered(lambda s: s["state_dict"][factor].fill_(float("nan")))
+    yield altered(lambda s: s["state_dict"].update({factor: torch.ones(3)}))
+    yield altered(lambda s: s["nmfnet"].update(sizes=[2]))
+    yield altered(lambda s: s["nmfnet"].update(sizes=[10**13, 10**13]))
+    yield altered(lambda s: s["nmfnet"].update(format="x"))
+    yield altered(lambda s: s["nmfnet"].update(config=3))
+    yield altered(lambda s: s["nmfnet"]["config"].update(model=3))
+    yield altered(lambda s: s["nmfnet"]["config"].update(dtype="float3"))
+
+
+def test_a_checkpoint_that_is_not_whole_is_refused_in_a_sentence(run, tmp_path):
+    for saved in broken_checkpoints(run):
+        torch.save(saved, tmp_path / "model.ckpt")
+        with pytest.raises(UserError, match=str(tmp_path)) as refused:
+            package.load(tmp_path)
+        assert len(str(refused.value).splitlines()) <= 2
+    (tmp_path / "model.ckpt").write_bytes(b"PK\x03\x04 no zip")
+    with pytest.raises(UserError, match="cannot be read"):
+        package.load(tmp_path)
+
+
+def test_json_that_is_written_is_json(tmp_path):
+    from nmfnet.run.stored import read_table, write_json
+
+    values = {"a": float("inf"), "b": [float("nan"), {"c": -float("inf"), "d": (1.5, "x")}]}
+    write_json(tmp_path / "x.json", values)
+    text = (tmp_path / "x.json").read_text()
+    assert "Infinity" not in text
+    assert "NaN" not in text
+    assert read_table(tmp_path / "x.json") == {"a": None, "b": [None, {"c": None, "d": [1.5, "x"]}]}
+    assert [file.name for file in tmp_path.iterdir()] == ["x.json"]

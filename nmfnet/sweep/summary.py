@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import os
 import re
 import socket
@@ -18,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from nmfnet.config import check_config, conf_dir, target_problems
 from nmfnet.errors import UserError
+from nmfnet.run.stored import read_table, write_json
 from nmfnet.sweep.jobs import Job, Record, read_record, refuse_processes
 
 COMMAND = "sweep.json"
@@ -57,7 +57,7 @@ def begin(sweep: Path) -> None:
     file = sweep / COMMAND
     if not file.exists():
         command = {"arguments": sys.argv[1:], "cwd": str(Path.cwd())}
-        file.write_text(json.dumps(command, indent=2) + "\n")
+        write_json(file, command)
 
 
 def summarise(sweep: Path) -> int:
@@ -156,11 +156,11 @@ def resumed(folder: str, more: Sequence[str], *, trust: bool = False) -> tuple[l
     """
     sweep = Path(folder).absolute()
     try:
-        command = json.loads((sweep / COMMAND).read_text())
+        command = read_table(sweep / COMMAND)
         arguments, cwd = list(command["arguments"]), Path(command["cwd"])
         if not all(isinstance(argument, str) for argument in arguments):
             raise TypeError("arguments are words")
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         there = (sweep / COMMAND).exists()
         why = f"its {COMMAND} is damaged" if there else f"it holds no {COMMAND}"
         raise UserError(

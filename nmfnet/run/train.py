@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import signal
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +31,7 @@ from nmfnet.run.callbacks.resuming import Resuming
 from nmfnet.run.checkpoint import assemble, load, resumable
 from nmfnet.run.evaluate import Factors, factors_of, run_metrics
 from nmfnet.run.finished import finished
+from nmfnet.run.lock import locked
 from nmfnet.run.machine import device_of, threads
 from nmfnet.run.quiet import quiet
 from nmfnet.run.sharding import block, check_shardable, join, shard
@@ -118,7 +119,8 @@ def train(
     Raises
     ------
     UserError
-        For input that cannot be used; nothing is written then.
+        For input that cannot be used; nothing is written then. If another process is at work in the
+        run folder.
     Interrupted, Terminated
         After Ctrl-C, or SIGTERM and SIGHUP, with a loadable checkpoint left in the run folder, from
         which the same call goes on.
@@ -158,8 +160,9 @@ def train(
             model.world = World()  # this is the whole; its blocks come later
         model.initialise(datamodule.sample)
         model.recipe |= {"run_id": run_id(cfg), "data_sha256": datamodule.fingerprint}
-        resumed = None if anew or folder is None or world.size > 1 else resumable(folder, model)
-        return _fit(cfg, datamodule, model, folder, world, resumed, callbacks, sweep)
+        with locked(folder) if folder is not None and world.rank == 0 else nullcontext():
+            resumed = None if anew or folder is None or world.size > 1 else resumable(folder, model)
+            return _fit(cfg, datamodule, model, folder, world, resumed, callbacks, sweep)
 
 
 @contextmanager

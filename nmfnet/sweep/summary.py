@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 import re
 import socket
 import sys
@@ -17,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from nmfnet.config import check_config, conf_dir, target_problems
 from nmfnet.errors import UserError
+from nmfnet.run.lock import alive
 from nmfnet.run.stored import read_table, write_json
 from nmfnet.sweep.jobs import Job, Record, read_record, refuse_processes
 
@@ -211,16 +211,4 @@ def foreign(arguments: list[str]) -> str | None:
 
 def _alive(record: Record) -> bool:
     """Whether the process that runs a job is there, as far as this machine can tell."""
-    if record.get("host") != socket.gethostname():
-        return False
-    try:
-        os.kill(int(record["pid"]), 0)
-    except (ProcessLookupError, KeyError, ValueError):
-        return False
-    except PermissionError:
-        return True
-    try:  # Linux: one that has ended, but was not waited for by whoever inherited it
-        fields = Path(f"/proc/{record['pid']}/stat").read_text()
-    except OSError:
-        return True
-    return fields.rpartition(")")[2].split()[0] != "Z"
+    return record.get("host") == socket.gethostname() and alive(record.get("pid"))

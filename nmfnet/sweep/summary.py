@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import re
 import socket
 import sys
@@ -26,16 +27,27 @@ COMMAND = "sweep.json"
 
 @contextmanager
 def first_refusal(sweep: Path) -> Iterator[None]:
-    """When a sweep is refused before its first job: remove what Hydra has written for it."""
+    """When a sweep is refused before its first job: remove what was written for it."""
     try:
         yield
-    except UserError:
-        if not (sweep / COMMAND).exists():
-            (sweep / "multirun.yaml").unlink(missing_ok=True)
+    except Exception:
+        if _begun_here(sweep) and not any((sweep / "jobs").glob("*.json")):
+            for name in ("multirun.yaml", COMMAND):
+                (sweep / name).unlink(missing_ok=True)
             with suppress(OSError):  # not empty, or not ours
                 for folder in (sweep, *sweep.parents[:2]):
                     folder.rmdir()
         raise
+
+
+def _begun_here(sweep: Path) -> bool:
+    """Whether the folder of a sweep was made by this very command, not by one to be resumed."""
+    try:
+        return read_table(sweep / COMMAND)["pid"] == os.getpid()
+    except FileNotFoundError:
+        return True
+    except (OSError, ValueError, KeyError):
+        return False
 
 
 def check_first(job: Job) -> None:
@@ -53,10 +65,11 @@ def check_first(job: Job) -> None:
 
 
 def begin(sweep: Path) -> None:
-    """Note the command of a sweep, for ``nmfnet sweep resume``."""
+    """Note the command of a sweep before anything of it can be lost."""
     file = sweep / COMMAND
     if not file.exists():
-        command = {"arguments": sys.argv[1:], "cwd": str(Path.cwd())}
+        sweep.mkdir(parents=True, exist_ok=True)
+        command = {"arguments": sys.argv[1:], "cwd": str(Path.cwd()), "pid": os.getpid()}
         write_json(file, command)
 
 

@@ -11,6 +11,7 @@ import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, Protocol
@@ -71,16 +72,15 @@ class Jobs(Launcher, ABC):
         """
         setup_globals()
         sweep = Path(self.config.hydra.sweep.dir).absolute()
-        jobs = [
-            self._job(sweep, initial_job_idx + i, overrides)
-            for i, overrides in enumerate(job_overrides)
-        ]
-        if not self.begun:
-            with first_refusal(sweep):
+        with nullcontext() if self.begun else first_refusal(sweep):
+            begin(sweep)
+            jobs = [
+                self._job(sweep, initial_job_idx + i, overrides)
+                for i, overrides in enumerate(job_overrides)
+            ]
+            if not self.begun:
                 self.prepare()
                 check_first(jobs[0])
-        sweep.mkdir(parents=True, exist_ok=True)
-        begin(sweep)
         self.begun = True
         records: dict[int, Record] = {}
         try:

@@ -33,7 +33,7 @@ from nmfnet.sweep.search.study import (
     queue_grid,
     storage_of,
 )
-from nmfnet.sweep.summary import first_refusal, shown
+from nmfnet.sweep.summary import begin, first_refusal, shown
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -116,6 +116,7 @@ class Search(Sweeper):
             new = not (sweep / FILE).exists()
             sweep.mkdir(parents=True, exist_ok=True)
             with first_refusal(sweep):
+                begin(sweep)
                 try:
                     self._search(sweep, space)
                 except UserError:

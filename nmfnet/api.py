@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nmfnet.config import plain
 from nmfnet.errors import UserError
 from nmfnet.words import configuration
 
@@ -74,7 +75,7 @@ def fit(
     source = InMemory(X=X, labels=labels, mask=mask)
     if H is not None and model == "nmf":
         settings.setdefault("n_components", len(H))
-    cfg = configuration({"model": model, "progress": False, **settings})
+    cfg = configuration(plain({"model": model, "progress": False, **settings}))
     cfg["run_dir"] = None if run_dir is None else str(run_dir)
     cfg["choices"]["data"] = "memory"
     cfg["data"] = {"sha256": source.read().fingerprint()}
@@ -182,7 +183,7 @@ def select_rank(
     from nmfnet.selection.run import Selected, select
 
     source = InMemory(X=X, mask=mask)
-    cfg = configuration({"model": model, "progress": False, "ranks": ranks, **settings})
+    cfg = configuration(plain({"model": model, "progress": False, "ranks": ranks, **settings}))
     cfg["run_dir"] = None if run_dir is None else str(run_dir)
     cfg["choices"]["data"] = "memory"
     cfg["data"] = {"sha256": source.read().fingerprint()}

@@ -5,31 +5,42 @@ from __future__ import annotations
 import os
 import sys
 
-import hydra
+import hydra.version
+from hydra._internal.utils import _run_hydra, get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from nmfnet.arguments import in_a_sentence, parsed
 from nmfnet.config import Plain, check_config, conf_dir, root_is_sound
 from nmfnet.errors import UserError
 from nmfnet.words import open_keys, to_plain, with_own_root
 
 
 def main() -> None:
-    """Console entry point: exit code 0 done, 1 failed jobs, 2 bad input, 130 Ctrl-C."""
+    """Console entry point: exit code 0 done, 1 failed jobs, 2 bad input, 130 Ctrl-C or SIGTERM."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach us instead of Hydra's own printer
     try:
-        sys.argv[1:] = with_own_root(open_keys(sys.argv[1:]))
-        if any(word in ("-m", "--multirun") for word in sys.argv[1:]):
+        if "--version" in sys.argv[1:]:
+            from nmfnet import __version__
+
+            print(f"nmfnet {__version__}")
+            return
+        given = parsed(open_keys(sys.argv[1:]))
+        given.overrides += with_own_root(sys.argv[1:])[len(sys.argv[1:]) :]
+        if given.multirun:
             from nmfnet.sweep import launchers
             from nmfnet.sweep.search.sweeper import Search
 
             launchers.register(*launchers.PLUGINS, Search)
-        _hydra_main()
-    except (UserError, HydraException, OmegaConfBaseException) as error:
-        stop(str(error).replace("++", ""))
+        hydra.version.setbase("1.3")
+        _run_hydra(given, get_args_parser(), _task, str(conf_dir()), "train")
+    except UserError as error:
+        stop(str(error))
+    except (HydraException, OmegaConfBaseException) as error:
+        stop(in_a_sentence(error))
     except YAMLError as error:
         stop(f"a configuration file is not valid yaml: {error}")
     except BrokenPipeError:  # | head
@@ -54,8 +65,7 @@ def stop_unusable(error: OSError) -> None:
     stop(f"cannot use {error.filename or 'the output'}: {error.strerror}")
 
 
-@hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")
-def _hydra_main(cfg: DictConfig) -> float:
+def _task(cfg: DictConfig) -> float:
     choices = HydraConfig.get().runtime.choices
     try:  # stopped here, before Hydra announces an error in its own words
         if (search := choices.get("hparams_search")) not in (None, "none"):
@@ -63,6 +73,9 @@ def _hydra_main(cfg: DictConfig) -> float:
         return run_one(to_plain(cfg, choices))
     except UserError as error:
         stop(str(error))
+        raise
+    except OmegaConfBaseException as error:
+        stop(in_a_sentence(error))
         raise
     except BrokenPipeError:
         raise
@@ -85,7 +98,7 @@ def run_one(cfg: Plain) -> float:
         print_result(before)
         return float(before.metrics["objective"])
     check_config(cfg)
-    from nmfnet.run.train import Interrupted, NotFirst, train
+    from nmfnet.run.train import Interrupted, NotFirst, Terminated, train
 
     try:
         if cfg.get("ranks") is not None:
@@ -93,7 +106,7 @@ def run_one(cfg: Plain) -> float:
         result = train(cfg)
     except NotFirst:
         sys.exit(0)
-    except Interrupted as error:
+    except (Interrupted, Terminated) as error:
         stop(str(error), code=130)
         raise
     print_result(result)

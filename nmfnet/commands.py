@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from os.path import expanduser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,20 +63,30 @@ def make_parser() -> argparse.ArgumentParser:
 
     ls = add(commands, "ls", "a table of the runs in a folder", list_runs)
     ls.add_argument(
-        "runs", metavar="RUNS", nargs="?", default="runs", help="folder of runs (default: runs)"
+        "runs",
+        type=expanduser,
+        metavar="RUNS",
+        nargs="?",
+        default="runs",
+        help="folder of runs (default: runs)",
     )
     show = add(commands, "show", "settings, results and origin of one run", show_run)
-    show.add_argument("run_folder", metavar="RUN", help="folder of the run, as runs/MODEL/RUN_ID")
+    show.add_argument(
+        "run_folder", type=expanduser, metavar="RUN", help="folder of the run, as runs/MODEL/RUN_ID"
+    )
     sweep = commands.add_parser("sweep", help="sweeps: go on where one was stopped")
     actions = sweep.add_subparsers(title="commands", metavar="COMMAND", required=True)
     resume = add(actions, "resume", "run the jobs of a sweep that have no result yet", resume_sweep)
-    resume.add_argument("folder", metavar="DIR", help="folder of the sweep, as runs/sweeps/DATE")
+    resume.add_argument(
+        "folder", type=expanduser, metavar="DIR", help="folder of the sweep, as runs/sweeps/DATE"
+    )
     resume.add_argument(
         "settings",
         metavar="KEY=VALUE",
         nargs="*",
         help="settings to add, such as launcher=joblib or hparams_search.n_trials=100",
     )
+    add_trust(resume, "run whatever its sweep.json says")
     add_reports(commands)
     return parser
 
@@ -83,24 +94,41 @@ def make_parser() -> argparse.ArgumentParser:
 def add_reports(commands: Any) -> None:
     """Commands that compare runs, show them as a page, and hand their factors on."""
     compare = add(commands, "compare", "two runs: settings, numbers, components", compare_two)
-    compare.add_argument("run_a", metavar="RUN", help="folder of a run")
-    compare.add_argument("run_b", metavar="RUN", help="folder of another")
+    compare.add_argument("run_a", type=expanduser, metavar="RUN", help="folder of a run")
+    compare.add_argument("run_b", type=expanduser, metavar="RUN", help="folder of another")
     report = add(commands, "report", "one self-contained web page about many runs", write_report)
     report.add_argument(
-        "runs", metavar="RUNS", nargs="?", default="runs", help="folder of runs (default: runs)"
+        "runs",
+        type=expanduser,
+        metavar="RUNS",
+        nargs="?",
+        default="runs",
+        help="folder of runs (default: runs)",
     )
     report.add_argument(
-        "-o", "--output", metavar="FILE", default="report.html", help="(default: report.html)"
+        "-o",
+        "--output",
+        type=expanduser,
+        metavar="FILE",
+        default="report.html",
+        help="(default: report.html)",
     )
     live = add(commands, "dashboard", "the same page, live while a sweep runs", serve_dashboard)
     live.add_argument(
-        "runs", metavar="RUNS", nargs="?", default="runs", help="folder of runs (default: runs)"
+        "runs",
+        type=expanduser,
+        metavar="RUNS",
+        nargs="?",
+        default="runs",
+        help="folder of runs (default: runs)",
     )
     live.add_argument(
         "--port", type=int, default=8050, help="on this machine only; 0 = any free (default: 8050)"
     )
     export = add(commands, "export", "the factors of a run for other programs", export_run)
-    export.add_argument("run_folder", metavar="RUN", help="folder of the run, as runs/MODEL/RUN_ID")
+    export.add_argument(
+        "run_folder", type=expanduser, metavar="RUN", help="folder of the run, as runs/MODEL/RUN_ID"
+    )
     export.add_argument(
         "--to",
         metavar="FORMAT",
@@ -108,8 +136,19 @@ def add_reports(commands: Any) -> None:
         help="csv, sigprofiler, anndata, safetensors or onnx",
     )
     export.add_argument(
-        "-o", "--output", metavar="FOLDER", default=None, help="(default: RUN/export)"
+        "-o",
+        "--output",
+        type=expanduser,
+        metavar="FOLDER",
+        default=None,
+        help="(default: RUN/export)",
     )
+    add_trust(export, "import the classes that its checkpoint names")
+
+
+def add_trust(command: argparse.ArgumentParser, words: str) -> None:
+    """Add ``--trust``: what a file may name is run only if the user says so."""
+    command.add_argument("--trust", action="store_true", help=f"{words}: code of others may run")
 
 
 def add(
@@ -230,7 +269,7 @@ def resume_sweep(given: argparse.Namespace) -> None:
     from nmfnet import cli
     from nmfnet.sweep.summary import resumed
 
-    arguments, cwd = resumed(given.folder, given.settings)
+    arguments, cwd = resumed(given.folder, given.settings, trust=given.trust)
     os.chdir(cwd)
     sys.argv = ["nmfnet-train", *arguments]
     cli.main()
@@ -262,7 +301,7 @@ def export_run(given: argparse.Namespace) -> None:
     """``nmfnet export RUN --to FORMAT``."""
     from nmfnet.report.export import export
 
-    export(given.run_folder, given.to, given.output)
+    export(given.run_folder, given.to, given.output, trust=given.trust)
 
 
 if __name__ == "__main__":

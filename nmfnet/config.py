@@ -8,14 +8,16 @@ import importlib
 import inspect
 import json
 import math
+import sys
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from nmfnet.errors import UserError
+from nmfnet.ranges import Count, Natural, NotNegative, Positive, Range
 
 Plain = dict[str, Any]
 
@@ -23,9 +25,23 @@ SET_ELSEWHERE = {
     "accelerator": "device",
     "callbacks": "callbacks",
     "default_root_dir": "run_dir",
+    "fast_dev_run": "max_iter",
     "logger": "logger",
+    "max_time": "time_limit",
+    "precision": "dtype",
 }
 """Options of ``lightning.Trainer`` that nmfnet sets itself, and the root key that does so."""
+
+RANGES = {
+    "trainer": {
+        **dict.fromkeys(("max_steps", "max_epochs"), Literal[-1] | Count),
+        **dict.fromkeys(("min_steps", "min_epochs"), Natural | None),
+        "limit_train_batches": Count | Positive | None,
+        "accumulate_grad_batches": Literal[1],
+        "barebones": Literal[False],
+    }
+}
+"""Values of options whose classes are not nmfnet's: others would end a run before it has begun."""
 
 MOVED = {
     f"nmfnet.{room}": f"nmfnet.{new}"
@@ -37,6 +53,25 @@ MOVED = {
     }.items()
 }
 """Modules that run folders of earlier versions name, and where they are now."""
+
+BASES = {
+    "data": "nmfnet.data.sources.source.Source",
+    "split": "nmfnet.data.splits.Split",
+    "loss": "nmfnet.core.losses.Loss",
+    "penalty": "nmfnet.core.penalties.Penalty",
+    "constraint": "nmfnet.core.constraints.Constraint",
+    "init": "nmfnet.core.inits.Init",
+    "solver": "nmfnet.solvers.base.Solver",
+    "trainer": "lightning.Trainer",
+    "logger": "lightning.pytorch.loggers.Logger",
+    "callbacks": "lightning.Callback",
+    "model": "nmfnet.core.model.Factorization",
+    "selection": "nmfnet.selection.options.Selection",
+}
+"""What the objects of a group must be."""
+
+TOO_LARGE = 2**63
+"""Whole numbers that no count can be."""
 
 NOT_THE_EXPERIMENT = (
     *("logger", "run_dir", "runs", "force", "resume", "checkpoint_every"),
@@ -60,24 +95,24 @@ class Root:
     logger: dict[str, Any]
     callbacks: dict[str, Any]
     model: dict[str, Any]
-    n_restarts: int
-    seed: int
-    max_iter: int
-    tol: float
-    window: int
-    patience: int
-    kkt_tol: float | None
-    time_limit: float | None
-    batch_size: int | None
+    n_restarts: Annotated[int, Range(1, 1_000_000)]
+    seed: Natural
+    max_iter: Count
+    tol: NotNegative
+    window: Count
+    patience: Count
+    kkt_tol: Positive | None
+    time_limit: Positive | None
+    batch_size: Count | None
     normalize: Literal["H", "W"] | None
     dtype: Literal["float32", "float64"]
     device: Literal["auto", "cpu", "cuda"]
-    threads: int | Literal["auto"]
+    threads: Annotated[int, Range(1, 1024)] | Literal["auto"]
     runs: str
     run_dir: str | None
     force: bool
     resume: bool
-    checkpoint_every: float | None
+    checkpoint_every: NotNegative | None
     figures: bool
     progress: bool | Literal["auto"]
     choices: dict[str, Any]
@@ -109,7 +144,7 @@ def check_config(cfg: Plain) -> None:
     problems = list(_root_problems(cfg))
     problems.extend([*_key_problems(cfg), *_group_problems(cfg)])
     for name in cfg:
-        problems.extend(target_problems(_without_shared(cfg, name), name))
+        problems.extend(target_problems(_without_shared(cfg, name), name, bases_of(name)))
     if problems:
         raise UserError(
             "\n  ".join([f"the configuration has {len(problems)} problem(s):", *problems])
@@ -128,13 +163,48 @@ def _without_shared(cfg: Plain, name: str) -> Any:
     return node
 
 
+def check_stored(cfg: Plain, groups: Sequence[str], where: Path, *, trust: bool) -> None:
+    """Refuse a configuration out of a file if building these groups would run what it names.
+
+    Parameters
+    ----------
+    cfg : dict
+        As it was read.
+    groups : sequence of str
+        What will be built of it.
+    where : Path
+        The file.
+    trust : bool
+        True = the modules that it names may be imported; the classes must be right all the same.
+
+    Raises
+    ------
+    UserError
+        For a class that is not of the group's kind, and, unless trusted, for one that is neither
+        part of nmfnet nor imported already. Nothing has been imported then.
+    """
+    try:
+        nodes = [(name, _without_shared(cfg, name)) for name in groups]
+        problems = [
+            problem
+            for name, node in nodes
+            for problem in target_problems(node, name, bases_of(name), trust=trust)
+        ]
+    except UserError as error:
+        problems = [str(error)]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{where} holds no whole configuration: repeat the run") from error
+    if problems:
+        raise UserError("\n  ".join([f"{where} cannot be used:", *problems]))
+
+
 def root_is_sound(cfg: Plain) -> bool:
     """The part of :func:`check_config` that needs no heavy imports: keys of the root."""
     return not any(_root_problems(cfg)) and not any(_key_problems(cfg))
 
 
 def _root_problems(cfg: Plain) -> Iterator[str]:
-    hints = typing.get_type_hints(Root)
+    hints = typing.get_type_hints(Root, include_extras=True)
     for key, value in cfg.items():
         if key not in hints:
             yield f"{key}: no such option{did_you_mean(key, [*hints, *_nested_keys(cfg)])}"
@@ -191,21 +261,84 @@ def _nested_keys(cfg: Plain) -> list[str]:
     ]
 
 
-def target_problems(node: Any, path: str) -> Iterator[str]:
-    """Problems of every node with a ``_target_`` below (and at) this one."""
+def bases_of(group: str) -> tuple[type, ...]:
+    """What the objects of a group must be; empty where anything may be."""
+    return (locate(BASES[group]),) if group in BASES else ()
+
+
+def target_problems(
+    node: Any, path: str, bases: tuple[type, ...] = (), *, trust: bool = True
+) -> Iterator[str]:
+    """Problems of every node with a ``_target_`` below (and at) this one.
+
+    Parameters
+    ----------
+    bases : tuple of type
+        What objects here must be; empty = anything, if trusted. An object inside another must be
+        what the annotation of its option says.
+    trust : bool
+        False = the configuration was read from a file: see :func:`check_stored`.
+
+    Raises
+    ------
+    UserError
+        For a target that is not there, or may not be imported.
+    """
+    inner: dict[Any, tuple[type, ...]] = {}
     if isinstance(node, Mapping):
         if "_target_" in node:
-            yield from _signature_problems(node, path)
+            target = locate(node["_target_"], trust=trust)
+            if wrong := _kind_problem(target, bases, trust):
+                yield f"{path}._target_: {node['_target_']} {wrong}"
+                return
+            hints = _hints(target) | RANGES.get(path, {})
+            yield from _signature_problems(node, path, target, hints)
+            inner = {key: tuple(_classes(hints.get(key))) for key in node}
         for key, value in node.items():
-            yield from target_problems(value, f"{path}.{key}")
+            yield from target_problems(value, f"{path}.{key}", inner.get(key, bases), trust=trust)
     elif isinstance(node, list):
         for i, value in enumerate(node):
-            yield from target_problems(value, f"{path}[{i}]")
+            yield from target_problems(value, f"{path}[{i}]", bases, trust=trust)
 
 
-def _signature_problems(node: Mapping[str, Any], path: str) -> Iterator[str]:
-    target = locate(node["_target_"])
-    constructor = target.__init__ if inspect.isclass(target) else target
+def _kind_problem(target: Any, bases: tuple[type, ...], trust: bool) -> str:
+    """Why a target cannot be used here, or nothing.
+
+    It is a class of the right kind, or, if it is trusted, a function that says it returns one.
+    """
+    made = target
+    if trust and not bases:
+        return ""
+    if trust and inspect.isroutine(target):
+        made = _hints(target).get("return")
+    if inspect.isclass(made) and issubclass(made, bases):
+        return ""
+    wanted = " or ".join(base.__name__ for base in bases)
+    return f"is no {wanted}" if bases else "is not expected here: this is no option with an object"
+
+
+def _hints(target: Any) -> dict[str, Any]:
+    """Annotations of the options of a target, as far as they can be read."""
+    try:
+        return typing.get_type_hints(
+            target.__init__ if inspect.isclass(target) else target, include_extras=True
+        )
+    except (NameError, TypeError, AttributeError):
+        return {}
+
+
+def _classes(hint: Any) -> Iterator[type]:
+    """Classes in an annotation that are not plain values."""
+    plain = ("builtins", "collections.abc", "pathlib", "types", "typing")
+    if inspect.isclass(hint) and not typing.get_args(hint) and hint.__module__ not in plain:
+        yield hint
+    for part in typing.get_args(hint):
+        yield from _classes(part)
+
+
+def _signature_problems(
+    node: Mapping[str, Any], path: str, target: Any, hints: dict[str, Any]
+) -> Iterator[str]:
     try:
         parameters = inspect.signature(target).parameters
     except (TypeError, ValueError):
@@ -216,10 +349,6 @@ def _signature_problems(node: Mapping[str, Any], path: str) -> Iterator[str]:
         for name, parameter in parameters.items()
         if parameter.kind == parameter.KEYWORD_ONLY or parameter.default is not parameter.empty
     }
-    try:
-        hints = typing.get_type_hints(constructor)
-    except (NameError, TypeError):
-        hints = {}
     for key, value in node.items():
         where = f"{path}.{key}"
         if key == "_target_" or not isinstance(key, str):
@@ -245,16 +374,19 @@ def fits(value: Any, hint: Any) -> bool:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         return any(fits(value, part) for part in arguments)
+    if origin is Annotated:
+        limits = [limit for limit in arguments[1:] if isinstance(limit, Range)]
+        return fits(value, arguments[0]) and all(limit.holds(value) for limit in limits)
     if origin is Literal:
-        return value in arguments
+        return any(value == word and type(value) is type(word) for word in arguments)
     if hint is type(None):
         return value is None
     if hint is bool:
         return isinstance(value, bool)
     if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool)
+        return isinstance(value, int) and not isinstance(value, bool) and abs(value) < TOO_LARGE
     if hint is float:
-        number = isinstance(value, int | float) and not isinstance(value, bool)
+        number = isinstance(value, float) or fits(value, int)
         return number and math.isfinite(value)
     if hint is str:
         return isinstance(value, str)
@@ -271,7 +403,16 @@ def fits(value: Any, hint: Any) -> bool:
 def expected(hint: Any, value: Any) -> str:
     """What a value should have been, in words."""
     words = [str(word) for word in _literals(hint)]
-    return f"must be {_in_words(hint)}{did_you_mean(str(value), words)}"
+    advice = did_you_mean(str(value), words)
+    if isinstance(value, int) and abs(value) >= TOO_LARGE:
+        advice += ", and this one is too large"
+    elif not isinstance(value, str | list | dict | None) and _takes_text(hint):
+        advice += f"; as text it is {chr(34)}'{shown(value)}'{chr(34)}"
+    return f"must be {_in_words(hint)}{advice}"
+
+
+def _takes_text(hint: Any) -> bool:
+    return fits("text", hint) and hint is not Any
 
 
 def _literals(hint: Any) -> list[Any]:
@@ -284,15 +425,27 @@ def _literals(hint: Any) -> list[Any]:
 
 def _in_words(hint: Any) -> str:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Annotated:
+        return f"{_in_words(arguments[0])} {arguments[1]}"
     if origin is Literal:
-        words = ", ".join(str(a) for a in arguments)
+        words = ", ".join(shown(a) for a in arguments)
         return f"one of {words}" if len(arguments) > 1 else words
     if origin in (typing.Union, types.UnionType):
         return " or ".join(map(_in_words, arguments))
     if origin is tuple and Ellipsis not in arguments:
         return f"a list: [{', '.join(map(_in_words, arguments))}]"
     if origin in (list, tuple, Sequence, typing.get_origin(Sequence[int])):
-        return f"a list of {_in_words(arguments[0]).removeprefix('a ')}s"
+        inner = _in_words(arguments[0])
+        return (
+            f"a list of {inner.removeprefix('a ')}s"
+            if " " not in inner[2:]
+            or inner
+            in (
+                "a whole number",
+                "a finite number",
+            )
+            else f"a list, each {inner}"
+        )
     names = {
         int: "a whole number",
         float: "a finite number",
@@ -301,6 +454,17 @@ def _in_words(hint: Any) -> str:
         type(None): "null",
     }
     return names.get(hint, str(hint))
+
+
+def plain(value: Any) -> Any:
+    """A setting from Python as yaml has it: numbers of numpy, tuples and paths included."""
+    if isinstance(value, Mapping):
+        return {plain(key): plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, Path):
+        return str(value)
+    return value.tolist() if hasattr(value, "tolist") else value
 
 
 def shown(value: Any) -> str:
@@ -337,22 +501,37 @@ def constraints_of(node: Mapping[str, Any]) -> tuple[Plain, dict[str, Plain]]:
 
 
 # ---------------------------------------------------------------------- objects
-def locate(path: str) -> Any:
+def locate(path: str, *, trust: bool = True) -> Any:
     """The object that a dotted path names.
+
+    Parameters
+    ----------
+    path : str
+        ``package.module.Name``.
+    trust : bool
+        False = import nothing that is not below ``nmfnet``: importing is running already.
 
     Raises
     ------
     UserError
-        If there is none.
+        If there is none, or its module may not be imported.
     """
-    module_name, _, name = path.rpartition(".")
+    module_name, _, name = str(path).rpartition(".")
     for old, new in MOVED.items():
         if module_name == old or module_name.startswith(f"{old}."):
             module_name = new + module_name.removeprefix(old)
+    if not (trust or module_name.partition(".")[0] == "nmfnet" or module_name in sys.modules):
+        raise UserError(
+            f"_target_: {path} is neither part of nmfnet nor imported by this program: import it "
+            "first, or say that the file can be trusted: trust=True, --trust on the command line"
+        )
     try:
         return getattr(importlib.import_module(module_name), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise UserError(f"_target_: {path} cannot be found: {error}") from error
+    except Exception as error:  # whatever a module of the user raises
+        words = f"{type(error).__name__}: {error}"
+        raise UserError(f"_target_: {path} cannot be imported: {words}") from error
 
 
 def build(node: Mapping[str, Any], *args: Any) -> Any:
@@ -385,5 +564,5 @@ def run_id(cfg: Plain) -> str:
 def run_folder(cfg: Plain) -> Path:
     """``run_dir`` if it is given, else ``runs/MODEL/RUN_ID``."""
     if cfg["run_dir"]:
-        return Path(cfg["run_dir"])
-    return Path(cfg["runs"]) / cfg["choices"].get("model", "model") / run_id(cfg)
+        return Path(cfg["run_dir"]).expanduser()
+    return Path(cfg["runs"]).expanduser() / cfg["choices"].get("model", "model") / run_id(cfg)

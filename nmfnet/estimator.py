@@ -9,6 +9,7 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from nmfnet.config import plain
 from nmfnet.errors import UserError
 
 
@@ -101,7 +102,7 @@ class Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         return self._fitted()
 
     def _options(self, X: Any) -> dict[str, Any]:
-        return {
+        options = {
             "n_components": self.n_components,
             "loss": self.loss,
             "n_restarts": self.n_restarts,
@@ -111,6 +112,7 @@ class Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             "dtype": "float64" if X.dtype == np.float64 else "float32",
             **(self.settings or {}),
         }
+        return plain(options)
 
     def _fitted(self) -> Estimator:
         self.components_ = self.model_.components_
@@ -144,7 +146,7 @@ class Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         from nmfnet.words import configuration
 
         try:
-            node = configuration({"model": self.model})["model"]
+            node = configuration(plain({"model": self.model}))["model"]
         except UserError:
             return True
         return bool(locate(node["_target_"]).sparse)

@@ -43,14 +43,19 @@ WRONG = {
     "word for a switch": ("figures=maybe", "figures=maybe", "true or false"),
     "unknown word": ("dtype=float16", "dtype=float16", "float32, float64"),
     "gpu for cuda": ("device=gpu", "device=gpu", "auto, cpu, cuda"),
-    "word for threads": ("threads=two", "threads=two", "a whole number or auto"),
+    "word for threads": ("threads=two", "threads=two", "a whole number", "or auto"),
     "short list": ("solver=adam solver.betas=[0.9]", "solver.betas", "a list"),
     "word in a list": ("model=autoencoder model.hidden=[a]", "model.hidden", "a list"),
     "unknown class": ("model._target_=nmfnet.models.nmf.NFM", "nmfnet.models.nmf.NFM", "found"),
     "no value": ("data=table", "data.path", "needs a value"),
+    "a number for text": (
+        "data=table data.path=x data.label_column=1",
+        "label_column=1",
+        "\"'1'\"",
+    ),
     "no key": ("convex_nmf", "convex_nmf", "key=value"),
     "several values without -m": ("n_restarts=1,2", "n_restarts=1,2", "--multirun"),
-    "broken list": ("model.hidden=[1", "[1"),
+    "broken list": ("model=autoencoder model.hidden=[1", "model.hidden=[1", "a list"),
     "unclosed quote": ("data.path='x", "data.path"),
     "removed root key": ("~tol", "tol", "missing"),
     "no such folder of configurations": ("--config-dir nowhere experiment=a", "nowhere", "folder"),
@@ -126,12 +131,38 @@ def test_mistakes_in_folders_of_the_search_path_are_refused(own, tmp_path):
 
 # ---------------------------------------------------------------------- values out of range
 OUT_OF_RANGE = {
-    "no restart": ("n_restarts=0", "n_restarts=0", "at least 1"),
-    "negative restarts": ("n_restarts=-3", "n_restarts=-3", "at least 1"),
+    "no restart": ("n_restarts=0", "n_restarts=0", ">= 1"),
+    "negative restarts": ("n_restarts=-3", "n_restarts=-3", ">= 1"),
     "negative seed": ("seed=-1", "seed=-1", ">= 0"),
-    "empty batches": ("batch_size=0 solver=adam", "batch_size=0", "at least 1"),
-    "no threads": ("threads=0", "threads=0", "at least 1"),
+    "empty batches": ("batch_size=0 solver=adam", "batch_size=0", ">= 1"),
+    "no threads": ("threads=0", "threads=0", ">= 1"),
     "no iterations": ("max_iter=0", "max_iter=0", ">= 1"),
+    "more threads than can be": ("threads=100000", "threads=100000", "<= 1024", "auto"),
+    "restarts without end": ("n_restarts=1000000000000", "<= 1e+06"),
+    "no steps": ("trainer.max_steps=0", "trainer.max_steps=0", "-1 or a whole number >= 1"),
+    "no epochs": ("trainer.max_epochs=0", "trainer.max_epochs=0", ">= 1"),
+    "no batches": ("trainer.limit_train_batches=0", "limit_train_batches=0", "> 0"),
+    "one batch": ("trainer.fast_dev_run=true", "trainer.fast_dev_run", "max_iter"),
+    "precision of the trainer": ("trainer.precision=64", "trainer.precision", "dtype"),
+    "time of the trainer": ("trainer.max_time=00:00:00:00", "trainer.max_time", "time_limit"),
+    "negative ridge": ("solver=als solver.ridge=-1e9", "solver.ridge=", "a finite number >= 0"),
+    "negative eps": ("solver=adam solver.eps=-1", "solver.eps=-1", "a finite number > 0"),
+    "momentum": (
+        "solver=adam solver.betas=[0.9,1]",
+        "solver.betas",
+        "a finite number >= 0 and < 1",
+    ),
+    "checkpoints all the time": ("checkpoint_every=-1", "checkpoint_every=-1", ">= 0"),
+    "no step between ranks": ("ranks=2:5:0", "ranks=2:5:0", "names no rank"),
+    "ranks without end": ("ranks=2:99999999999", "names no rank"),
+    "components without end": ("model.n_components=1000000000000", "memory", "n_components="),
+    "components beyond numbers": ("model.n_components=10000000000000000000000", "too large"),
+    "components as a fraction": ("model.n_components=1e22", "a whole number"),
+    "jobs of no process": (
+        "-m launcher=joblib launcher.n_jobs=0 seed=1,2",
+        "launcher.n_jobs=0",
+        ">= 1",
+    ),
     "negative tolerance": ("tol=-1e-3", "tol=-0.001", ">= 0"),
     "empty window": ("window=0", "window=0"),
     "no patience": ("patience=0", "patience=0"),
@@ -167,6 +198,12 @@ def test_values_out_of_range_are_refused(case, tmp_path):
     message = refusal(*data, *words.split(), cwd=tmp_path)
     for fragment in fragments:
         assert fragment in message
+
+
+def test_a_start_from_a_single_array_is_refused(tmp_path):
+    np.save(tmp_path / "x.npy", np.ones((3, 3)))
+    message = refusal("data=planted", "init=given", "init.path=x.npy", cwd=tmp_path)
+    assert ".npz with W and H" in message
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

@@ -7,14 +7,16 @@ import json
 import typing
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+import numpy as np
 import pytest
 import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from shell import FAST, train
 
+import nmfnet
 from nmfnet.config import (
     NOT_THE_EXPERIMENT,
     Root,
@@ -28,6 +30,7 @@ from nmfnet.config import (
     run_id,
 )
 from nmfnet.errors import UserError
+from nmfnet.ranges import Range
 from nmfnet.words import configuration, open_keys
 
 GROUPS = sorted(folder.name for folder in conf_dir().iterdir() if folder.is_dir())
@@ -99,6 +102,47 @@ def test_no_key_is_read_as_something_else_by_yaml(name):
 
     content = yaml.safe_load((conf_dir() / f"{name}.yaml").read_text())
     assert all(isinstance(key, str) for key in keys(content))
+
+
+@pytest.mark.parametrize(
+    ("limits", "inside", "outside", "words"),
+    [
+        (Range(1), [1, 5], [0, -3], ">= 1"),
+        (Range(above=0), [1e-9, 5], [0, -3], "> 0"),
+        (Range(0, 1), [0, 0.5, 1], [-1e-9, 1.1], ">= 0 and <= 1"),
+        (Range(0, below=1), [0, 0.5], [1, -1], ">= 0 and < 1"),
+        (Range(below=3), [-1e300], [3], "< 3"),
+    ],
+)
+def test_ranges_are_held_and_told(limits, inside, outside, words):
+    hint = Annotated[float, limits]
+    assert all(fits(value, hint) for value in inside)
+    assert not any(fits(value, hint) for value in [*outside, None, "1", True, float("nan")])
+    assert expected(hint, -9) == f"must be a finite number {words}"
+    assert str(limits) == words
+
+
+def test_every_number_of_the_root_has_a_range():
+    for key, hint in typing.get_type_hints(Root, include_extras=True).items():
+        parts = typing.get_args(hint) if typing.get_origin(hint) is not Annotated else (hint,)
+        plain = [part for part in (hint, *parts) if part in (int, float)]
+        assert not plain or key == "ranks", key
+
+
+def test_numbers_of_numpy_are_plain_numbers(tmp_path):
+    given = {"n_components": np.int64(3), "n_restarts": np.int8(2), "tol": np.float64(1e-3)}
+    given |= {"seed": np.uint32(1), "max_iter": np.int64(5), "figures": np.bool_(False)}
+    model = nmfnet.fit(np.ones((6, 4)), model=np.str_("nmf"), run_dir=tmp_path, **given)
+    assert model.n_components == 3
+    stored = yaml.safe_load((tmp_path / "config.yaml").read_text())
+    assert {key: stored[key] for key in ("n_restarts", "tol", "seed", "max_iter", "figures")} == {
+        **{"n_restarts": 2, "tol": 1e-3, "seed": 1, "max_iter": 5, "figures": False}
+    }
+    hidden = {"model.hidden": np.array([4, 3]), "solver": "adam", "solver.betas": (0.5, 0.9)}
+    model = nmfnet.fit(
+        np.ones((6, 4)), "autoencoder", n_components=np.int64(2), max_iter=2, **hidden
+    )
+    assert model.recipe["config"]["model"]["hidden"] == [4, 3]
 
 
 def test_the_root_of_the_configuration_is_typed():

@@ -151,7 +151,7 @@ def test_every_launcher_composes_and_takes_options(choice):
     ("words", "fragment"),
     [
         ("launcher=joblib launcher.n_job=3", "did you mean 'n_jobs'"),
-        ("launcher=joblib launcher.n_jobs=0", "at least 1"),
+        ("launcher=joblib launcher.n_jobs=0", ">= 1"),
         ("launcher=joblib launcher.threads=lots", "auto"),
         ("launcher=jobib", "did you mean 'joblib'"),
         ("launcher=slurm", "where sbatch is"),

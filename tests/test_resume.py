@@ -18,7 +18,7 @@ from nmfnet.config import Plain
 from nmfnet.data import InMemory
 from nmfnet.run.callbacks.history import History
 from nmfnet.run.callbacks.resuming import Resuming
-from nmfnet.run.train import Interrupted, Result, train
+from nmfnet.run.train import Interrupted, Result, Terminated, train
 from nmfnet.words import configuration
 
 X = np.random.default_rng(0).gamma(0.5, size=(60, 4)) @ np.random.default_rng(1).gamma(
@@ -281,3 +281,60 @@ def test_a_second_ctrl_c_does_not_wait_and_leaves_a_model_that_loads(tmp_path, m
             run(tmp_path, **RUNS["mu"])
     assert nmfnet.load(tmp_path).components_.shape == (3, 15)
     same(run(None, **RUNS["mu"]), run(tmp_path, **RUNS["mu"]))
+
+
+# ---------------------------------------------------------------------- what a caller sees
+KINDS = [
+    (signal.SIGINT, KeyboardInterrupt, Interrupted, None),
+    (signal.SIGTERM, SystemExit, Terminated, 128 + signal.SIGTERM),
+    (signal.SIGHUP, SystemExit, Terminated, 128 + signal.SIGHUP),
+]
+
+
+@pytest.mark.parametrize(("number", "kind", "own", "code"), KINDS)
+def test_a_stopped_fit_stops_the_loop_of_the_caller(number, kind, own, code, tmp_path, monkeypatch):
+    """``except Exception`` around a fit does not go on with the next one."""
+    plain = History.on_train_epoch_end
+
+    def on_train_epoch_end(self: History, trainer: L.Trainer, model: L.LightningModule) -> None:
+        plain(self, trainer, model)
+        if model.iteration == 10:
+            signal.raise_signal(number)
+
+    settings = RUNS["hals"]
+    unbroken = run(None, **settings)
+    begun = 0
+
+    def impatient() -> None:
+        nonlocal begun
+        for _ in range(3):
+            begun += 1
+            try:
+                run(tmp_path, **settings)
+            except Exception:
+                continue
+
+    with monkeypatch.context() as patch:
+        patch.setattr(History, "on_train_epoch_end", on_train_epoch_end)
+        with pytest.raises(kind, match=r"interrupted at iteration 10;.*continues it") as stop:
+            impatient()
+    assert begun == 1
+    assert isinstance(stop.value, own)
+    assert getattr(stop.value, "code", None) == code
+    assert signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler)
+    same(unbroken, run(tmp_path, **settings))
+
+
+@pytest.mark.parametrize(("number", "kind", "own", "code"), KINDS[:2])
+def test_so_does_one_that_writes_nothing(number, kind, own, code, monkeypatch):
+    plain = History.on_train_epoch_end
+
+    def on_train_epoch_end(self: History, trainer: L.Trainer, model: L.LightningModule) -> None:
+        plain(self, trainer, model)
+        signal.raise_signal(number)
+
+    monkeypatch.setattr(History, "on_train_epoch_end", on_train_epoch_end)
+    with pytest.raises(kind, match=r"^interrupted at iteration \d+$") as stop:
+        nmfnet.fit(X, n_components=2, tol=0.0, max_iter=100_000)
+    assert isinstance(stop.value, own)
+    assert getattr(stop.value, "code", None) == code

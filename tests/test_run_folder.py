@@ -5,7 +5,11 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
+import socket
+import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +17,12 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from shell import FAST, Done, stamps, the_run, train
+from shell import FAST, TRAIN, Done, environment, stamps, the_message, the_run, train
 
 import nmfnet
 from nmfnet.config import check_config, run_id
+from nmfnet.errors import UserError
+from nmfnet.run.lock import locked
 
 FILES = [
     "config.yaml",
@@ -395,3 +401,90 @@ def test_the_command_is_in_the_provenance(tmp_path):
     command = strict(the_run(tmp_path) / "provenance.json")["command"]
     assert [word.lstrip("+") for word in command] == ["nmfnet-train", *FAST, "seed=9"]
     assert sys.argv != command
+
+
+# ---------------------------------------------------------------------- one process at a time
+def test_a_folder_in_use_is_refused_and_left_alone(tmp_path):
+    with locked(tmp_path / "run"):
+        before = stamps(tmp_path)
+        done = train(*FAST, "run_dir=run", cwd=tmp_path)
+        assert done.code == 2
+        message = the_message(done)
+        assert f"run is being written by process {os.getpid()} on {socket.gethostname()}" in message
+        assert stamps(tmp_path) == before
+    assert not (tmp_path / "run").exists()
+    assert train(*FAST, "run_dir=run", cwd=tmp_path).code == 0
+    assert not (tmp_path / "run" / "lock.json").exists()
+
+
+def test_the_same_command_twice_at_once_does_not_mix_its_histories(tmp_path, monkeypatch):
+    """The second comes while the first trains."""
+    from nmfnet.run.callbacks.history import History
+
+    plain, second = History.on_train_start, []
+
+    def on_train_start(self, *others):
+        plain(self, *others)
+        if not second:
+            second.append(None)
+            second[0] = subprocess.run(
+                [sys.executable, "-c", TRAIN, *FAST, "run_dir=run"],
+                cwd=tmp_path,
+                env=environment(),
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+
+    monkeypatch.setattr(History, "on_train_start", on_train_start)
+    assert train(*FAST, "run_dir=run", cwd=tmp_path).code == 0
+    assert second[0].returncode == 2
+    assert "is being written by process" in second[0].stderr
+    monkeypatch.undo()
+    other = train(*FAST, "run_dir=other", cwd=tmp_path)
+    assert other.code == 0
+    lines = [(tmp_path / run / "history.csv").read_text().splitlines() for run in ("run", "other")]
+    assert len(lines[0]) == len(lines[1])
+
+
+@pytest.mark.parametrize(
+    ("holder", "age", "free"),
+    [
+        ({"host": "here", "pid": "ended"}, 0, True),
+        ({"host": "here", "pid": "mine"}, 1000, False),
+        ({"host": "here", "pid": "mine", "started": "other"}, 0, True),
+        ({"host": "elsewhere", "pid": 1}, 0, False),
+        ({"host": "elsewhere", "pid": 1}, 1000, True),
+        ({"host": "here", "pid": -1.5}, 0, True),
+        ("", 0, False),
+        ("", 1000, True),
+        ("[" * 100_000, 1000, True),
+    ],
+)
+def test_a_lock_that_was_left_behind_is_taken_over(holder, age, free, tmp_path):
+    if isinstance(holder, dict):
+        ended = subprocess.run(
+            [sys.executable, "-c", "import os; print(os.getpid())"],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        words = {"here": socket.gethostname(), "ended": int(ended), "mine": os.getpid()}
+        holder = json.dumps({key: words.get(value, value) for key, value in holder.items()})
+    file = tmp_path / "lock.json"
+    file.write_text(holder)
+    os.utime(file, (time.time() - age,) * 2)
+    if free:
+        with locked(tmp_path):
+            assert json.loads(file.read_text())["pid"] == os.getpid()
+        assert not file.exists()
+    else:
+        with pytest.raises(UserError, match="is being written by"), locked(tmp_path):
+            pytest.fail("it was taken")
+        assert file.read_text() == holder
+
+
+def test_a_folder_that_cannot_be_made_is_refused(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot write to"), locked(tmp_path / "file" / "run"):
+        pytest.fail("it was taken")

@@ -224,7 +224,7 @@ def test_a_search_runs_through_joblib(tmp_path):
     [
         ("seed=1", "nothing to search"),
         ("seed=1,2 hparams_search.n_trial=3", "did you mean 'n_trials'"),
-        ("seed=1,2 hparams_search.n_trials=0", "at least 1"),
+        ("seed=1,2 hparams_search.n_trials=0", ">= 1"),
         ("seed=1,2 hparams_search.sampler=tpee", "did you mean 'tpe'"),
         ("seed=1,2 hparams_search.sampler=cmaes", "seed is a list of choices"),
         ("tol=interval(0.1,1) hparams_search.sampler=grid", "tol is an interval"),

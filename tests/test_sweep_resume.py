@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from shell import FAST, environment, finished, nmfnet, start, the_message, train
+from shell import FAST, TRAIN, environment, finished, nmfnet, start, the_message, train
 from test_sweep import rows_of, sweep_of, table_of
 
 
@@ -69,11 +69,32 @@ def test_a_sweep_in_the_folder_of_another_starts_anew(tmp_path):
     assert [row["seed"] for row in rows_of(tmp_path / "here")] == ["4", "5"]
 
 
+@pytest.mark.parametrize("search", [(), ("hparams_search=optuna", "hparams_search.n_trials=2")])
+def test_a_sweep_that_was_killed_before_its_first_record_is_resumed(search, tmp_path):
+    """Killed while the first job's configuration is checked, which imports torch."""
+    if search:
+        pytest.importorskip("optuna")
+    die = (
+        "import os\nfrom nmfnet.sweep.launchers import base\n"
+        "base.check_first = lambda job: os.kill(os.getpid(), 9)\n" + TRAIN
+    )
+    done = finished(start("-m", *FAST, "seed=1,2", *search, cwd=tmp_path, code=die), tmp_path)
+    assert done.code == -signal.SIGKILL
+    sweep = sweep_of(tmp_path)
+    assert records_of(sweep) == {}
+    done = nmfnet("sweep", "resume", str(sweep), cwd=tmp_path)
+    assert done.code == 0, done.err
+    told = [record["status"] for record in records_of(sweep).values()]
+    assert told[0] == "done"
+    assert told[1] in ("done", "found")  # a search may draw a seed twice
+
+
 def test_a_sweep_that_still_runs_is_not_resumed(tmp_path):
     assert train("-m", *FAST, "seed=1,2", cwd=tmp_path).code == 0
     sweep = sweep_of(tmp_path)
     file = sweep / "jobs" / "0001.json"
     told = {"job": 1, "status": "running", "pid": os.getpid(), "host": socket.gethostname()}
+    told |= {"overrides": ["seed=2"], "run_dir": "runs/nmf/x"}
     file.write_text(json.dumps(told))
     message = the_message(nmfnet("sweep", "resume", str(sweep), cwd=tmp_path))
     assert f"job 1 of this sweep is still running (process {os.getpid()})" in message

@@ -219,8 +219,12 @@ class Given(Init):
             opened = np.load(self.path)
         except (OSError, ValueError, EOFError) as error:
             raise UserError(f"init.path={self.path} is not a .npz with W and H: {error}") from error
+        if not isinstance(opened, np.lib.npyio.NpzFile):
+            raise UserError(f"init.path={self.path} is a single array: give a .npz with W and H")
         with opened as arrays:
-            held = {name: arrays[name] for name in ("W", "H") if name in arrays.files}
+            held: dict[str, np.ndarray] = {
+                name: arrays[name] for name in ("W", "H") if name in arrays.files
+            }
             if not held:
                 raise UserError(
                     f"init.path={self.path} has neither an array 'W' nor 'H', only "

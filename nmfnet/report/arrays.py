@@ -30,11 +30,11 @@ def read_factors(folder: Path) -> dict[str, Any]:
             stream.seek(0)
             with np.load(stream, allow_pickle=False) as arrays:
                 held = {name: arrays[name] for name in arrays.files}
-        if missing := [name for name in ("W", "H", "feature_names") if name not in held]:
-            raise UserError(f"{file} holds no {missing[0]}: repeat the run with force=true")
     except (BadZipFile, ZlibError, ValueError, EOFError) as error:
         raise UserError(f"{file} is damaged: repeat the run with force=true") from error
     except OSError as error:
         why = error.strerror or "damaged"
         raise UserError(f"{file} cannot be read ({why}): repeat the run with force=true") from error
+    if missing := [name for name in ("W", "H", "feature_names") if name not in held]:
+        raise UserError(f"{file} holds no {missing[0]}: repeat the run with force=true")
     return held

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from nmfnet.config import NOT_THE_EXPERIMENT
 from nmfnet.errors import UserError
 from nmfnet.report.run import Run, Status, fresh, read_run, word
+from nmfnet.run.stored import read_table
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -132,7 +132,7 @@ def _records(jobs: Path) -> Iterator[dict[str, Any]]:
     """Records of a sweep with the run folder each belongs to; unreadable ones as damaged."""
     for file in sorted(jobs.glob("*.json")):
         try:
-            record = json.loads(file.read_text())
+            record = read_table(file)
             folder = _moved(Path(record["run_dir"]), jobs)
             yield {**record, "file": file, "folder": folder, "overrides": list(record["overrides"])}
         except (OSError, ValueError, KeyError, TypeError) as error:

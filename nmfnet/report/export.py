@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 __all__ = ["FORMATS", "export"]
 
 
-def export(run: str | Path, to: str, output: str | Path | None = None) -> list[Path]:
+def export(
+    run: str | Path, to: str, output: str | Path | None = None, *, trust: bool = False
+) -> list[Path]:
     """Write the factors (or the network) of a run in another format, and print where.
 
     Parameters
@@ -36,6 +38,8 @@ def export(run: str | Path, to: str, output: str | Path | None = None) -> list[P
         metadata. ``onnx``: model.onnx, from X to W and its reconstruction.
     output : str or Path, optional
         Folder; by default ``export`` in the run folder.
+    trust : bool
+        As for :func:`nmfnet.load`: import what the checkpoint names (``onnx`` builds the model).
 
     Returns
     -------
@@ -55,7 +59,7 @@ def export(run: str | Path, to: str, output: str | Path | None = None) -> list[P
         hint = did_you_mean(to, list(FORMATS))
         raise UserError(f"--to {to}: no such format{hint} (it has: {', '.join(FORMATS)})")
     source = finished_run(run)
-    content = _read(source)
+    content = _read(source, trust)
     folder = Path(output) if output is not None else source.folder / "export"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -81,6 +85,7 @@ class _Factors:
     test_samples: list[str]
     others: dict[str, np.ndarray]
     axes: dict[str, list[str]]
+    trust: bool = False
 
     @property
     def names(self) -> list[str]:
@@ -101,7 +106,7 @@ class _Factors:
         return pd.DataFrame(W, index=pd.Index(samples, name="sample"), columns=self.names)
 
 
-def _read(run: Run) -> _Factors:
+def _read(run: Run, trust: bool) -> _Factors:
     held = read_factors(run.folder)
     samples, features, held_out = (
         [str(name) for name in held.get(key, ())]
@@ -110,7 +115,9 @@ def _read(run: Run) -> _Factors:
     axes = json.loads(str(held["axes"])) if "axes" in held else {}
     others = {name: held[name] for name in axes if name not in ("W", "H")}
     W_test = held.get("W_test")
-    return _Factors(run, held["W"], held["H"], samples, features, W_test, held_out, others, axes)
+    return _Factors(
+        run, held["W"], held["H"], samples, features, W_test, held_out, others, axes, trust
+    )
 
 
 # ---------------------------------------------------------------------- formats
@@ -220,7 +227,7 @@ def _onnx(factors: _Factors, folder: Path) -> list[Path]:
 
     from nmfnet.run.checkpoint import load
 
-    model = load(factors.run.folder)
+    model = load(factors.run.folder, trust=factors.trust)
     if not model.inductive:
         raise UserError(
             f"--to onnx needs a model whose W is computed by a network, and {factors.run.name} "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from nmfnet.config import Plain
+from nmfnet.run.stored import read_table
 
 __all__ = ["Run", "Status", "read_run", "word"]
 
@@ -90,18 +90,11 @@ def _whole(config: Mapping[str, Any] | None) -> bool:
 
 def _read(file: Path, problems: list[str]) -> dict[str, Any] | None:
     """A yaml or json file that holds a mapping; None, and a line in ``problems``, otherwise."""
-    import yaml
-
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        text = file.read_text()
-        content = json.loads(text) if file.suffix == ".json" else yaml.load(text, loader)
-        if not isinstance(content, dict):
-            raise ValueError("it holds no table of keys and values")
-        return content
+        return read_table(file)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError) as error:
         line = str(error).splitlines()[0]
         problems.append(f"{file} cannot be read ({line}): repeat the run with force=true")
         return None

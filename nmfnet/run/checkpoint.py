@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from nmfnet.config import Plain, build, constraints_of
+from nmfnet.config import Plain, build, check_stored, constraints_of
 from nmfnet.core.budget import Budget
 from nmfnet.core.distributed import World
 from nmfnet.core.model import Factorization, Parts
@@ -19,6 +20,9 @@ from nmfnet.types import Sizes
 
 FORMAT = 1
 """Raised when an older nmfnet could not read what this one writes."""
+
+PARTS = ("loss", "solver", "init", "constraint", "penalty", "model")
+"""Groups of the configuration that a model is put together from."""
 
 
 def assemble(
@@ -54,8 +58,6 @@ def assemble(
     """
     general, single = constraints_of(cfg["constraint"])
     restarts = range(cfg["n_restarts"]) if restarts is None else restarts
-    if not len(restarts):
-        raise UserError(f"n_restarts={cfg['n_restarts']}: it must be at least 1")
     parts = Parts(
         sizes=sizes,
         loss=build(cfg["loss"]),
@@ -108,8 +110,6 @@ def generator(seed: int, restart: int) -> torch.Generator:
     """The random stream of one restart: independent across seeds and restarts."""
     import numpy as np
 
-    if seed < 0:
-        raise UserError(f"seed={seed}: it must be >= 0")
     state = np.random.SeedSequence([seed, restart]).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(state) % 2**63)
 
@@ -138,13 +138,16 @@ def resumable(folder: Path, model: Factorization) -> Path | None:
     return file
 
 
-def load(path: str | Path) -> Factorization:
+def load(path: str | Path, *, trust: bool = False) -> Factorization:
     """A fitted model, ready for ``transform``, ``reconstruct`` and ``components_``.
 
     Parameters
     ----------
     path : str or Path
         A run folder, the folder of a rank selection, or a ``model.ckpt``.
+    trust : bool
+        Import what the file names. By default its classes must be nmfnet's, or imported already by
+        the program that calls: a file from somewhere else cannot run code then.
 
     Returns
     -------
@@ -155,11 +158,12 @@ def load(path: str | Path) -> Factorization:
     Raises
     ------
     UserError
-        If there is no checkpoint, it is not one of nmfnet's, or a newer nmfnet wrote it.
+        If there is no checkpoint, it is not whole, not one of nmfnet's, or a newer nmfnet wrote it;
+        for classes that are not trusted.
     """
-    file = Path(path)
+    file = Path(path).expanduser()
     if (file / "selection.json").is_file():
-        return _selected(file)
+        return _selected(file, trust)
     file = file / "model.ckpt" if file.is_dir() else file
     if not file.is_file():
         raise UserError(f"{path} holds no model.ckpt: give the folder of a finished run")
@@ -167,20 +171,25 @@ def load(path: str | Path) -> Factorization:
         saved: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises a dozen kinds for a damaged file
         raise UserError(f"{file} cannot be read as a checkpoint: {error}") from error
-    recipe = saved.get("nmfnet")
-    if recipe is None:
+    recipe = saved.get("nmfnet") if isinstance(saved, dict) else None
+    if not isinstance(recipe, dict) or not isinstance(recipe.get("format"), int):
         raise UserError(f"{file} is not a checkpoint of nmfnet")
     if recipe["format"] > FORMAT:
         raise UserError(f"{file} was written by a newer nmfnet: upgrade nmfnet to read it")
-    model = assemble(
-        recipe["config"],
-        Sizes(*recipe["sizes"]),
-        masked=recipe["masked"],
-        sparse=recipe.get("sparse", False),
-        axes=recipe.get("axes") or _old_axes(recipe),
-    )
-    model.load_state_dict(saved["state_dict"])
-    model.iteration = recipe["iteration"]
+    with _whole(file):
+        check_stored(recipe["config"], PARTS, file, trust=trust)
+        model = assemble(
+            recipe["config"],
+            Sizes(*recipe["sizes"]),
+            masked=recipe["masked"],
+            sparse=recipe.get("sparse", False),
+            axes=recipe.get("axes") or _old_axes(recipe),
+        )
+        model.load_state_dict(saved["state_dict"])
+        model.iteration = recipe["iteration"]
+    broken = [name for name, value in model.named_parameters() if not value.isfinite().all()]
+    if broken:
+        raise UserError(f"{file} holds values in {broken[0]} that are no finite numbers")
     model.eval()
     return model
 
@@ -190,27 +199,42 @@ def _old_axes(recipe: dict[str, Any]) -> dict[str, int]:
     return {"class": recipe["n_classes"]} if recipe.get("n_classes") else {}
 
 
-def _selected(folder: Path) -> Factorization:
+@contextmanager
+def _whole(file: Path) -> Iterator[None]:
+    """Say that a file is damaged where putting it together fails."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # of every kind, by whatever reads or takes what is missing
+        line = str(error).strip().splitlines()[:2]
+        raise UserError(
+            f"{file} is not whole ({type(error).__name__}: {' '.join(line)}): repeat the run"
+        ) from error
+
+
+def _selected(folder: Path, trust: bool) -> Factorization:
     """The suggested rank of a rank selection as an NMF."""
     import numpy as np
     import yaml
 
-    try:
+    with _whole(folder):
         config = yaml.safe_load((folder / "config.yaml").read_text())
-        with np.load(folder / "factors.npz") as arrays:
+        with np.load(folder / "factors.npz", allow_pickle=False) as arrays:
             W, H = (torch.from_numpy(arrays[name]) for name in ("W", "H"))
-    except (OSError, ValueError, KeyError, yaml.YAMLError) as error:
-        raise UserError(f"{folder} is not a whole rank selection: {error}") from error
-    if H.min() < 0:
-        raise UserError(
-            f"The components in {folder} have negative entries, and no non-negative model holds "
-            "them: read factors.npz"
-        )
-    config |= {"model": {"_target_": "nmfnet.models.nmf.NMF", "n_components": len(H)}}
-    config |= {"solver": {"_target_": "nmfnet.solvers.auto.Auto"}, "n_restarts": 1, "penalty": {}}
-    config |= {"constraint": {"_target_": "nmfnet.core.constraints.Project"}}
-    model = assemble(config, Sizes(W.shape[0], H.shape[1]))
-    for name, value in (("W", W), ("H", H)):
-        model.factors[name].assign_(value.to(model.precision)[None])
+        if not (W.isfinite().all() and H.isfinite().all()):
+            raise UserError(f"{folder}/factors.npz holds values that are no finite numbers")
+        if H.min() < 0:
+            raise UserError(
+                f"The components in {folder} have negative entries, and no non-negative model "
+                "holds them: read factors.npz"
+            )
+        config |= {"model": {"_target_": "nmfnet.models.nmf.NMF", "n_components": len(H)}}
+        config |= {"solver": {"_target_": "nmfnet.solvers.auto.Auto"}, "n_restarts": 1}
+        config |= {"constraint": {"_target_": "nmfnet.core.constraints.Project"}, "penalty": {}}
+        check_stored(config, PARTS, folder / "config.yaml", trust=trust)
+        model = assemble(config, Sizes(W.shape[0], H.shape[1]))
+        for name, value in (("W", W), ("H", H)):
+            model.factors[name].assign_(value.to(model.precision)[None])
     model.eval()
     return model

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from nmfnet.config import Plain, run_folder, run_id
 from nmfnet.errors import UserError
+from nmfnet.run.stored import read_table
 
 STREAMED = (".npy", ".parquet")
 
@@ -39,10 +37,10 @@ def finished(cfg: Plain) -> Finished | None:
     if cfg["force"] or not (folder / "metrics.json").is_file():
         return None
     try:
-        stored = yaml.safe_load((folder / "config.yaml").read_text())
-        numbers = json.loads((folder / "metrics.json").read_text())
+        stored = read_table(folder / "config.yaml")
+        numbers = read_table(folder / "metrics.json")
         same = run_id(stored) == run_id(cfg)
-    except (OSError, ValueError, AttributeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"{folder} holds metrics.json but is not a whole run ({error}): choose another "
             "run_dir, or set force=true to replace it"
@@ -58,9 +56,8 @@ def finished(cfg: Plain) -> Finished | None:
 def changed_files(cfg: Plain, folder: Path) -> list[str]:
     """Files named in the configuration whose content is not what the run in ``folder`` read."""
     try:
-        origin = json.loads((folder / "provenance.json").read_text())
-        known = set(origin["data_files"].values())
-    except (OSError, ValueError, KeyError, AttributeError):
+        known = set(read_table(folder / "provenance.json")["data_files"].values())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return []
     return [name for name in _files(cfg["data"]) if _sha256(Path(name).expanduser()) not in known]
 

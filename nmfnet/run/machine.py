@@ -38,8 +38,6 @@ def threads(asked: int | str, datamodule: MatrixDataModule, model: Factorization
     before = torch.get_num_threads()
     if asked == "auto":
         asked = 1 if _work(model, datamodule) < SMALL_WORK else most_threads()
-    if int(asked) < 1:
-        raise UserError(f"threads={asked}: it must be auto or at least 1")
     torch.set_num_threads(int(asked))
     try:
         yield

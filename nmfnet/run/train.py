@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import signal
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +31,7 @@ from nmfnet.run.callbacks.resuming import Resuming
 from nmfnet.run.checkpoint import assemble, load, resumable, task_of
 from nmfnet.run.evaluate import Factors, factors_of, run_metrics
 from nmfnet.run.finished import finished
+from nmfnet.run.lock import locked
 from nmfnet.run.machine import device_of, threads
 from nmfnet.run.quiet import quiet
 from nmfnet.run.sharding import block, check_shardable, join, shard
@@ -38,6 +41,10 @@ from nmfnet.solvers.choice import check_solver
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger
+
+
+NO_MEMORY = "(?i)out of memory|allocate memory|not enough memory|invalid size|overflow"
+"""How torch's RuntimeErrors say that a tensor is too large."""
 
 
 @dataclass
@@ -72,8 +79,19 @@ class NotFirst(Exception):
     """This process has done its part of a run that the first process goes on with."""
 
 
-class Interrupted(Exception):
+class Interrupted(KeyboardInterrupt):
     """Ctrl-C; the message says where the checkpoint is."""
+
+
+class Terminated(SystemExit):
+    """SIGTERM or SIGHUP; the message says where the checkpoint is, the code what a shell expects."""
+
+    def __init__(self, message: str, number: int = signal.SIGTERM) -> None:
+        super().__init__(128 + number)
+        self.message = message
+
+    def __str__(self) -> str:
+        return self.message
 
 
 def train(
@@ -105,10 +123,11 @@ def train(
     Raises
     ------
     UserError
-        For input that cannot be used; nothing is written then.
-    Interrupted
-        After Ctrl-C, with a loadable checkpoint left in the run folder, from which the same call
-        goes on.
+        For input that cannot be used; nothing is written then. If another process is at work in the
+        run folder.
+    Interrupted, Terminated
+        After Ctrl-C, or SIGTERM and SIGHUP, with a loadable checkpoint left in the run folder, from
+        which the same call goes on.
     """
     folder = run_folder(cfg) if write else None
     if folder is not None and (before := finished(cfg)) is not None:
@@ -129,29 +148,49 @@ def train(
     datamodule.setup()
     world = World.of(cfg, datamodule.sizes.n_samples)
     batched = {**cfg, "batch_size": datamodule.batch_size}  # streams have one in any case
-    model = assemble(
-        batched,
-        datamodule.sizes,
-        masked=datamodule.train.mask is not None,
-        sparse=datamodule.train.x.is_sparse_csr,
-        axes=datamodule.axes,
-        given=given or {},
-        world=world,
-    ).to(device)
+    with _enough_memory(cfg, datamodule):
+        model = assemble(
+            batched,
+            datamodule.sizes,
+            masked=datamodule.train.mask is not None,
+            sparse=datamodule.train.x.is_sparse_csr,
+            axes=datamodule.axes,
+            given=given or {},
+            world=world,
+        ).to(device)
     if isinstance(datamodule, StreamDataModule):
         _check_streamed(cfg, datamodule, model, world)
     datamodule.check(model.loss.check)
     check_solver(model.solver, task_of(model))
     model.check_normalise(cfg["normalize"])
-    with threads(cfg["threads"], datamodule, model), _hushed():
+    with threads(cfg["threads"], datamodule, model), _hushed(), _enough_memory(cfg, datamodule):
         if world.size > 1:
             check_shardable(model, cfg["batch_size"], world)
             model.world = World()  # this is the whole; its blocks come later
         model.initialise(datamodule.sample)
         _check_loss(cfg, model)
         model.recipe |= {"run_id": run_id(cfg), "data_sha256": datamodule.fingerprint}
-        resumed = None if anew or folder is None or world.size > 1 else resumable(folder, model)
-        return _fit(cfg, datamodule, model, folder, world, resumed, callbacks, sweep)
+        with locked(folder) if folder is not None and world.rank == 0 else nullcontext():
+            resumed = None if anew or folder is None or world.size > 1 else resumable(folder, model)
+            return _fit(cfg, datamodule, model, folder, world, resumed, callbacks, sweep)
+
+
+@contextmanager
+def _enough_memory(cfg: Plain, datamodule: MatrixDataModule) -> Iterator[None]:
+    """Say what to lower when a run does not fit into memory."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not (isinstance(error, MemoryError) or re.search(NO_MEMORY, str(error))):
+            raise
+        n, f = datamodule.sizes
+        asked = f"n_restarts={cfg['n_restarts']}"
+        if "n_components" in cfg["model"]:
+            asked += f", model.n_components={cfg['model']['n_components']}"
+        raise UserError(
+            f"there is not enough memory for {n} x {f} values with {asked}: lower these, or use "
+            "batch_size or data=stream"
+        ) from error
 
 
 def _check_loss(cfg: Plain, model: Factorization) -> None:
@@ -280,7 +319,12 @@ def _stoppable(trainer: L.Trainer, model: Factorization, resuming: Resuming) -> 
                     callback.teardown(trainer, model, "fit")
     except (KeyboardInterrupt, SystemExit) as stop:  # Lightning turns the first into the second
         where = resuming.last_words(trainer, model)
-        raise Interrupted(f"interrupted at iteration {model.iteration}{where}") from stop
+        words = f"interrupted at iteration {model.iteration}{where}"
+        if resuming.asked not in (0, signal.SIGINT):
+            raise Terminated(words, resuming.asked) from stop
+        if isinstance(stop, KeyboardInterrupt) or isinstance(stop.__context__, KeyboardInterrupt):
+            raise Interrupted(words) from stop
+        raise Terminated(words) from stop
     except OSError as error:
         if resuming.path is None or error.strerror is None:
             raise

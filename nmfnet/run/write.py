@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ from nmfnet.errors import UserError
 from nmfnet.run.callbacks.convergence import Convergence
 from nmfnet.run.evaluate import Factors, layers_of
 from nmfnet.run.provenance import provenance
+from nmfnet.run.stored import without_nan, write_json
 
 if TYPE_CHECKING:
     import lightning as L
@@ -67,22 +67,11 @@ def write_run(
         }
     np.savez_compressed(folder / "factors.npz", **arrays)  # type: ignore[arg-type]
     trainer.save_checkpoint(folder / "model.ckpt")
-    origin = json.dumps(provenance(cfg, datamodule), indent=2)
-    (folder / "provenance.json").write_text(origin + "\n")
+    write_json(folder / "provenance.json", provenance(cfg, datamodule))
     (folder / "figures").mkdir(exist_ok=True)
     for name, figure in figures.items():
         save(figure, folder / "figures" / f"{name}.png")
-    partial = folder / "metrics.json.part"
-    partial.write_text(json.dumps(without_nan(numbers), indent=2, allow_nan=False) + "\n")
-    partial.replace(folder / "metrics.json")
-
-
-def without_nan(numbers: dict[str, Any]) -> dict[str, Any]:
-    """Numbers that json has: null for what is infinite or undefined."""
-    return {
-        key: None if isinstance(value, float) and not math.isfinite(value) else value
-        for key, value in numbers.items()
-    }
+    write_json(folder / "metrics.json", numbers)
 
 
 def figures_of(

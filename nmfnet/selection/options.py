@@ -113,7 +113,7 @@ def parse_ranks(ranks: int | str | Sequence[Any]) -> list[int]:
     found: set[int] = set()
     for word in words:
         text = str(word).strip()
-        match = re.fullmatch(r"(\d+)(?::(\d+))?(?::(\d+))?", text)
+        match = re.fullmatch(r"(\d{1,6})(?::(\d{1,6})(?::0*([1-9]\d*))?)?", text)
         first, last, step = (int(part) if part else None for part in match.groups()) if match else (
             (None,) * 3
         )  # fmt: skip

@@ -17,6 +17,7 @@ import torch
 from nmfnet.core.constraints import ANY, NON_NEGATIVE, Free
 from nmfnet.errors import UserError
 from nmfnet.kernels.nnls import nnls
+from nmfnet.ranges import NotNegative
 from nmfnet.solvers.base import Solver, Task, chunks, collect, count_step
 from nmfnet.types import Batch, Float, Tensor, Terms
 
@@ -109,7 +110,9 @@ class ALS(Alternating):
     name = "als"
     curved_penalties = False
 
-    def __init__(self, *, project: bool = True, ridge: float = 1e-10, n_inner: int = 10) -> None:
+    def __init__(
+        self, *, project: bool = True, ridge: NotNegative = 1e-10, n_inner: int = 10
+    ) -> None:
         super().__init__(n_inner=n_inner)
         self.project, self.ridge = project, ridge
         self.bounds = NON_NEGATIVE if project else ANY

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Annotated, Any, final
 
 import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 
 from nmfnet.errors import UserError
 from nmfnet.kernels.divergences import TINY
+from nmfnet.ranges import Positive, Range
 from nmfnet.solvers.base import Solver, Task, total
 from nmfnet.types import Batch, Tensor, Terms
 
@@ -118,8 +119,8 @@ class Adam(Solver):
         *,
         lr: float = 0.01,
         relative: bool = True,
-        betas: Sequence[float] = (0.9, 0.999),
-        eps: float = 1e-8,
+        betas: Sequence[Annotated[float, Range(0, below=1)]] = (0.9, 0.999),
+        eps: Positive = 1e-8,
         halve: bool = True,
         heldout: float = 0.0,
         n_inner: int = 100,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
@@ -14,6 +13,7 @@ from typing import Any
 
 from nmfnet.config import Plain, check_config, root_is_sound, run_folder
 from nmfnet.errors import UserError
+from nmfnet.run.stored import read_table, write_json
 
 __all__ = ["Job", "Record", "in_worker", "read_record", "refuse_processes", "run_job", "settled"]
 
@@ -51,9 +51,7 @@ class Job:
             **more,
         }
         self.file.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.file.with_suffix(".part")
-        partial.write_text(json.dumps(record, indent=2) + "\n")
-        partial.replace(self.file)
+        write_json(self.file, record)
         return record
 
 
@@ -62,7 +60,7 @@ def run_job(job: Job) -> Record:
     if (before := settled(job)) is not None:
         return before
     job.record("running", pid=os.getpid(), host=socket.gethostname())
-    from nmfnet.run.train import Interrupted, train
+    from nmfnet.run.train import Interrupted, Terminated, train
     from nmfnet.sweep.search.pruning import Pruned, pruning
 
     try:
@@ -78,7 +76,7 @@ def run_job(job: Job) -> Record:
         return job.record("failed", error=str(error))
     except Pruned as error:
         return job.record("pruned", error=str(error))
-    except Interrupted as error:
+    except (Interrupted, Terminated) as error:
         return job.record("interrupted", error=str(error))
     except Exception as error:  # a bug in one job must not cost the others
         words = f"{type(error).__name__}: {error}"
@@ -119,10 +117,10 @@ def in_worker(job: Job) -> Record:
 def read_record(file: Path) -> Record | None:
     """A job's record, or None where there is none that can be read."""
     try:
-        record = json.loads(file.read_text())
+        record = read_table(file)
     except (OSError, ValueError):
         return None
-    return record if isinstance(record, dict) and "status" in record else None
+    return record if {"job", "overrides", "run_dir", "status"} <= set(record) else None
 
 
 def refuse_processes(cfg: Plain) -> None:

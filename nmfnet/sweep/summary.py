@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import csv
-import json
 import os
+import re
 import socket
 import sys
 from collections.abc import Iterator, Sequence
@@ -15,8 +15,10 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from nmfnet.config import check_config, target_problems
+from nmfnet.config import check_config, conf_dir, target_problems
 from nmfnet.errors import UserError
+from nmfnet.run.lock import alive
+from nmfnet.run.stored import read_table, write_json
 from nmfnet.sweep.jobs import Job, Record, read_record, refuse_processes
 from nmfnet.sweep.tables import overrides, print_sweep
 
@@ -26,16 +28,27 @@ COMMAND = "sweep.json"
 
 @contextmanager
 def first_refusal(sweep: Path) -> Iterator[None]:
-    """When a sweep is refused before its first job: remove what Hydra has written for it."""
+    """When a sweep is refused before its first job: remove what was written for it."""
     try:
         yield
-    except UserError:
-        if not (sweep / COMMAND).exists():
-            (sweep / "multirun.yaml").unlink(missing_ok=True)
+    except Exception:
+        if _begun_here(sweep) and not any((sweep / "jobs").glob("*.json")):
+            for name in ("multirun.yaml", COMMAND):
+                (sweep / name).unlink(missing_ok=True)
             with suppress(OSError):  # not empty, or not ours
                 for folder in (sweep, *sweep.parents[:2]):
                     folder.rmdir()
         raise
+
+
+def _begun_here(sweep: Path) -> bool:
+    """Whether the folder of a sweep was made by this very command, not by one to be resumed."""
+    try:
+        return read_table(sweep / COMMAND)["pid"] == os.getpid()
+    except FileNotFoundError:
+        return True
+    except (OSError, ValueError, KeyError):
+        return False
 
 
 def check_first(job: Job) -> None:
@@ -53,11 +66,12 @@ def check_first(job: Job) -> None:
 
 
 def begin(sweep: Path) -> None:
-    """Note the command of a sweep, for ``nmfnet sweep resume``."""
+    """Note the command of a sweep before anything of it can be lost."""
     file = sweep / COMMAND
     if not file.exists():
-        command = {"arguments": sys.argv[1:], "cwd": str(Path.cwd())}
-        file.write_text(json.dumps(command, indent=2) + "\n")
+        sweep.mkdir(parents=True, exist_ok=True)
+        command = {"arguments": sys.argv[1:], "cwd": str(Path.cwd()), "pid": os.getpid()}
+        write_json(file, command)
 
 
 def summarise(sweep: Path) -> int:
@@ -128,7 +142,7 @@ class Summary(Callback):
             sys.exit(1)
 
 
-def resumed(folder: str, more: Sequence[str]) -> tuple[list[str], Path]:
+def resumed(folder: str, more: Sequence[str], *, trust: bool = False) -> tuple[list[str], Path]:
     """The command of a sweep again, for the jobs without results, and the folder to run it in.
 
     Parameters
@@ -137,6 +151,13 @@ def resumed(folder: str, more: Sequence[str]) -> tuple[list[str], Path]:
         Folder of the sweep, as ``runs/sweeps/2026-01-31_12-00-00-000000``.
     more : sequence of str
         Settings to add, such as ``launcher=joblib``.
+    trust : bool
+        Run whatever the sweep's file says; see :func:`foreign`.
+
+    Returns
+    -------
+    list of str, Path
+        Arguments of ``nmfnet-train``, and the folder that the sweep was started in.
 
     Returns
     -------
@@ -146,18 +167,26 @@ def resumed(folder: str, more: Sequence[str]) -> tuple[list[str], Path]:
     Raises
     ------
     UserError
-        If it is not the folder of a sweep, the folder that it ran in is gone, or it still runs.
+        If it is not the folder of a sweep, the folder that it ran in is gone, it still runs, or it
+        names code that is not nmfnet's and is not trusted.
     """
     sweep = Path(folder).absolute()
     try:
-        command = json.loads((sweep / COMMAND).read_text())
+        command = read_table(sweep / COMMAND)
         arguments, cwd = list(command["arguments"]), Path(command["cwd"])
+        if not all(isinstance(argument, str) for argument in arguments):
+            raise TypeError("arguments are words")
     except (OSError, ValueError, KeyError, TypeError) as error:
         there = (sweep / COMMAND).exists()
         why = f"its {COMMAND} is damaged" if there else f"it holds no {COMMAND}"
         raise UserError(
             f"{folder} cannot be resumed, {why}: give the folder of a sweep, as runs/sweeps/DATE"
         ) from error
+    if (said := foreign(arguments)) is not None and not trust:
+        raise UserError(
+            f"{sweep / COMMAND} says {said}, which can run code that is not nmfnet's: if the sweep "
+            "is yours, add --trust"
+        )
     if not cwd.is_dir():
         raise UserError(f"the sweep ran in {cwd}, which is gone: change cwd in {sweep / COMMAND}")
     for file in sorted((sweep / "jobs").glob("*.json")):
@@ -171,18 +200,31 @@ def resumed(folder: str, more: Sequence[str]) -> tuple[list[str], Path]:
     return [*arguments, *more, *own], cwd
 
 
+def foreign(arguments: list[str]) -> str | None:
+    """The first argument of a stored command that can run more than nmfnet's own code, if any.
+
+    Harmless are ``-m``, choices of nmfnet's groups, and values of keys that configure neither Hydra
+    nor the shell of a job.
+    """
+    for argument in arguments:
+        key, equals, value = argument.lstrip("+").partition("=")
+        if argument in ("-m", "--multirun"):
+            continue
+        if (
+            not equals
+            or not re.fullmatch(r"[\w.]+", key)
+            or key.partition(".")[0] == "hydra"
+            or re.fullmatch(r"launcher\.(setup|extra|_target_|address)(\..*)?", key)
+            or "_target_" in argument
+            or (
+                (conf_dir() / key).is_dir()
+                and not re.fullmatch(r"([\w\[\],()* -]|\.(?!\.))*", value)
+            )
+        ):
+            return argument
+    return None
+
+
 def _alive(record: Record) -> bool:
     """Whether the process that runs a job is there, as far as this machine can tell."""
-    if record.get("host") != socket.gethostname():
-        return False
-    try:
-        os.kill(int(record["pid"]), 0)
-    except (ProcessLookupError, KeyError, ValueError):
-        return False
-    except PermissionError:
-        return True
-    try:  # Linux: one that has ended, but was not waited for by whoever inherited it
-        fields = Path(f"/proc/{record['pid']}/stat").read_text()
-    except OSError:
-        return True
-    return fields.rpartition(")")[2].split()[0] != "Z"
+    return record.get("host") == socket.gethostname() and alive(record.get("pid"))

@@ -14,15 +14,18 @@ import lightning as L
 from nmfnet.core.model import Factorization
 from nmfnet.run.callbacks.convergence import Convergence
 
-STOPPING = (signal.SIGINT, signal.SIGTERM)
+STOPPING = [
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+]
+"""Ctrl-C, the end of a time limit, and of the terminal (which Windows has no signal for)."""
 
 
 @final
 class Resuming(L.Callback):
     """Keeps a checkpoint from which the same command goes on to the result of an unbroken run.
 
-    It is written when the first Ctrl-C (or SIGTERM) comes, at the end of the training step at hand,
-    and every ``every`` seconds; always to a file beside it first, so that whatever happens there is
+    It is written when the first Ctrl-C (SIGTERM, SIGHUP) comes, at the end of the training step at
+    hand, and every ``every`` seconds; always to a file beside it first, so that whatever happens there is
     a whole one. A second Ctrl-C does not wait. The factors in the file are those a user wants (the
     best so far, normalised); what the running fit holds instead lies beside them.
 
@@ -47,7 +50,7 @@ class Resuming(L.Callback):
     ) -> None:
         self.path, self.every = path, every
         self.convergence, self.settle = convergence, settle
-        self.asked = False
+        self.asked = 0  # the signal that came
         self.kept_at: int | None = None
         self._last = time.monotonic()
         self._handlers: dict[int, Any] = {}
@@ -64,7 +67,7 @@ class Resuming(L.Callback):
     def _ask(self, number: int, frame: Any) -> None:
         if self.asked:
             raise KeyboardInterrupt
-        self.asked = True
+        self.asked = number
 
     def on_train_batch_end(
         self,
@@ -90,7 +93,9 @@ class Resuming(L.Callback):
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         while self._handlers:
-            signal.signal(*self._handlers.popitem())
+            number, before = self._handlers.popitem()
+            if signal.getsignal(number) == self._ask:  # else Lightning has put back an earlier one
+                signal.signal(number, before)
 
     # ------------------------------------------------------------------ what is written
     def save(self, trainer: L.Trainer, model: Factorization) -> None:

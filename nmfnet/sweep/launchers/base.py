@@ -11,6 +11,7 @@ import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, Protocol
@@ -22,6 +23,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
 from nmfnet.errors import UserError
+from nmfnet.ranges import Count
 from nmfnet.sweep.jobs import Job, Record, read_record, settled
 from nmfnet.sweep.summary import begin, check_first, first_refusal, shown, summarise
 from nmfnet.words import OF_HYDRA, to_plain
@@ -71,16 +73,15 @@ class Jobs(Launcher, ABC):
         """
         setup_globals()
         sweep = Path(self.config.hydra.sweep.dir).absolute()
-        jobs = [
-            self._job(sweep, initial_job_idx + i, overrides)
-            for i, overrides in enumerate(job_overrides)
-        ]
-        if not self.begun:
-            with first_refusal(sweep):
+        with nullcontext() if self.begun else first_refusal(sweep):
+            begin(sweep)
+            jobs = [
+                self._job(sweep, initial_job_idx + i, overrides)
+                for i, overrides in enumerate(job_overrides)
+            ]
+            if not self.begun:
                 self.prepare()
                 check_first(jobs[0])
-        sweep.mkdir(parents=True, exist_ok=True)
-        begin(sweep)
         self.begun = True
         records: dict[int, Record] = {}
         try:
@@ -156,19 +157,13 @@ class Pool(Jobs):
     """Whether another program decides when jobs run, and tells late that they have ended."""
 
     def __init__(
-        self, n_jobs: int | Literal["auto"] = "auto", threads: int | Literal["auto"] = "auto"
+        self, n_jobs: Count | Literal["auto"] = "auto", threads: Count | Literal["auto"] = "auto"
     ) -> None:
         from nmfnet.run.cores import cores
 
-        self.asked = {"n_jobs": n_jobs, "threads": threads}
         self.n_jobs = cores() if n_jobs == "auto" else n_jobs
         self.threads = max(1, cores() // max(1, self.n_jobs)) if threads == "auto" else threads
         self.running: dict[Ticket, Job] = {}
-
-    def prepare(self) -> None:
-        for name, value in self.asked.items():
-            if value != "auto" and int(value) < 1:
-                raise UserError(f"launcher.{name}={value}: it must be auto or at least 1")
 
     @property
     def environment(self) -> dict[str, str]:

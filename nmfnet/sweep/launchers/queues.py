@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from nmfnet.errors import UserError
+from nmfnet.ranges import Count, Natural, NotNegative, Positive
 from nmfnet.sweep.jobs import Job, Record, in_worker
 from nmfnet.sweep.launchers.base import Pool, Ticket, needs_package
 
@@ -39,15 +40,15 @@ class Submitit(Pool):
 
     def __init__(
         self,
-        n_jobs: int | Literal["auto"] = "auto",
-        threads: int | Literal["auto"] = "auto",
+        n_jobs: Count | Literal["auto"] = "auto",
+        threads: Count | Literal["auto"] = "auto",
         cluster: Literal["local", "slurm"] = "local",
-        minutes: int = 1440,
+        minutes: Count = 1440,
         partition: str | None = None,
         account: str | None = None,
         qos: str | None = None,
-        memory_gb: float | None = None,
-        gpus: int = 0,
+        memory_gb: Positive | None = None,
+        gpus: Natural = 0,
         setup: Sequence[str] = (),
         extra: dict[str, Any] | None = None,
     ) -> None:
@@ -140,9 +141,9 @@ class Ray(Pool):
 
     def __init__(
         self,
-        n_jobs: int | Literal["auto"] = "auto",
-        threads: int | Literal["auto"] = "auto",
-        gpus: float = 0,
+        n_jobs: Count | Literal["auto"] = "auto",
+        threads: Count | Literal["auto"] = "auto",
+        gpus: NotNegative = 0,
         address: str | None = None,
     ) -> None:
         super().__init__(n_jobs, threads)

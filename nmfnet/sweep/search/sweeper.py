@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from nmfnet.config import did_you_mean
 from nmfnet.errors import UserError
+from nmfnet.ranges import Count, Natural
 from nmfnet.sweep.jobs import Record, read_record
 from nmfnet.sweep.launchers.base import Jobs, Pool
 from nmfnet.sweep.search.space import Space, read_space
@@ -32,7 +33,7 @@ from nmfnet.sweep.search.study import (
     queue_grid,
     storage_of,
 )
-from nmfnet.sweep.summary import first_refusal, shown
+from nmfnet.sweep.summary import begin, first_refusal, shown
 from nmfnet.words import open_keys
 
 if TYPE_CHECKING:
@@ -71,11 +72,11 @@ class Search(Sweeper):
         self,
         metric: str | list[str] = "train/relative_error",
         direction: Direction | list[Direction] = "minimize",
-        n_trials: int = 30,
+        n_trials: Count = 30,
         sampler: Literal["tpe", "cmaes", "grid", "random"] = "tpe",
         pruner: Literal["none", "median", "hyperband", "asha"] = "none",
-        batch: int | Literal["auto"] = "auto",
-        seed: int = 0,
+        batch: Count | Literal["auto"] = "auto",
+        seed: Natural = 0,
         params: dict[str, str] | None = None,
     ) -> None:
         self.metrics = [metric] if isinstance(metric, str) else list(metric)
@@ -114,6 +115,7 @@ class Search(Sweeper):
             new = not (sweep / FILE).exists()
             sweep.mkdir(parents=True, exist_ok=True)
             with first_refusal(sweep):
+                begin(sweep)
                 try:
                     self._search(sweep, space)
                 except UserError:
@@ -133,8 +135,6 @@ class Search(Sweeper):
                 f"hparams_search: {len(self.metrics)} metrics and {len(self.directions)} "
                 "directions: give one direction for all, or one for each"
             )
-        if self.n_trials < 1 or (self.batch != "auto" and self.batch < 1):
-            raise UserError("hparams_search.n_trials and .batch must be at least 1")
         if self.pruner != "none" and self.directions != ["minimize"]:
             raise UserError(
                 f"hparams_search.pruner={self.pruner} compares falling objectives, which needs one "

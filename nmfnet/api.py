@@ -24,6 +24,7 @@ def fit(
     *,
     mask: Any = None,
     labels: Any = None,
+    graph: Any = None,
     W: Any = None,
     H: Any = None,
     run_dir: str | Path | None = None,
@@ -41,6 +42,8 @@ def fit(
         Weights >= 0: 1 or True = observed, 0 = missing, 1/u² = known to within u.
     labels : array-like, shape (n_samples,), optional
         Class of each row, for figures and scores.
+    graph : array-like or sparse matrix, shape (n_samples, n_samples), optional
+        Weights >= 0 of links between the rows, for models that read them; 0 = no link.
     W : array-like, shape (n_samples, n_components), optional
     H : array-like, shape (n_components, n_features), optional
         Values of these factors, which are held while the others are fitted; with ``init="given"`` they
@@ -70,10 +73,12 @@ def fit(
     >>> model.transform([[2, 1]]).shape
     (1, 2)
     """
-    from nmfnet.data import InMemory
+    from nmfnet.data import InMemory, Linked, Source
     from nmfnet.run.train import train
 
-    source = InMemory(X=X, labels=labels, mask=mask)
+    source: Source = InMemory(X=X, labels=labels, mask=mask)
+    if graph is not None:
+        source = Linked(of=source, links=graph)
     if H is not None and model == "nmf":
         settings.setdefault("n_components", len(H))
     cfg = configuration({"model": model, "progress": False, **settings})

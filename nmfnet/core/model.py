@@ -118,6 +118,9 @@ class Factorization(L.LightningModule, ABC):
     learns_graph: bool = False
     """Whether the model explains the links of the rows (``batch.context``) and not X itself."""
 
+    predicts_links: bool = False
+    """Whether ``scores`` says how well pairs of samples are told to be linked (``split=links``)."""
+
     warm_up: int = 0
     """Iterations over which the divergence from the prior gains its full weight."""
 
@@ -323,6 +326,10 @@ class Factorization(L.LightningModule, ABC):
         """Factors (*, k) and (k, *) whose product keeps when d goes from one to the other; or None."""
         return None
 
+    def symmetric_factor(self) -> Factor | None:
+        """For X ~ H Hᵀ with a free H: H; else None."""
+        return None
+
     def convex_pair(self) -> tuple[bool, Factor, Factor] | None:
         """For X ~ W (A X): (True, A, W); for its transpose X ~ (X G) H: (False, G, H); else None."""
         return None
@@ -524,7 +531,9 @@ class Factorization(L.LightningModule, ABC):
         if not self.has_own_terms:
             return True
         asked: list[object] = []
-        few = batch.by_row(lambda tensor: dense(take_rows(tensor, slice(0, 2))))
+        few = batch  # a graph is of all rows
+        if not batch.context:
+            few = batch.by_row(lambda tensor: dense(take_rows(tensor, slice(0, 2))))
         handle = self.loss.register_forward_pre_hook(lambda *call: asked.append(call))
         try:
             self.terms(few)
@@ -805,7 +814,7 @@ class Factorization(L.LightningModule, ABC):
             yield
 
     @final
-    def transform(self, X: Any, mask: Any = None) -> np.ndarray:
+    def transform(self, X: Any, mask: Any = None, graph: Any = None) -> np.ndarray:
         """W of new (or the training) rows under the best restart.
 
         Parameters
@@ -814,6 +823,8 @@ class Factorization(L.LightningModule, ABC):
             Units and columns as in training.
         mask : array-like, shape (n_samples, n_features), optional
             Weights >= 0: 1 = observed, 0 = missing.
+        graph : array-like or sparse matrix, shape (n_samples, n_samples), optional
+            Symmetric links between these rows, for models that read them.
 
         Returns
         -------
@@ -825,7 +836,7 @@ class Factorization(L.LightningModule, ABC):
         UserError
             If X has another number of features, NaN, or values outside the domain of the loss.
         """
-        batch = self._new_rows(X, mask)
+        batch = self._new_rows(X, mask, graph)
         with self._fitted():
             return self.infer(batch).cpu().numpy()
 
@@ -840,13 +851,13 @@ class Factorization(L.LightningModule, ABC):
             return self.decode(code).cpu().numpy()
 
     @final
-    def reconstruct(self, X: Any, mask: Any = None) -> np.ndarray:
+    def reconstruct(self, X: Any, mask: Any = None, graph: Any = None) -> np.ndarray:
         """What the model says of X for the codes of its rows, shape (n_samples, n_features)."""
-        batch = self._new_rows(X, mask)
+        batch = self._new_rows(X, mask, graph)
         with self._fitted():
             return self.outputs(self.infer(batch), batch)["x"].mean.cpu().numpy()
 
-    def _new_rows(self, X: Any, mask: Any) -> Batch:
+    def _new_rows(self, X: Any, mask: Any, graph: Any = None) -> Batch:
         x = as_tensor(X, self.precision, self.device)
         if x.shape[1] != self.sizes.n_features:
             raise UserError(
@@ -865,7 +876,16 @@ class Factorization(L.LightningModule, ABC):
         observed = None if seen is None else seen.cpu().numpy()
         self.loss.check(values, names, names, "X", observed)
         index = torch.full((x.shape[0],), -1, device=self.device)
-        return Batch(x, index, seen)
+        context = {}
+        if graph is not None:
+            links = as_tensor(graph, self.precision, self.device)
+            if links.shape != (x.shape[0], x.shape[0]):
+                raise UserError(
+                    f"graph has shape {tuple(links.shape)}, but X has {x.shape[0]} rows: give it a row "
+                    "and a column for each"
+                )
+            context["graph"] = links if links.is_sparse_csr else links.to_sparse_csr()
+        return Batch(x, index, seen, context=context)
 
     # ------------------------------------------------------------------ checkpoints
     @final

@@ -6,7 +6,7 @@ The Lightning datamodule is in `nmfnet.data.module` (importing Lightning takes s
 from nmfnet.data.matrix import Matrix, Reference, Truth
 from nmfnet.data.sources.catalogue import BagOfWords, MatFile, Ratings
 from nmfnet.data.sources.documents import Documents
-from nmfnet.data.sources.graph import Graph, GraphArchive, Neighbours, Points
+from nmfnet.data.sources.graph import Graph, GraphArchive, Linked, Neighbours, Points
 from nmfnet.data.sources.hierarchical import HierarchicalBlocks
 from nmfnet.data.sources.origin import Origin
 from nmfnet.data.sources.simple import Digits, InMemory, Planted
@@ -36,6 +36,7 @@ __all__ = [
     "InMemory",
     "LabelSplit",
     "LinkSplit",
+    "Linked",
     "MatFile",
     "Matrix",
     "Neighbours",

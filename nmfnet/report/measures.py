@@ -60,6 +60,8 @@ _FIXED = {
     "reference/best_cosine": ("best match in the reference (cosine)", 1),
     "labels/ari": ("adjusted Rand index with the labels", 1),
     "labels/nmi": ("mutual information with the labels", 1),
+    "link/auc": ("area under the ROC curve of held-out links", 1),
+    "link/ap": ("average precision of held-out links", 1),
 }
 _PARTS = {"train": "training", "test": "held-out"}
 _HIGHER = ("explained_variance", "cosine")

@@ -28,6 +28,8 @@ SHOWN = {
     "truth/matched_cosine": "agreement with the truth (cosine)",
     "reference/assigned_cosine": "agreement with the reference (cosine)",
     "labels/ari": "adjusted Rand index with the labels",
+    "link/auc": "area under the ROC curve, held-out links",
+    "link/ap": "average precision, held-out links",
 }
 
 

@@ -185,7 +185,8 @@ def _fit(
     assert whole is not None
     mask = None if whole.mask is None else to_numpy(whole.mask)
     scores: dict[str, float] = {}
-    if not model.learns_graph:
+    of_pairs = part == "test" and bool(datamodule.partition.pairs)  # and so not of X
+    if not model.learns_graph and not of_pairs:
         x_hat = reconstruction(model, W, None if datamodule.streamed else whole)
         scores |= metrics.fit_metrics(datamodule.values(part), x_hat, mask)
     loss, start = 0.0, 0
@@ -196,6 +197,8 @@ def _fit(
             loss += float(model.misfit(block, code))
             start += block.x.shape[0]
             own |= model.scores(code, block, part)
+    if of_pairs and not model.learns_graph:
+        return own
     return {f"{part}/loss": loss} | {f"{part}/{k}": v for k, v in scores.items()} | own
 
 

@@ -141,6 +141,11 @@ def train(
     if isinstance(datamodule, StreamDataModule):
         _check_streamed(cfg, datamodule, model, world)
     datamodule.check(model.loss.check)
+    if datamodule.partition.pairs and not model.predicts_links:
+        raise UserError(
+            f"split=links holds links out, and {type(model).__name__} says nothing about links: use "
+            "split=none, or a model of the graph (graph_ae, sym_nmf)"
+        )
     check_solver(model.solver, task_of(model))
     model.check_normalise(cfg["normalize"])
     with threads(cfg["threads"], datamodule, model), _hushed():

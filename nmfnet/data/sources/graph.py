@@ -25,7 +25,7 @@ from nmfnet.data.sources.origin import Origin
 from nmfnet.data.sources.source import Source, encode_labels
 from nmfnet.errors import UserError
 
-__all__ = ["Graph", "GraphArchive", "Neighbours", "Points", "symmetric_links"]
+__all__ = ["Graph", "GraphArchive", "Linked", "Neighbours", "Points", "symmetric_links"]
 
 Normalize = Literal["none", "max", "sym"]
 Links = tuple[sp.csr_matrix, tuple[str, ...]]
@@ -463,3 +463,25 @@ def _affinity(X: Any, count: int, scale: int) -> sp.csr_matrix:
     weights = np.exp(-(distances.ravel() ** 2) / (unit[rows] * unit[columns]))
     n = X.shape[0]
     return sp.csr_matrix((np.maximum(weights, 1e-300), (rows, columns)), shape=(n, n))
+
+
+@final
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Linked(Source):
+    """Any data with links in memory between its samples.
+
+    Parameters
+    ----------
+    of : Source
+    links : array or scipy sparse matrix, shape (n_samples, n_samples)
+        Weights >= 0; 0 = no link.
+    """
+
+    of: Source
+    links: Any
+
+    def read(self) -> Matrix:
+        """The matrix with its graph, undirected and without self loops."""
+        matrix = self.of.read()
+        A, remarks = symmetric_links(self.links, matrix.sample_names, "graph")
+        return replace(matrix, graph=A, remarks=(*matrix.remarks, *remarks))

@@ -574,7 +574,8 @@ class Factorization(L.LightningModule, ABC):
     def only_codes(self) -> bool:
         """Whether all but the codes of the rows is frozen, so that a fit is an inference."""
         codes = self.code_factors()
-        return bool(codes) and set(self.moved()) == set(codes)
+        once = all(factor.degree == 1 for factor in codes.values())  # else they decode, too
+        return bool(codes) and once and set(self.moved()) == set(codes)
 
     @property
     def penalty_list(self) -> tuple[Penalty, ...]:

@@ -815,7 +815,7 @@ class Factorization(L.LightningModule, ABC):
             yield
 
     @final
-    def transform(self, X: Any, mask: Any = None, graph: Any = None) -> np.ndarray:
+    def transform(self, X: Any, mask: Any = None, *, graph: Any = None) -> np.ndarray:
         """W of new (or the training) rows under the best restart.
 
         Parameters
@@ -852,7 +852,7 @@ class Factorization(L.LightningModule, ABC):
             return self.decode(code).cpu().numpy()
 
     @final
-    def reconstruct(self, X: Any, mask: Any = None, graph: Any = None) -> np.ndarray:
+    def reconstruct(self, X: Any, mask: Any = None, *, graph: Any = None) -> np.ndarray:
         """What the model says of X for the codes of its rows, shape (n_samples, n_features)."""
         batch = self._new_rows(X, mask, graph)
         with self._fitted():

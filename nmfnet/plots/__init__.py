@@ -33,7 +33,7 @@ _DPI = 150
 def run_figures(
     *,
     W: Any,
-    H: Any,
+    H: Any = None,
     x: Any = None,
     x_hat: Any = None,
     mask: Any = None,
@@ -80,7 +80,7 @@ def run_figures(
 def figure_makers(
     *,
     W: Any,
-    H: Any,
+    H: Any = None,
     x: Any = None,
     x_hat: Any = None,
     mask: Any = None,
@@ -103,8 +103,8 @@ def figure_makers(
     ----------
     W : array, shape (n, k)
         Weights; drawn in units of the data (each column times the sum of its row of H).
-    H : array, shape (k, f)
-        Components, possibly signed.
+    H : array, shape (k, f), optional
+        Components, possibly signed. Without them W is drawn as it is.
     x : array or scipy sparse matrix, shape (n, f), optional
         Data. Without it: no ``reconstruction``.
     x_hat : array, shape (n, f), or function, optional
@@ -198,7 +198,8 @@ def figure_makers(
 
     if history is not None:
         makers["convergence"] = draw_convergence
-    makers["components"] = draw_components
+    if H is not None:
+        makers["components"] = draw_components
     if x is not None:
         makers["reconstruction"] = draw_reconstruction
     makers["weights"] = draw_weights
@@ -206,7 +207,7 @@ def figure_makers(
         makers["weights_by_class"] = draw_classes
     if restarts_objective is not None and len(restarts_objective) > 1:
         makers["restarts"] = draw_restarts
-    if reference is not None:
+    if reference is not None and H is not None:
         makers["reference"] = draw_reference
     if len(layers) > 1 and min(H.min() for H in layers) >= 0:
         makers["tree"] = draw_tree
@@ -260,6 +261,8 @@ def _in_data_units(W: Any, H: Any) -> Any:
 
     from nmfnet.plots.arrays import matrix
 
+    if H is None:
+        return matrix(W, "W")
     return matrix(W, "W") * np.abs(matrix(H, "H")).sum(axis=1)
 
 

@@ -15,6 +15,7 @@ from nmfnet.errors import UserError
 
 if TYPE_CHECKING:
     from nmfnet.core.model import Factorization
+    from nmfnet.data import Source
     from nmfnet.selection.run import Selected
 
 
@@ -73,12 +74,9 @@ def fit(
     >>> model.transform([[2, 1]]).shape
     (1, 2)
     """
-    from nmfnet.data import InMemory, Linked, Source
     from nmfnet.run.train import train
 
-    source: Source = InMemory(X=X, labels=labels, mask=mask)
-    if graph is not None:
-        source = Linked(of=source, links=graph)
+    source = in_memory(X, mask=mask, labels=labels, graph=graph)
     if H is not None and model == "nmf":
         settings.setdefault("n_components", len(H))
     cfg = configuration({"model": model, "progress": False, **settings})
@@ -95,6 +93,14 @@ def fit(
     result = train(cfg, source, write=run_dir is not None, given=given)
     result.model.metrics = result.metrics
     return result.model
+
+
+def in_memory(X: Any, *, mask: Any = None, labels: Any = None, graph: Any = None) -> Source:
+    """The source of what :func:`fit` is given."""
+    from nmfnet.data import InMemory, Linked
+
+    source = InMemory(X=X, labels=labels, mask=mask)
+    return source if graph is None else Linked(of=source, links=graph)
 
 
 def project(X: Any, H: Any, *, mask: Any = None, **settings: Any) -> np.ndarray:

@@ -28,7 +28,7 @@ from nmfnet.kernels.generic_mu import generic_sums
 from nmfnet.kernels.optimality import kkt_residual
 from nmfnet.kernels.rows import blocks, dense, row_blocks, take_rows
 from nmfnet.kernels.sparse import Transpose, transpose_of, transposed
-from nmfnet.types import Batch, Float, Output, Sizes, Tensor, Terms, View
+from nmfnet.types import Batch, Float, Int, Output, Sizes, Tensor, Terms, View
 
 if TYPE_CHECKING:
     from nmfnet.kernels.multiplicative import Sums
@@ -117,9 +117,6 @@ class Factorization(L.LightningModule, ABC):
 
     learns_graph: bool = False
     """Whether the model explains the links of the rows (``batch.context``) and not X itself."""
-
-    predicts_links: bool = False
-    """Whether ``scores`` says how well pairs of samples are told to be linked (``split=links``)."""
 
     warm_up: int = 0
     """Iterations over which the divergence from the prior gains its full weight."""
@@ -256,6 +253,12 @@ class Factorization(L.LightningModule, ABC):
         """Numbers of the model's own for ``metrics.json``, of the rows of a part."""
         return {}
 
+    def link_scores(
+        self, code: Float[Tensor, "*r n k"], pairs: Int[Tensor, "m 2"]
+    ) -> Float[Tensor, "*r m"]:
+        """How likely pairs of samples are linked; larger = more. Models of a graph say it."""
+        raise NotImplementedError(f"{type(self).__name__} says nothing about links")
+
     def example(self, rng: np.random.Generator) -> dict[str, Any]:
         """Small data of the kind that the model is for, as keywords of :func:`nmfnet.fit`."""
         W, H = rng.exponential(size=(30, 3)), rng.exponential(size=(3, 12))
@@ -265,6 +268,11 @@ class Factorization(L.LightningModule, ABC):
     def has_own_terms(self) -> bool:
         """Whether the objective is not the sum of ``row_terms``."""
         return type(self).terms is not Factorization.terms
+
+    @property
+    def predicts_links(self) -> bool:
+        """Whether links can be held out from the model (``split=links``)."""
+        return type(self).link_scores is not Factorization.link_scores
 
     @property
     def multilinear(self) -> bool:

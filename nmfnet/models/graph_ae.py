@@ -23,8 +23,7 @@ from nmfnet.kernels.graph import (
     times_weights,
 )
 from nmfnet.models._layers import axes_between
-from nmfnet.models._links import link_scores
-from nmfnet.types import Batch, Float, Tensor, Terms
+from nmfnet.types import Batch, Float, Int, Tensor, Terms
 
 OTHERS = 100
 """Number of the random stream of the pairs without a link."""
@@ -81,7 +80,6 @@ class GraphAE(Factorization):
     linear = False
     has_components = False
     learns_graph = True
-    predicts_links = True
     multilinear = False  # type: ignore[assignment]
     code = "real"
 
@@ -193,10 +191,10 @@ class GraphAE(Factorization):
             bound = (6 / sum(factor.raw.shape[1:])) ** 0.5  # Glorot & Bengio 2010, eq. (16)
             factor.assign_((2 * self.uniform(factor) - 1) * bound)
 
-    def scores(
-        self, code: Float[Tensor, "*r n k"], batch: Batch, part: Literal["train", "test"]
-    ) -> dict[str, float]:
-        return link_scores(code, batch)
+    def link_scores(
+        self, code: Float[Tensor, "*r n k"], pairs: Int[Tensor, "m 2"]
+    ) -> Float[Tensor, "*r m"]:
+        return at_pairs(code, pairs)
 
     def example(self, rng: np.random.Generator) -> dict[str, Any]:
         groups = np.repeat(np.arange(3), 10)

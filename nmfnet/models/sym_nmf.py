@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, final
+from typing import Any, final
 
 import numpy as np
 import torch
@@ -10,11 +10,10 @@ import torch
 from nmfnet.core.factor import Factor
 from nmfnet.core.model import Factorization, Parts
 from nmfnet.errors import UserError
-from nmfnet.kernels.graph import times_links
+from nmfnet.kernels.graph import at_pairs, times_links
 from nmfnet.kernels.multiplicative import Sums
 from nmfnet.kernels.sparse import transposed
-from nmfnet.models._links import link_scores
-from nmfnet.types import Batch, Float, Tensor
+from nmfnet.types import Batch, Float, Int, Tensor
 
 
 @final
@@ -45,7 +44,6 @@ class SymNMF(Factorization):
     inductive = False
     sparse = True
     shardable = False
-    predicts_links = True
 
     def __init__(self, parts: Parts, *, n_components: int = 5) -> None:
         super().__init__(parts, n_components=n_components)
@@ -98,10 +96,10 @@ class SymNMF(Factorization):
         linked = times_links(x, W) if x.is_sparse_csr else x @ W
         return 2 * linked, 2 * W @ (W.mT @ W)
 
-    def scores(
-        self, code: Float[Tensor, "*r n k"], batch: Batch, part: Literal["train", "test"]
-    ) -> dict[str, float]:
-        return link_scores(code, batch)
+    def link_scores(
+        self, code: Float[Tensor, "*r n k"], pairs: Int[Tensor, "m 2"]
+    ) -> Float[Tensor, "*r m"]:
+        return at_pairs(code, pairs)
 
     def example(self, rng: np.random.Generator) -> dict[str, Any]:
         W = (

@@ -223,10 +223,10 @@ def _onnx(factors: _Factors, folder: Path) -> list[Path]:
 
     model = load(factors.run.folder)
     if not model.inductive or model.learns_graph:
-        needs = "the links of the rows, too" if model.inductive else "to solve for it"
+        how = "reads the links of rows" if model.inductive else "solves for W"
         raise UserError(
-            f"--to onnx needs a model whose W is a network's output for X, and {factors.run.name} "
-            f"needs {needs}: use --to safetensors, or train an autoencoder"
+            "--to onnx needs a model whose W is computed by a network of X alone, and "
+            f"{factors.run.name} {how}: use --to safetensors, or train an autoencoder"
         )
     for package in ("onnx", "onnxscript"):
         _package(package, package, "export")

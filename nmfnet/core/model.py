@@ -99,6 +99,10 @@ class Factorization(L.LightningModule, ABC):
     shardable: bool = True
     """Whether rows may be spread over processes: X_hat of a row needs no other row."""
 
+    rows_independent: bool = True
+    """Whether X_hat of a row needs the code of that row alone; False = of its neighbours too, so that
+    rows are fitted, judged and inferred all together, in their order."""
+
     sparse: bool = False
     """Whether a sparse X is used as it is; False = it is refused."""
 
@@ -539,8 +543,8 @@ class Factorization(L.LightningModule, ABC):
         if not self.has_own_terms:
             return True
         asked: list[object] = []
-        few = batch  # a graph is of all rows
-        if not batch.context:
+        few = batch
+        if self.rows_independent:
             few = batch.by_row(lambda tensor: dense(take_rows(tensor, slice(0, 2))))
         handle = self.loss.register_forward_pre_hook(lambda *call: asked.append(call))
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, Literal, final
 
 import numpy as np
@@ -77,6 +78,7 @@ class GraphAE(Factorization):
     signed = True
     sparse = True
     shardable = False
+    rows_independent = False
     linear = False
     has_components = False
     learns_graph = True
@@ -95,24 +97,17 @@ class GraphAE(Factorization):
     ) -> None:
         super().__init__(parts, n_components=n_components)
         self.gcn, self.exact = encoder == "gcn", pairs == "exact"
-        *axes, last, code = axes_between(self, hidden)
-        inwards = zip([*axes, last], [*axes[1:], last], strict=False)
+        *inwards, code = axes_between(self, hidden)
+        last = inwards[-1]
         self.E = nn.ModuleList(
             self.factor(f"E{i}", a, b, constraint=Free())
-            for i, (a, b) in enumerate(inwards, start=1)
-            if a != b
+            for i, (a, b) in enumerate(pairwise(inwards), start=1)
         )
         self.M = self.factor("M", last, code, constraint=Free())
         self.S = self.factor("S", last, code, constraint=Free()) if law == "normal" else None
 
     def law(self, batch: Batch) -> Law:
         links = batch.context.get("graph") if self.gcn else None
-        if links is not None and links.shape[0] != batch.x.shape[0]:
-            raise UserError(
-                f"encoder=gcn reads the links of all {links.shape[0]} nodes at once, and was given "
-                f"{batch.x.shape[0]} rows: set batch_size=null and solver.heldout=0, or "
-                "model.encoder=mlp"
-            )
 
         def layer(h: Tensor, weights: nn.Module) -> Tensor:
             h = times_weights(h, weights(), self.transpose)

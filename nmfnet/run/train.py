@@ -141,6 +141,7 @@ def train(
     if isinstance(datamodule, StreamDataModule):
         _check_streamed(cfg, datamodule, model, world)
     datamodule.check(model.loss.check)
+    _check_rows(cfg, datamodule, model)
     if datamodule.partition.pairs and not model.predicts_links:
         raise UserError(
             f"split=links holds links out, and {type(model).__name__} says nothing about links: use "
@@ -157,6 +158,20 @@ def train(
         model.recipe |= {"run_id": run_id(cfg), "data_sha256": datamodule.fingerprint}
         resumed = None if anew or folder is None or world.size > 1 else resumable(folder, model)
         return _fit(cfg, datamodule, model, folder, world, resumed, callbacks, sweep)
+
+
+def _check_rows(cfg: Plain, datamodule: MatrixDataModule, model: Factorization) -> None:
+    """Refuse single rows for a model whose rows lean on their neighbours."""
+    if model.rows_independent:
+        return
+    kind = type(model).__name__
+    if cfg["batch_size"] is not None:
+        raise UserError(f"{kind} needs the neighbours of every row: set batch_size=null")
+    if datamodule.test_sample_names:
+        raise UserError(
+            f"{kind} needs the neighbours of every row, so rows cannot be held out: use split=none or "
+            "split=entries"
+        )
 
 
 def _check_loss(cfg: Plain, model: Factorization) -> None:

@@ -14,6 +14,7 @@ from nmfnet.words import configuration
 
 if TYPE_CHECKING:
     from nmfnet.core.model import Factorization
+    from nmfnet.data import Source
     from nmfnet.selection.run import Selected
 
 
@@ -23,6 +24,7 @@ def fit(
     *,
     mask: Any = None,
     labels: Any = None,
+    graph: Any = None,
     W: Any = None,
     H: Any = None,
     run_dir: str | Path | None = None,
@@ -40,6 +42,8 @@ def fit(
         Weights >= 0: 1 or True = observed, 0 = missing, 1/u² = known to within u.
     labels : array-like, shape (n_samples,), optional
         Class of each row, for figures and scores.
+    graph : array-like or sparse matrix, shape (n_samples, n_samples), optional
+        Weights >= 0 of links between the rows, for models that read them; 0 = no link.
     W : array-like, shape (n_samples, n_components), optional
     H : array-like, shape (n_components, n_features), optional
         Values of these factors, which are held while the others are fitted; with ``init="given"`` they
@@ -69,10 +73,9 @@ def fit(
     >>> model.transform([[2, 1]]).shape
     (1, 2)
     """
-    from nmfnet.data import InMemory
     from nmfnet.run.train import train
 
-    source = InMemory(X=X, labels=labels, mask=mask)
+    source = in_memory(X, mask=mask, labels=labels, graph=graph)
     if H is not None and model == "nmf":
         settings.setdefault("n_components", len(H))
     cfg = configuration(plain({"model": model, "progress": False, **settings}))
@@ -89,6 +92,14 @@ def fit(
     result = train(cfg, source, write=run_dir is not None, given=given)
     result.model.metrics = result.metrics
     return result.model
+
+
+def in_memory(X: Any, *, mask: Any = None, labels: Any = None, graph: Any = None) -> Source:
+    """The source of what :func:`fit` is given."""
+    from nmfnet.data import InMemory, Linked
+
+    source = InMemory(X=X, labels=labels, mask=mask)
+    return source if graph is None else Linked(of=source, links=graph)
 
 
 def project(X: Any, H: Any, *, mask: Any = None, **settings: Any) -> np.ndarray:

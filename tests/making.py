@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from _pytest.mark.structures import ParameterSet
 
-from nmfnet.config import Plain, check_config
+from nmfnet.config import Plain, check_config, conf_dir, locate
 from nmfnet.core.model import Factorization
 from nmfnet.run.checkpoint import assemble, task_of
 from nmfnet.solvers.base import total
@@ -99,6 +100,18 @@ def some_weights(n: int, f: int, seed: int = 0) -> np.ndarray:
 
 KINDS = {"whole": None, "masked": some_mask, "weighted": some_weights}
 """What may lie beside X, by name: a function of its shape, or nothing."""
+
+
+def model_class(name: str) -> type[Factorization]:
+    """The class of a choice of ``model=``."""
+    node = yaml.safe_load((conf_dir() / "model" / f"{name}.yaml").read_text())["model"]
+    found: type[Factorization] = locate(node["_target_"])
+    return found
+
+
+def brings_data(name: str) -> bool:
+    """Whether a model is for data of a kind of its own, of which it has a small example."""
+    return model_class(name).example is not Factorization.example
 
 
 def batch_of(X: np.ndarray, mask: np.ndarray | None = None) -> Batch:

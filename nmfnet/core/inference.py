@@ -140,9 +140,9 @@ def objective_of(
     def value(code: Tensor) -> Tensor:
         held = dict(zip(tables, code.split(widths, -1), strict=True))
         with ExitStack() as stack:
-            for name, part in held.items():
-                stack.enter_context(tables[name].at(part))
             if own_terms:
+                for name, part in held.items():
+                    stack.enter_context(tables[name].at(part))
                 total = torch.stack([t.double() for t in model.terms(batch).values()]).sum(0)
             else:
                 total = model.row_losses(batch, code).double()

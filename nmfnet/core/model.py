@@ -28,7 +28,7 @@ from nmfnet.kernels.generic_mu import generic_sums
 from nmfnet.kernels.optimality import kkt_residual
 from nmfnet.kernels.rows import blocks, dense, row_blocks, take_rows
 from nmfnet.kernels.sparse import Transpose, transpose_of, transposed
-from nmfnet.types import Batch, Float, Output, Sizes, Stage, Tensor, Terms, View
+from nmfnet.types import Batch, Float, Int, Output, Sizes, Stage, Tensor, Terms, View
 
 if TYPE_CHECKING:
     from nmfnet.kernels.multiplicative import Sums
@@ -98,6 +98,10 @@ class Factorization(L.LightningModule, ABC):
 
     shardable: bool = True
     """Whether rows may be spread over processes: X_hat of a row needs no other row."""
+
+    rows_independent: bool = True
+    """Whether X_hat of a row needs the code of that row alone; False = of its neighbours too, so that
+    rows are fitted, judged and inferred all together, in their order."""
 
     sparse: bool = False
     """Whether a sparse X is used as it is; False = it is refused."""
@@ -253,6 +257,12 @@ class Factorization(L.LightningModule, ABC):
         """Numbers of the model's own for ``metrics.json``, of the rows of a part."""
         return {}
 
+    def link_scores(
+        self, code: Float[Tensor, "*r n k"], pairs: Int[Tensor, "m 2"]
+    ) -> Float[Tensor, "*r m"]:
+        """How likely pairs of samples are linked; larger = more. Models of a graph say it."""
+        raise NotImplementedError(f"{type(self).__name__} says nothing about links")
+
     def example(self, rng: np.random.Generator) -> dict[str, Any]:
         """Small data of the kind that the model is for, as keywords of :func:`nmfnet.fit`."""
         W, H = rng.exponential(size=(30, 3)), rng.exponential(size=(3, 12))
@@ -262,6 +272,11 @@ class Factorization(L.LightningModule, ABC):
     def has_own_terms(self) -> bool:
         """Whether the objective is not the sum of ``row_terms``."""
         return type(self).terms is not Factorization.terms
+
+    @property
+    def predicts_links(self) -> bool:
+        """Whether links can be held out from the model (``split=links``)."""
+        return type(self).link_scores is not Factorization.link_scores
 
     @property
     def multilinear(self) -> bool:
@@ -325,6 +340,10 @@ class Factorization(L.LightningModule, ABC):
 
     def scale_pair(self) -> tuple[Factor, Factor] | None:
         """Factors (*, k) and (k, *) whose product keeps when d goes from one to the other; or None."""
+        return None
+
+    def symmetric_factor(self) -> Factor | None:
+        """For X ~ H Hᵀ with a free H: H; else None."""
         return None
 
     def convex_pair(self) -> tuple[bool, Factor, Factor] | None:
@@ -539,7 +558,9 @@ class Factorization(L.LightningModule, ABC):
         if not self.has_own_terms:
             return True
         asked: list[object] = []
-        few = batch.by_row(lambda tensor: dense(take_rows(tensor, slice(0, 2))))
+        few = batch
+        if self.rows_independent:
+            few = batch.by_row(lambda tensor: dense(take_rows(tensor, slice(0, 2))))
         handle = self.loss.register_forward_pre_hook(lambda *call: asked.append(call))
         try:
             self.terms(few)
@@ -580,7 +601,8 @@ class Factorization(L.LightningModule, ABC):
     def only_codes(self) -> bool:
         """Whether all but the codes of the rows is frozen, so that a fit is an inference."""
         codes = self.code_factors()
-        return bool(codes) and set(self.moved()) == set(codes)
+        once = all(factor.degree == 1 for factor in codes.values())  # else they decode, too
+        return bool(codes) and once and set(self.moved()) == set(codes)
 
     @property
     def penalty_list(self) -> tuple[Penalty, ...]:
@@ -820,7 +842,7 @@ class Factorization(L.LightningModule, ABC):
             yield
 
     @final
-    def transform(self, X: Any, mask: Any = None) -> np.ndarray:
+    def transform(self, X: Any, mask: Any = None, *, graph: Any = None) -> np.ndarray:
         """W of new (or the training) rows under the best restart.
 
         Parameters
@@ -829,6 +851,8 @@ class Factorization(L.LightningModule, ABC):
             Units and columns as in training.
         mask : array-like, shape (n_samples, n_features), optional
             Weights >= 0: 1 = observed, 0 = missing.
+        graph : array-like or sparse matrix, shape (n_samples, n_samples), optional
+            Symmetric links between these rows, for models that read them.
 
         Returns
         -------
@@ -840,7 +864,7 @@ class Factorization(L.LightningModule, ABC):
         UserError
             If X has another number of features, NaN, or values outside the domain of the loss.
         """
-        batch = self._new_rows(X, mask)
+        batch = self._new_rows(X, mask, graph)
         with self._fitted():
             return self.infer(batch).cpu().numpy()
 
@@ -855,13 +879,13 @@ class Factorization(L.LightningModule, ABC):
             return self.decode(code).cpu().numpy()
 
     @final
-    def reconstruct(self, X: Any, mask: Any = None) -> np.ndarray:
+    def reconstruct(self, X: Any, mask: Any = None, *, graph: Any = None) -> np.ndarray:
         """What the model says of X for the codes of its rows, shape (n_samples, n_features)."""
-        batch = self._new_rows(X, mask)
+        batch = self._new_rows(X, mask, graph)
         with self._fitted():
             return self.outputs(self.infer(batch), batch)["x"].mean.cpu().numpy()
 
-    def _new_rows(self, X: Any, mask: Any) -> Batch:
+    def _new_rows(self, X: Any, mask: Any, graph: Any = None) -> Batch:
         x = as_tensor(X, self.precision, self.device)
         if x.shape[1] != self.sizes.n_features:
             raise UserError(
@@ -880,7 +904,16 @@ class Factorization(L.LightningModule, ABC):
         observed = None if seen is None else seen.cpu().numpy()
         self.loss.check(values, names, names, "X", observed)
         index = torch.full((x.shape[0],), -1, device=self.device)
-        return Batch(x, index, seen)
+        context = {}
+        if graph is not None:
+            links = as_tensor(graph, self.precision, self.device)
+            if links.shape != (x.shape[0], x.shape[0]):
+                raise UserError(
+                    f"graph has shape {tuple(links.shape)}, but X has {x.shape[0]} rows: give it a row "
+                    "and a column for each"
+                )
+            context["graph"] = links if links.is_sparse_csr else links.to_sparse_csr()
+        return Batch(x, index, seen, context=context)
 
     # ------------------------------------------------------------------ checkpoints
     @final

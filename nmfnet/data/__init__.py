@@ -6,6 +6,7 @@ The Lightning datamodule is in `nmfnet.data.module` (importing Lightning takes s
 from nmfnet.data.matrix import Matrix, Reference, Truth
 from nmfnet.data.sources.catalogue import BagOfWords, MatFile, Ratings
 from nmfnet.data.sources.documents import Documents
+from nmfnet.data.sources.graph import Graph, GraphArchive, Linked, Neighbours, Points
 from nmfnet.data.sources.hierarchical import HierarchicalBlocks
 from nmfnet.data.sources.origin import Origin
 from nmfnet.data.sources.simple import Digits, InMemory, Planted
@@ -15,6 +16,7 @@ from nmfnet.data.sources.table import Table
 from nmfnet.data.splits import (
     EntrySplit,
     LabelSplit,
+    LinkSplit,
     NoSplit,
     Partition,
     PredefinedSplit,
@@ -28,15 +30,21 @@ __all__ = [
     "Digits",
     "Documents",
     "EntrySplit",
+    "Graph",
+    "GraphArchive",
     "HierarchicalBlocks",
     "InMemory",
     "LabelSplit",
+    "LinkSplit",
+    "Linked",
     "MatFile",
     "Matrix",
+    "Neighbours",
     "NoSplit",
     "Origin",
     "Partition",
     "Planted",
+    "Points",
     "PredefinedSplit",
     "Ratings",
     "Reference",

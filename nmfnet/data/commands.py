@@ -61,7 +61,7 @@ def get(name: str) -> None:
 
 
 def _origin(config: dict[str, Any]) -> Origin | None:
-    fields = config.get("origin")
+    fields = config.get("origin") or config.get("of", {}).get("origin")
     if not fields:
         return None
     return Origin(**{key: value for key, value in fields.items() if not key.startswith("_")})

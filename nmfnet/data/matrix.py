@@ -121,6 +121,13 @@ class Matrix:
         """Whether ``values`` is a scipy CSR matrix."""
         return is_sparse(self.values)
 
+    @property
+    def is_its_graph(self) -> bool:
+        """Whether X has an entry for every link of the samples and no other: X is the graph."""
+        if self.graph is None or self.graph.shape != self.values.shape:
+            return False
+        return bool(((self.values != 0) != (self.graph != 0)).sum() == 0)
+
     def check(self) -> None:
         """Refuse what no model can take.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any, Literal
 
 import lightning as L
@@ -51,7 +52,10 @@ class MatrixDataModule(L.LightningDataModule):
         All training rows; under ``split=entries`` without the held-out entries.
     test : Batch or None
         Held-out rows, with index -1 because they are not rows of the training matrix; under
-        ``split=entries`` the training rows, with the held-out entries as x and mask.
+        ``split=entries`` the training rows, with the held-out entries as x and mask; under
+        ``split=links`` the training rows, with ``test links`` and ``test others`` (pairs without a
+        link), each of shape (m, 2), in the context, and the same for ``val``. The graph of rows is
+        that of the links among them.
     train_rows : ndarray of int64
         Rows of ``matrix`` that are trained on.
     sample_names, test_sample_names, feature_names : list of str
@@ -204,7 +208,20 @@ class MatrixDataModule(L.LightningDataModule):
             return train, self._batch(
                 matrix, partition.train_rows, train_index, only(matrix.mask, held)
             )
+        if (
+            partition.graph is not None and matrix.is_its_graph
+        ):  # X too has only the links that stay
+            stay = (partition.graph != 0).astype(np.float64)
+            values = sp.csr_matrix(stay.multiply(matrix.values))
+            matrix = replace(matrix, values=values if matrix.is_sparse else values.toarray())
         train = self._batch(matrix, partition.train_rows, train_index, matrix.mask)
+        if partition.pairs:
+            pairs = {
+                f"{part} {word}": torch.as_tensor(held, device=self.device)
+                for part, both in partition.pairs.items()
+                for word, held in zip(("links", "others"), both, strict=True)
+            }
+            return train, train._replace(context={**train.context, **pairs})
         if partition.test_rows.size == 0:
             return train, None
         unknown = torch.full((partition.test_rows.size,), -1, device=self.device)
@@ -226,6 +243,8 @@ class MatrixDataModule(L.LightningDataModule):
             for name, view in matrix.views.items()
         }
         graph = self.partition.graph if self.partition.graph is not None else matrix.graph
+        if graph is not None and rows.size < graph.shape[0]:
+            graph = graph[rows][:, rows]
         context = {} if graph is None else {"graph": as_tensor(graph, self.dtype, self.device)}
         return Batch(x, index, seen, extra, context, views)
 

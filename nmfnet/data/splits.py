@@ -16,6 +16,7 @@ from nmfnet.errors import UserError
 __all__ = [
     "EntrySplit",
     "LabelSplit",
+    "LinkSplit",
     "NoSplit",
     "Partition",
     "PredefinedSplit",
@@ -135,6 +136,11 @@ class EntrySplit(Split):
     def __call__(self, matrix: Matrix, seed: int) -> Partition:
         """Draw ``round(fraction * observed)`` entries, or as many as may be held out."""
         _check_fraction("split.fraction", self.fraction)
+        if matrix.is_its_graph:
+            raise UserError(
+                "split=entries holds a link out in one direction and leaves the other in the training, "
+                "and X is a graph: use split=links."
+            )
         if matrix.is_sparse and not is_sparse(matrix.mask):
             raise UserError(
                 "split=entries on sparse data needs a sparse mask that says which entries are "
@@ -197,6 +203,83 @@ class LabelSplit(Split):
             )
         whole = _from_test_rows(matrix.shape[0], np.zeros(0, dtype=np.int64))
         return replace(whole, hidden_labels=np.sort(labelled[chosen]))
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class LinkSplit(Split):
+    """Train on every sample and some of the links; the other links, and as many pairs without one, test.
+
+    A link is held out in both directions. The pairs without a link have none in the whole graph, and
+    no pair is drawn twice.
+
+    Parameters
+    ----------
+    val_fraction : float in [0, 1)
+    test_fraction : float in (0, 1)
+        Shares of the links.
+
+    Source: Kipf & Welling 2016, "Variational graph auto-encoders", section 4.
+    """
+
+    val_fraction: float = 0.05
+    test_fraction: float = 0.1
+
+    def __call__(self, matrix: Matrix, seed: int) -> Partition:
+        """Draw ``round(fraction * links)`` links for each part, and as many pairs without one."""
+        _check_fraction("split.test_fraction", self.test_fraction)
+        if not 0 <= self.val_fraction < 1 - self.test_fraction:
+            raise UserError(
+                f"split.val_fraction={self.val_fraction} must be at least 0, and below 1 together "
+                "with split.test_fraction."
+            )
+        if matrix.graph is None:
+            raise UserError(
+                "split=links needs a graph, and the data have none: use data=graph, a data set with "
+                "links, or in Python nmfnet.fit(X, graph=A)."
+            )
+        rng = np.random.default_rng(seed)
+        upper = sp.coo_matrix(sp.triu(matrix.graph, k=1))
+        links = np.stack([upper.row, upper.col], 1).astype(np.int64)
+        n, m = matrix.shape[0], len(links)
+        sizes = {"val": round(self.val_fraction * m), "test": max(1, round(self.test_fraction * m))}
+        held = sum(sizes.values())
+        if held >= m or held > n * (n - 1) // 2 - m:
+            raise UserError(
+                f"split=links: a graph of {n} nodes and {m} links is too small, or too dense, to hold "
+                f"out {held} links and as many pairs without one. Lower split.test_fraction."
+            )
+        order = rng.permutation(m)
+        others = _unlinked(links, n, held, rng)
+        cuts = [sizes["val"], held]
+        pairs = {
+            part: (linked, other)
+            for part, linked, other in zip(
+                sizes, np.split(links[order], cuts), np.split(others, cuts[:1]), strict=False
+            )
+            if len(linked)
+        }
+        kept = np.zeros(m, dtype=bool)
+        kept[order[held:]] = True
+        train = sp.csr_matrix(
+            (upper.data[kept], (upper.row[kept], upper.col[kept])), shape=upper.shape
+        )
+        train = sp.csr_matrix(train + train.T)
+        train.sort_indices()
+        everything, none = np.arange(n, dtype=np.int64), np.zeros(0, dtype=np.int64)
+        return Partition(everything, none, graph=train, pairs=pairs)
+
+
+def _unlinked(links: np.ndarray, n: int, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Different pairs i < j that are not among the links, shape (count, 2), in random order."""
+    taken = links[:, 0] * n + links[:, 1]
+    found = np.zeros(0, dtype=np.int64)
+    while found.size < count:
+        drawn = np.sort(rng.integers(n, size=(2 * count, 2)), axis=1)
+        keys = drawn[drawn[:, 0] < drawn[:, 1]] @ np.array([n, 1])
+        found = np.unique(np.concatenate([found, keys[~np.isin(keys, taken)]]))
+    chosen = rng.choice(found, size=count, replace=False)
+    return np.stack(np.divmod(chosen, n), 1)
 
 
 @final

@@ -58,6 +58,7 @@ from nmfnet.metrics.fit import (
 )
 from nmfnet.metrics.hierarchy import layer_metrics, readout_accuracy, topic_tree
 from nmfnet.metrics.kkt import kkt_residual, kkt_residuals
+from nmfnet.metrics.links import link_metrics
 from nmfnet.metrics.medoids import Medoids, pam
 from nmfnet.metrics.reference import (
     ReferenceMatch,
@@ -118,6 +119,7 @@ __all__ = [
     "kl",
     "layer_metrics",
     "legacy_dup15",
+    "link_metrics",
     "match_components",
     "match_reference",
     "matched_cosine",

@@ -113,11 +113,11 @@ class Drawing(NamedTuple):
 
 
 FIGURES = {
-    "components": Drawing(_components),
+    "components": Drawing(_components, lambda run: run.H is not None),
     "reconstruction": Drawing(_reconstruction, lambda run: run.x is not None),
     "weights_by_class": Drawing(_weights_by_class, lambda run: run.labels is not None),
     "weights": Drawing(_weights),
-    "reference": Drawing(_reference, lambda run: run.reference is not None),
+    "reference": Drawing(_reference, lambda run: run.reference is not None and run.H is not None),
     "convergence": Drawing(_convergence, lambda run: run.history is not None),
     "restarts": Drawing(_restarts, lambda run: len(run.restarts_objective) > 1),
     "tree": Drawing(

@@ -18,8 +18,8 @@ class Run:
     ----------
     W : array, shape (n, k)
         Weights; drawn in units of the data (:attr:`amounts`).
-    H : array, shape (k, f)
-        Components, possibly signed.
+    H : array, shape (k, f), optional
+        Components, possibly signed. Without them W is drawn as it is.
     x : array or scipy sparse matrix, shape (n, f), optional
         Data.
     x_hat : array, shape (n, f), or function, optional
@@ -47,7 +47,7 @@ class Run:
     """
 
     W: Any
-    H: Any
+    H: Any = None
     x: Any = None
     x_hat: Any = None
     mask: Any = None
@@ -71,6 +71,8 @@ class Run:
 
         from nmfnet.plots.arrays import matrix
 
+        if self.H is None:
+            return matrix(self.W, "W")
         return matrix(self.W, "W") * np.abs(matrix(self.H, "H")).sum(axis=1)
 
     @cached_property

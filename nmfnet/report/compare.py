@@ -90,8 +90,13 @@ def compare_runs(a: Run, b: Run) -> RunComparison:
     matched, why = _matched(a, b)
     gap = unequal(terms(a), terms(b))
     seeds = a.config.get("seed"), b.config.get("seed")
-    if gap.get("split") is None and terms(a)["split"] in ("rows", "entries") and len({*seeds}) > 1:
-        gap["seed (other rows or entries are held out)"] = seeds
+    if (
+        gap.get("split") is None
+        and terms(a)["split"] in ("rows", "entries", "links")
+        and len({*seeds}) > 1
+    ):
+        what = "links" if terms(a)["split"] == "links" else "rows or entries"
+        gap[f"seed (other {what} are held out)"] = seeds
     return RunComparison(differences(settings(a), settings(b)), gap, numbers, matched, why)
 
 
@@ -120,6 +125,8 @@ def _matched(a: Run, b: Run) -> tuple[list[tuple[int, int, float]], str]:
 
 def _components(run: Run) -> tuple[np.ndarray, list[str]]:
     held = read_factors(run.folder)
+    if not len(held["H"]):
+        raise UserError(f"{run.name} has no components")
     return held["H"], [str(name) for name in held["feature_names"]]
 
 

@@ -90,7 +90,7 @@ class _Factors:
     @property
     def names(self) -> list[str]:
         """C1, C2, ... as in the figures."""
-        return [f"C{i}" for i in range(1, len(self.H) + 1)]
+        return [f"C{i}" for i in range(1, self.W.shape[1] + 1)]
 
     def along(self, axis: str, size: int) -> pd.Index:
         """Names of what a factor has along one of its axes."""
@@ -124,11 +124,10 @@ def _read(run: Run, trust: bool) -> _Factors:
 def _csv(factors: _Factors, folder: Path) -> list[Path]:
     import pandas as pd
 
-    components = pd.Index(factors.names, name="component")
-    tables = {
-        "W.csv": factors.table(factors.W, factors.samples),
-        "H.csv": pd.DataFrame(factors.H, index=components, columns=factors.features),
-    }
+    tables = {"W.csv": factors.table(factors.W, factors.samples)}
+    if len(factors.H):
+        components = pd.Index(factors.names, name="component")
+        tables["H.csv"] = pd.DataFrame(factors.H, index=components, columns=factors.features)
     if factors.W_test is not None:
         tables["W_test.csv"] = factors.table(factors.W_test, factors.test_samples)
     for name, values in factors.others.items():
@@ -156,6 +155,8 @@ def _sigprofiler(factors: _Factors, folder: Path) -> list[Path]:
             f"this run has {len(factors.features)} features, the first is {factors.features[0]!r}: "
             "use --to csv"
         )
+    if not len(factors.H):
+        raise UserError("--to sigprofiler needs signatures, and this run has none: use --to csv")
     if factors.H.min() < 0:
         raise UserError(
             "--to sigprofiler needs signatures >= 0, and H has negative entries: use csv"
@@ -194,7 +195,7 @@ def _anndata(factors: _Factors, folder: Path) -> list[Path]:
         obs=obs,
         var=pd.DataFrame(index=factors.features),
         obsm={"W": W},
-        varm={"H": factors.H.T},
+        varm={"H": factors.H.T} if len(factors.H) else {},
         uns={"nmfnet": _about(factors.run), "factors": factors.others, "axes": factors.axes},
     )
     file = folder / "factors.h5ad"
@@ -228,10 +229,11 @@ def _onnx(factors: _Factors, folder: Path) -> list[Path]:
     from nmfnet.run.checkpoint import load
 
     model = load(factors.run.folder, trust=factors.trust)
-    if not model.inductive:
+    if not model.inductive or model.learns_graph:
+        how = "reads the links of rows" if model.inductive else "solves for W"
         raise UserError(
-            f"--to onnx needs a model whose W is computed by a network, and {factors.run.name} "
-            "solves for W: use --to safetensors, or train an autoencoder"
+            "--to onnx needs a model whose W is computed by a network of X alone, and "
+            f"{factors.run.name} {how}: use --to safetensors, or train an autoencoder"
         )
     for package in ("onnx", "onnxscript"):
         _package(package, package, "export")

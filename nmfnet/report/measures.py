@@ -71,6 +71,8 @@ _FIXED = {
     "reference/best_cosine": ("best match in the reference (cosine)", 1),
     "labels/ari": ("adjusted Rand index with the labels", 1),
     "labels/nmi": ("mutual information with the labels", 1),
+    "link/auc": ("area under the ROC curve of held-out links", 1),
+    "link/ap": ("average precision of held-out links", 1),
 }
 _PARTS = {"train": "training", "test": "held-out"}
 _HIGHER = ("explained_variance", "cosine")
@@ -108,10 +110,13 @@ def measures_of(runs: Iterable[Mapping[str, Any]]) -> list[Measure]:
 def main_measure(loss: str, runs: Iterable[Mapping[str, Any]]) -> str:
     """The number by which runs that minimised the same loss are ranked.
 
-    On held-out data where there is any; the relative error for the Frobenius loss (the same order
-    as the loss on the same data, and readable), the loss itself for any other.
+    Where links are held out: how well they are told. Else on held-out data where there is any; the
+    relative error for the Frobenius loss (the same order as the loss on the same data, and readable),
+    the loss itself for any other.
     """
     every = list(runs)
+    if every and all("link/auc" in metrics for metrics in every):
+        return "link/auc"
     name = "relative_error" if loss == "frobenius" else "loss"
     held_out = bool(every) and all(f"test/{name}" in metrics for metrics in every)
     return f"{'test' if held_out else 'train'}/{name}"

@@ -35,6 +35,7 @@ _HELD_OUT = {
     "none": "nothing held out",
     "rows": "rows held out",
     "entries": "entries held out",
+    "links": "links held out",
     "predefined": "published test rows held out",
 }
 

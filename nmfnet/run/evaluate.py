@@ -192,7 +192,8 @@ def _fit(
     assert whole is not None
     mask = None if whole.mask is None else to_numpy(whole.mask)
     scores: dict[str, float] = {}
-    if not model.learns_graph:
+    of_pairs = part == "test" and bool(datamodule.partition.pairs)  # and so not of X
+    if not model.learns_graph and not of_pairs:
         x_hat = reconstruction(model, W, None if datamodule.streamed else whole)
         scores |= metrics.fit_metrics(datamodule.values(part), x_hat, mask)
     loss, start = 0.0, 0
@@ -203,7 +204,24 @@ def _fit(
             loss += float(model.misfit(block, code))
             start += block.x.shape[0]
             own |= model.scores(code, block, part)
+            own |= _links(model, code, block) if of_pairs else {}
+    if of_pairs and not model.learns_graph:
+        return own
     return {f"{part}/loss": loss} | {f"{part}/{k}": v for k, v in scores.items()} | own
+
+
+def _links(model: Factorization, code: torch.Tensor, batch: Batch) -> dict[str, float]:
+    """How well held-out links are told from pairs without one, of the test and validation part."""
+    found: dict[str, float] = {}
+    for part, prefix in (("test", ""), ("val", "val_")):
+        if f"{part} links" in batch.context:
+            linked, others = (
+                model.link_scores(code, batch.context[f"{part} {word}"]).cpu().numpy()
+                for word in ("links", "others")
+            )
+            scores = metrics.link_metrics(linked, others)
+            found |= {f"link/{prefix}{name}": value for name, value in scores.items()}
+    return found
 
 
 def _components(

@@ -20,6 +20,8 @@ SHOWN = {
     "train/relative_error": "relative error, training data",
     "test/loss": "loss, held-out data",
     "test/relative_error": "relative error, held-out data",
+    "link/auc": "area under the ROC curve, held-out links",
+    "link/ap": "average precision, held-out links",
     "floor/relative_error": "relative error, SVD floor",
     "n_iter": "iterations",
     "seconds": "seconds of training",

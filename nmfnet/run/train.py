@@ -161,6 +161,12 @@ def train(
     if isinstance(datamodule, StreamDataModule):
         _check_streamed(cfg, datamodule, model, world)
     datamodule.check(model.loss.check)
+    _check_rows(cfg, datamodule, model)
+    if datamodule.partition.pairs and not model.predicts_links:
+        raise UserError(
+            f"split=links holds links out, and {type(model).__name__} says nothing about links: use "
+            "split=none, or a model of the graph (graph_ae, sym_nmf)"
+        )
     check_solver(model.solver, task_of(model))
     model.check_normalise(cfg["normalize"])
     with threads(cfg["threads"], datamodule, model), _hushed(), _enough_memory(cfg, datamodule):
@@ -191,6 +197,20 @@ def _enough_memory(cfg: Plain, datamodule: MatrixDataModule) -> Iterator[None]:
             f"there is not enough memory for {n} x {f} values with {asked}: lower these, or use "
             "batch_size or data=stream"
         ) from error
+
+
+def _check_rows(cfg: Plain, datamodule: MatrixDataModule, model: Factorization) -> None:
+    """Refuse single rows for a model whose rows lean on their neighbours."""
+    if model.rows_independent:
+        return
+    kind = type(model).__name__
+    if cfg["batch_size"] is not None:
+        raise UserError(f"{kind} needs the neighbours of every row: set batch_size=null")
+    if datamodule.test_sample_names:
+        raise UserError(
+            f"{kind} needs the neighbours of every row, so rows cannot be held out: use split=none or "
+            "split=entries"
+        )
 
 
 def _check_loss(cfg: Plain, model: Factorization) -> None:

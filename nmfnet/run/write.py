@@ -86,8 +86,8 @@ def figures_of(
     history = {key: np.array([r[key] for r in records]) for key in records[0]}
     run = Run(
         W=factors.W[shown],
-        H=factors.H,
-        x=x,
+        H=factors.H if model.has_components else None,
+        x=None if model.learns_graph else x,
         x_hat=model.inverse_transform,
         mask=None if datamodule.train.mask is None else to_numpy(datamodule.train.mask),
         history=history,

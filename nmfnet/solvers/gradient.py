@@ -147,6 +147,8 @@ class Adam(Solver):
         why = ""
         if not model.inductive:
             why = f"an encoder, and {type(model).__name__} has a table of rows"
+        elif not model.rows_independent:
+            why = f"rows without neighbours, and {type(model).__name__} reads those of every row"
         elif task.batch_size is not None or model.world.size > 1:
             why = "all rows at once in one process"
         elif model.sizes.n_samples < 2 / self.heldout:

@@ -39,11 +39,15 @@ FACTS: list[tuple[str, dict[str, Any], tuple[int, int], float, float, float, int
     ("20news-bow", {}, (18846, 5000), 1250680 + 803389, 0, 777, 20),
     ("20news-neuralnmf", {}, (200, 37693), 928.7092635, 0, 0.865858, 10),
     ("20news-neuralnmf", {"labels": "super"}, (200, 37693), 928.7092635, 0, 0.865858, 6),
+    ("cora", {}, (2708, 1433), 49216, 0, 1, 7),
+    ("cora", {"features": False}, (2708, 2708), 2 * 5278, 0, 1, 7),
     ("movielens-latest-small", {}, (610, 9724), 353083, 0, 5, 0),
 ]  # type: ignore[list-item]
 
 
-@pytest.mark.parametrize("fact", FACTS, ids=lambda fact: f"{fact[0]}-{'-'.join(fact[1].values())}")
+@pytest.mark.parametrize(
+    "fact", FACTS, ids=lambda fact: f"{fact[0]}-{'-'.join(map(str, fact[1].values()))}"
+)
 def test_published_facts(fact: tuple[Any, ...]) -> None:
     name, options, shape, total, low, high, classes = fact
     matrix = read(name, **options)

@@ -1,0 +1,142 @@
+"""What models of other kinds of data promise, on the small example that each brings with it."""
+
+from __future__ import annotations
+
+import functools
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from making import advance, brings_data, model_class, values
+
+import nmfnet
+from nmfnet.api import configuration, in_memory
+from nmfnet.config import options
+from nmfnet.core.model import Factorization
+from nmfnet.data import NoSplit
+from nmfnet.data.module import MatrixDataModule
+from nmfnet.run.checkpoint import assemble, task_of
+from nmfnet.solvers.base import total
+from nmfnet.solvers.choice import check_solver
+from nmfnet.types import Batch
+
+MODELS = [name for name in options("model") if brings_data(name)]
+NEVER_NEW = ("labels", "W", "H")
+"""What ``fit`` takes and ``transform`` does not."""
+
+pytestmark = pytest.mark.parametrize("model", MODELS)
+
+
+@functools.cache
+def example(model: str) -> dict[str, Any]:
+    made = model_class(model)
+    return made.example(made, np.random.default_rng(0))  # type: ignore[arg-type]
+
+
+def fit(model: str, **settings: Any) -> Factorization:
+    own = {"n_components": 3, "figures": False, "threads": 1, **settings}
+    return nmfnet.fit(**example(model), model=model, **own)
+
+
+def rows(model: str) -> dict[str, Any]:
+    """The example as ``transform`` takes it."""
+    return {key: value for key, value in example(model).items() if key not in NEVER_NEW}
+
+
+def data_of(model: str) -> MatrixDataModule:
+    given = {key: value for key, value in example(model).items() if key not in ("W", "H")}
+    made = MatrixDataModule(
+        in_memory(**given), NoSplit(), dtype=torch.float64, seed=0, device=torch.device("cpu")
+    )
+    made.setup()
+    return made
+
+
+def started(model: str, restarts: range, **settings: Any) -> tuple[Factorization, Batch]:
+    cfg = configuration(
+        {"n_components": 3, "model": model, "dtype": "float64", "threads": 1, **settings}
+    )
+    data = data_of(model)
+    made = assemble(
+        cfg, data.sizes, restarts, masked=data.train.mask is not None,
+        sparse=data.train.x.is_sparse_csr, axes=data.axes,
+    )  # fmt: skip
+    check_solver(made.solver, task_of(made))
+    made.initialise(data.train)
+    optimizer = made.configure_optimizers()
+    wrapped = SimpleNamespace(optimizer=optimizer, step=optimizer.step)
+    made.optimizers = lambda: wrapped  # type: ignore[method-assign,assignment]
+    return made, data.train
+
+
+def test_twenty_iterations_are_feasible_finite_and_no_worse_than_one(model):
+    first, last = (fit(model, n_restarts=2, max_iter=n) for n in (1, 20))
+    assert torch.isfinite(last.objectives).all()
+    assert bool((last.objectives <= first.objectives * (1 + 1e-6)).all())
+    for factor in last.factors.values():
+        assert float(factor.constraint.violation(factor().detach())) == 0
+    code = last.transform(**rows(model))
+    assert len(code) == last.sizes.n_samples
+    assert np.isfinite(code).all()
+    assert last.code == "real" or code.min() >= 0
+    if last.code == "simplex":
+        np.testing.assert_allclose(code.sum(1), 1, atol=1e-5)
+    if last.has_components:
+        assert last.components_.shape[1] == last.sizes.n_features
+    else:
+        with pytest.raises(nmfnet.UserError, match="has no components"):
+            _ = last.components_
+
+
+def test_same_seed_same_bits(model):
+    one, two, other = (
+        fit(model, n_restarts=2, max_iter=15, seed=seed).transform(**rows(model))
+        for seed in (4, 4, 5)
+    )
+    assert np.array_equal(one, two)
+    assert not np.array_equal(one, other)
+
+
+def test_three_restarts_are_three_runs(model):
+    together, batch = started(model, range(3), n_restarts=3)
+    advance(together, batch, 12)
+    for i in range(3):
+        alone, _ = started(model, range(i, i + 1), n_restarts=3)
+        advance(alone, batch, 12)
+        for name, value in values(alone).items():
+            torch.testing.assert_close(values(together)[name][i], value[0], rtol=1e-8, atol=1e-9)
+
+
+def test_saved_and_loaded_is_the_same(model, tmp_path):
+    fitted = fit(model, n_restarts=2, max_iter=20, run_dir=tmp_path / "run", figures=True)
+    loaded = nmfnet.load(tmp_path / "run")
+    assert np.array_equal(fitted.transform(**rows(model)), loaded.transform(**rows(model)))
+    assert np.array_equal(fitted.reconstruct(**rows(model)), loaded.reconstruct(**rows(model)))
+    for name, factor in fitted.factors.items():
+        assert torch.equal(factor()[int(fitted.best)], loaded.factors[name]()[int(loaded.best)])
+
+
+def test_transform_of_the_training_rows_is_the_training_code(model, tmp_path):
+    """Exactly where the code is a function of the row; else the refit is no worse."""
+    fitted = fit(model, dtype="float64", max_iter=1500, run_dir=tmp_path / "run")
+    with np.load(tmp_path / "run" / "factors.npz") as arrays:
+        W = arrays["W"]
+    again = fitted.transform(**rows(model))
+    if fitted.inductive:
+        np.testing.assert_allclose(again, W, rtol=1e-10, atol=1e-12)
+    batch = data_of(model).train
+    with torch.no_grad(), fitted.restarts(int(fitted.best)):
+        trained, refitted = (float(fitted.misfit(batch, torch.from_numpy(w))) for w in (W, again))
+    assert refitted <= trained + 1e-3 * abs(trained)
+
+
+def test_objective_in_the_metrics_is_that_of_the_fitted_model(model):
+    fitted = fit(model, n_restarts=3, max_iter=40, dtype="float64")
+    with torch.no_grad(), fitted.restarts(int(fitted.best)):
+        terms = fitted.objective(data_of(model).train)
+    assert fitted.metrics["objective"] == pytest.approx(float(total(terms)), rel=1e-9)
+    if not fitted.penalty_list:
+        assert fitted.metrics["train/loss"] == pytest.approx(float(total(terms)), rel=1e-9)
+    assert int(fitted.best) == int(fitted.objectives.argmin())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
@@ -24,6 +25,7 @@ def fit(
     *,
     mask: Any = None,
     labels: Any = None,
+    views: Mapping[str, Any] | None = None,
     W: Any = None,
     H: Any = None,
     run_dir: str | Path | None = None,
@@ -41,6 +43,9 @@ def fit(
         Weights >= 0: 1 or True = observed, 0 = missing, 1/u² = known to within u.
     labels : array-like, shape (n_samples,), optional
         Class of each row, for figures and scores.
+    views : mapping of str to array-like, optional
+        Further matrices of the same samples, for models that explain several: joined by name if X and
+        the view are DataFrames, else row by row. Rows of NaN are samples that a view lacks.
     W : array-like, shape (n_samples, n_components), optional
     H : array-like, shape (n_components, n_features), optional
         Values of these factors, which are held while the others are fitted; with ``init="given"`` they
@@ -73,7 +78,7 @@ def fit(
     from nmfnet.data import InMemory
     from nmfnet.run.train import train
 
-    source = InMemory(X=X, labels=labels, mask=mask)
+    source = InMemory(X=X, labels=labels, mask=mask, views=views)
     if H is not None and model == "nmf":
         settings.setdefault("n_components", len(H))
     cfg = configuration({"model": model, "progress": False, **settings})

@@ -12,6 +12,7 @@ from nmfnet.data.sources.simple import Digits, InMemory, Planted
 from nmfnet.data.sources.source import Source
 from nmfnet.data.sources.spectra import Spectra
 from nmfnet.data.sources.table import Table
+from nmfnet.data.sources.views import Views
 from nmfnet.data.splits import (
     EntrySplit,
     LabelSplit,
@@ -47,4 +48,5 @@ __all__ = [
     "Stream",
     "Table",
     "Truth",
+    "Views",
 ]

@@ -141,6 +141,8 @@ def train(
     if isinstance(datamodule, StreamDataModule):
         _check_streamed(cfg, datamodule, model, world)
     datamodule.check(model.loss.check)
+    _check_rows(cfg, datamodule, model)
+    _note_views(datamodule, model)
     check_solver(model.solver, task_of(model))
     model.check_normalise(cfg["normalize"])
     with threads(cfg["threads"], datamodule, model), _hushed():
@@ -152,6 +154,30 @@ def train(
         model.recipe |= {"run_id": run_id(cfg), "data_sha256": datamodule.fingerprint}
         resumed = None if anew or folder is None or world.size > 1 else resumable(folder, model)
         return _fit(cfg, datamodule, model, folder, world, resumed, callbacks, sweep)
+
+
+def _check_rows(cfg: Plain, datamodule: MatrixDataModule, model: Factorization) -> None:
+    """Refuse single rows for a model whose rows lean on their neighbours."""
+    if model.rows_independent:
+        return
+    kind = type(model).__name__
+    if cfg["batch_size"] is not None:
+        raise UserError(f"{kind} needs the neighbours of every row: set batch_size=null")
+    if datamodule.test_sample_names:
+        raise UserError(
+            f"{kind} needs the neighbours of every row, so rows cannot be held out: use split=none or "
+            "split=entries"
+        )
+
+
+def _note_views(datamodule: MatrixDataModule, model: Factorization) -> None:
+    """Say which views the model has no factor for."""
+    used = {axis for factor in model.factors.values() for axis in factor.axes}
+    unused = [axis for axis in datamodule.axes if axis.startswith("view ") and axis not in used]
+    if unused:
+        datamodule.notes.append(
+            f"{type(model).__name__} explains X alone; it has no use for {', '.join(unused)}."
+        )
 
 
 def _check_loss(cfg: Plain, model: Factorization) -> None:

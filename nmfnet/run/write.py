@@ -100,7 +100,9 @@ def figures_of(
             W=factors.W[shown],
             H=factors.H,
             x=x,
-            x_hat=model.inverse_transform,
+            x_hat=model.inverse_transform
+            if model.rows_independent
+            else model.inverse_transform(factors.W[shown]),
             mask=None if datamodule.train.mask is None else to_numpy(datamodule.train.mask),
             history=history,
             kind=matrix.kind,

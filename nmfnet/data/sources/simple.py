@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, final
 
@@ -12,6 +13,7 @@ from nmfnet.data.formats.frames import as_float64, read_frame
 from nmfnet.data.formats.raw import file_sha256, is_sparse, numbered
 from nmfnet.data.matrix import Matrix, Truth
 from nmfnet.data.sources.source import Source, encode_labels, split_missing
+from nmfnet.data.sources.views import joined, without_absent
 from nmfnet.errors import UserError
 
 __all__ = ["Digits", "InMemory", "Planted"]
@@ -141,6 +143,9 @@ class InMemory(Source):
         Whether NaN is refused or means "not observed".
     sample_names, feature_names : sequence of str, optional
         Override the names of a DataFrame.
+    views : mapping of str to array-like, shape (n_samples, ...), optional
+        Further matrices of the same samples: joined by name if X and the view have names, else row by
+        row. Rows of nothing but NaN, here and in X, are samples that the view lacks.
     """
 
     X: Any
@@ -149,10 +154,13 @@ class InMemory(Source):
     missing: Literal["error", "mask"] = "error"
     sample_names: Any = None
     feature_names: Any = None
+    views: Mapping[str, Any] | None = None
 
     def read(self) -> Matrix:
-        """Names, values and mask of ``X``."""
+        """Names, values and mask of ``X``, and its views."""
         values, rows, columns, mask = _unpack(self.X)
+        if self.views is not None:
+            values, mask = without_absent(values, mask)
         names = _texts(self.sample_names, rows, "sample", values.shape[0])
         features = _texts(self.feature_names, columns, "feature", values.shape[1])
         if self.mask is not None:
@@ -167,7 +175,23 @@ class InMemory(Source):
         if self.labels is not None:
             cells = np.asarray(self.labels).ravel()
             labels, label_names = encode_labels([_label(cell) for cell in cells])
-        return Matrix(values, names, features, labels=labels, label_names=label_names, mask=mask)
+        matrix = Matrix(values, names, features, labels=labels, label_names=label_names, mask=mask)
+        if self.views is None:
+            return matrix
+        named = self.sample_names is not None or rows is not None
+        views = {name: self._view(name, X, names, named) for name, X in self.views.items()}
+        return joined({"x": matrix, **views})
+
+    def _view(self, name: str, X: Any, names: list[str], named: bool) -> Matrix:
+        """A view with names of its own, or else those of X."""
+        values, rows, _, _ = _unpack(X)
+        own = names if rows is None or not named else rows
+        if len(own) != values.shape[0]:
+            raise UserError(
+                f"The view {name!r} has {values.shape[0]} rows and X has {len(names)}: give both as "
+                "DataFrames with names to join them by, or put NaN rows where a sample is absent."
+            )
+        return InMemory(X=X, missing=self.missing, sample_names=own, views={}).read()
 
 
 def _unpack(X: Any) -> tuple[Any, list[str] | None, list[str] | None, np.ndarray | None]:

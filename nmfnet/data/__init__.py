@@ -12,6 +12,7 @@ from nmfnet.data.sources.origin import Origin
 from nmfnet.data.sources.simple import Digits, InMemory, Planted
 from nmfnet.data.sources.source import Source
 from nmfnet.data.sources.spectra import Spectra
+from nmfnet.data.sources.spots import Spots
 from nmfnet.data.sources.table import Table
 from nmfnet.data.sources.views import Views
 from nmfnet.data.splits import (
@@ -47,6 +48,7 @@ __all__ = [
     "Source",
     "Spectra",
     "Split",
+    "Spots",
     "Stream",
     "Table",
     "Truth",

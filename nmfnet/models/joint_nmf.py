@@ -20,7 +20,7 @@ SIDE = "view "
 
 @final
 class JointNMF(Factorization):
-    r"""X_v ~ W H_v for all views v, with one W >= 0 and every H_v >= 0.
+    r"""X ~ W H and X_v ~ W H_v for every view v, with one W >= 0, H >= 0 and all H_v >= 0.
 
     ======  =======================================  =================  ==========================
     symbol  meaning                                  code               shape

@@ -84,7 +84,7 @@ class NMFD(Factorization):
         self.T.assign_(self.T() * self.best_scale(batch))
 
     def example(self, rng: np.random.Generator) -> dict[str, Any]:
-        W = rng.exponential(size=(40, 2)) * (rng.random((40, 2)) < 0.15)
-        T = rng.exponential(size=(2, 4, 12))
-        X = sum(np.pad(W, ((t, 0), (0, 0)))[:40] @ T[:, t] for t in range(4)) + 0.1
-        return {"X": X, "n_components": 2, "taps": 4}
+        W = rng.exponential(size=(40, 3)) * (rng.random((40, 3)) < 0.2)
+        T = rng.exponential(size=(3, 8, 12))
+        X = sum(np.pad(W, ((t, 0), (0, 0)))[:40] @ T[:, t] for t in range(8))
+        return {"X": X + 0.1}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ def fit(
     mask: Any = None,
     labels: Any = None,
     graph: Any = None,
+    views: Mapping[str, Any] | None = None,
     W: Any = None,
     H: Any = None,
     run_dir: str | Path | None = None,
@@ -44,6 +46,9 @@ def fit(
         Class of each row, for figures and scores.
     graph : array-like or sparse matrix, shape (n_samples, n_samples), optional
         Weights >= 0 of links between the rows, for models that read them; 0 = no link.
+    views : mapping of str to array-like, optional
+        Further matrices of the same samples, for models that explain several: joined by name if X and
+        the view are DataFrames, else row by row. Rows of NaN are samples that a view lacks.
     W : array-like, shape (n_samples, n_components), optional
     H : array-like, shape (n_components, n_features), optional
         Values of these factors, which are held while the others are fitted; with ``init="given"`` they
@@ -75,7 +80,7 @@ def fit(
     """
     from nmfnet.run.train import train
 
-    source = in_memory(X, mask=mask, labels=labels, graph=graph)
+    source = in_memory(X, mask=mask, labels=labels, graph=graph, views=views)
     if H is not None and model == "nmf":
         settings.setdefault("n_components", len(H))
     cfg = configuration(plain({"model": model, "progress": False, **settings}))
@@ -94,11 +99,18 @@ def fit(
     return result.model
 
 
-def in_memory(X: Any, *, mask: Any = None, labels: Any = None, graph: Any = None) -> Source:
+def in_memory(
+    X: Any,
+    *,
+    mask: Any = None,
+    labels: Any = None,
+    graph: Any = None,
+    views: Mapping[str, Any] | None = None,
+) -> Source:
     """The source of what :func:`fit` is given."""
     from nmfnet.data import InMemory, Linked
 
-    source = InMemory(X=X, labels=labels, mask=mask)
+    source = InMemory(X=X, labels=labels, mask=mask, views=views)
     return source if graph is None else Linked(of=source, links=graph)
 
 

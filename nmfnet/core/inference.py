@@ -18,8 +18,9 @@ from nmfnet.core.factor import Factor
 from nmfnet.core.penalties import Penalty
 from nmfnet.errors import UserError
 from nmfnet.kernels.refit import refit_W
+from nmfnet.kernels.rows import dense, take_rows
 from nmfnet.kernels.spectral import minimise
-from nmfnet.types import Batch, Float, Tensor
+from nmfnet.types import Batch, Float, Tensor, View
 
 if TYPE_CHECKING:
     from nmfnet.core.model import Factorization
@@ -62,9 +63,13 @@ def _by_rule(
 ) -> Float[Tensor, "*r n k"] | None:
     """The non-negative fit to ``model.components()``, if that is what the model's objective asks."""
     beta, (factor, *more) = model.loss.beta, tables.values()
-    components = None if beta is None or more or batch.views else model.components()
+    whole = None if beta is None or more or not model.rows_independent else batch
+    components = None if whole is None else model.components()
+    if components is not None and batch.views:
+        whole, components = _side_by_side(model, batch, components)
     if (
         components is None
+        or whole is None
         or beta is None
         or factor.constraint.bounds not in (NON_NEGATIVE, ANY)
         or "component" not in factor.axes
@@ -72,8 +77,8 @@ def _by_rule(
         return None
     on_W = penalties_on(model, tables)
     if factor.constraint.bounds == ANY:
-        W = _unbounded(batch, components) if beta == 2 and not on_W else None
-        return W if W is None or _agrees(model, W, components) else None
+        W = _unbounded(whole, components) if beta == 2 and not on_W else None
+        return W if W is None or _agrees(model, W, components, batch) else None
     exponent = model.loss.exponent(1, max((p.degree for p in on_W), default=0))
 
     def penalty_sums(W: Tensor) -> tuple[Tensor | float, Tensor | float]:
@@ -81,8 +86,28 @@ def _by_rule(
         return sum(neg), sum(pos)
 
     sums = penalty_sums if on_W else None
-    W = refit_W(batch.x, components, beta, exponent, batch.mask, sums)
-    return W if _agrees(model, W, components) else None
+    W = refit_W(whole.x, components, beta, exponent, whole.mask, sums)
+    return W if _agrees(model, W, components, batch) else None
+
+
+def _side_by_side(
+    model: Factorization, batch: Batch, components: Tensor
+) -> tuple[Batch | None, Tensor | None]:
+    """X and its views as one matrix, and their components; None where a view has none by its axes."""
+    parts, weights = [components], []
+    views = [View(batch.x, batch.mask), *batch.views.values()]
+    for name in batch.views:
+        own = [f() for f in model.factors.values() if f.axes == ("component", f"view {name}")]
+        if len(own) != 1:
+            return None, None
+        parts += own
+    for view in views:
+        seen = torch.ones_like(dense(view.x)) if view.mask is None else dense(view.mask)
+        weights.append(view.scale * seen)
+    plain = all(view.mask is None and view.scale == 1 for view in views)
+    x = torch.cat([dense(view.x) for view in views], -1)
+    whole = Batch(x, batch.index, None if plain else torch.cat(weights, -1))
+    return whole, torch.cat(parts, -1)
 
 
 def _unbounded(batch: Batch, H: Tensor) -> Float[Tensor, "*r n k"] | None:
@@ -94,10 +119,12 @@ def _unbounded(batch: Batch, H: Tensor) -> Float[Tensor, "*r n k"] | None:
     return found.to(H.dtype)
 
 
-def _agrees(model: Factorization, W: Tensor, components: Tensor) -> bool:
+def _agrees(model: Factorization, W: Tensor, components: Tensor, batch: Batch) -> bool:
     """Whether the decoder says of these codes what the rule took it to say."""
     few = W[..., :CHECKED, :]
-    said, meant = few @ components, model.decode(few)
+    first = batch.by_row(lambda tensor: take_rows(tensor, slice(0, CHECKED)))
+    meant = torch.cat([output.mean for output in model.outputs(few, first).values()], -1)
+    said = few @ components
     close = (said - meant).abs().amax() <= 1e-4 * meant.abs().amax()
     return bool(close) and bool(W.isfinite().all())
 
@@ -133,9 +160,10 @@ def objective_of(
     model: Factorization, batch: Batch, tables: dict[str, Factor], own_terms: bool
 ) -> Callable[[Tensor], Tensor]:
     """What a code costs: by row where rows do not meet, else of all rows of a restart."""
+    apart = model.rows_independent and not own_terms
     widths = [factor.raw.shape[-1] for factor in tables.values()]
     on_codes = penalties_on(model, tables)
-    by_row = not own_terms and all(p.entrywise for p in on_codes)
+    by_row = apart and all(p.entrywise for p in on_codes)
 
     def value(code: Tensor) -> Tensor:
         held = dict(zip(tables, code.split(widths, -1), strict=True))

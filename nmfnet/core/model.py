@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, final
@@ -63,6 +63,9 @@ class Parts(NamedTuple):
         """Number of classes of the labels; 0 = the data have none."""
         return self.axes.get("class", 0)
 
+
+Reader = Callable[[Any, Any], tuple[Any, Any]]
+"""X and mask as a user gives them, to matrices with the columns in the order of the training data."""
 
 JUDGED = 8
 """Draws, in pairs of opposite sign, by which a stochastic model is judged."""
@@ -157,6 +160,7 @@ class Factorization(L.LightningModule, ABC):
         self.world = World()
         self.transpose: Transpose | None = None  # of the training rows, when they are sparse
         self.metrics: dict[str, Any] = {}
+        self.reader: Reader | None = None  # of users' rows, which know their columns by name
         for name, value in (
             ("best", torch.zeros((), dtype=torch.long)),
             ("objectives", torch.full((self.n_restarts,), float("inf"), dtype=torch.float64)),
@@ -438,7 +442,9 @@ class Factorization(L.LightningModule, ABC):
         """
         W = self.encode(batch)
         sums = torch.zeros(3, self.n_restarts, dtype=torch.float64, device=self.device)
-        for rows in row_blocks(batch.x, self.n_restarts):
+        for rows in (
+            row_blocks(batch.x, self.n_restarts) if self.rows_independent else [slice(None)]
+        ):
             x, x_hat = dense(take_rows(batch.x, rows)), self.decode(W[..., rows, :])
             seen = x_hat if batch.mask is None else dense(take_rows(batch.mask, rows)) * x_hat
             for total, pair in zip(sums, ((x, x_hat), (seen, seen), (x, x)), strict=True):
@@ -479,6 +485,8 @@ class Factorization(L.LightningModule, ABC):
                 "dense array"
             )
         self._check_sign(batch.x)
+        for name, view in batch.views.items():
+            self._check_sign(view.x, f"view {name}")
         if batch.x.is_sparse_csr:
             self.transpose = transpose_of(batch.x)
         drawn = [self.init(batch.x, self.n_components, g) for g in self.generators]
@@ -568,11 +576,11 @@ class Factorization(L.LightningModule, ABC):
             handle.remove()
         return bool(asked)
 
-    def _check_sign(self, x: Tensor) -> None:
-        self.check_negative(int(((x.values() if x.is_sparse_csr else x) < 0).sum()))
+    def _check_sign(self, x: Tensor, where: str = "X") -> None:
+        self.check_negative(int(((x.values() if x.is_sparse_csr else x) < 0).sum()), where)
 
     @final
-    def check_negative(self, negative: int) -> None:
+    def check_negative(self, negative: int, where: str = "X") -> None:
         """Refuse data with so many negative values, if the model cannot have any.
 
         Raises
@@ -582,9 +590,9 @@ class Factorization(L.LightningModule, ABC):
         free = all(f.constraint.bounds == ANY for f in self.own_factors().values())
         if negative and not (self.signed or free):
             raise UserError(
-                f"X has {negative} negative values and {type(self).__name__} needs X >= 0: shift or "
-                "clip the data, or use constraint=free loss=frobenius, or model=convex_nmf, which "
-                "allow any sign"
+                f"{where} has {negative} negative values and {type(self).__name__} needs X >= 0: "
+                "shift or clip the data, or use constraint=free loss=frobenius, or model=convex_nmf, "
+                "which allow any sign"
             )
 
     @final
@@ -640,6 +648,8 @@ class Factorization(L.LightningModule, ABC):
         """Loss of every row, all views together; in blocks of rows where X_hat would be large."""
         if batch.x.is_sparse_csr and self.sparse:
             return self.sparse_losses(batch, code)
+        if not self.rows_independent:
+            return self._block_losses(batch, code)
         parts = [
             self._block_losses(rows, code[..., at, :])
             for at, rows in blocks(batch, code.shape[:-2].numel())
@@ -842,17 +852,26 @@ class Factorization(L.LightningModule, ABC):
             yield
 
     @final
-    def transform(self, X: Any, mask: Any = None, *, graph: Any = None) -> np.ndarray:
+    def transform(
+        self,
+        X: Any,
+        mask: Any = None,
+        *,
+        graph: Any = None,
+        views: Mapping[str, Any] | None = None,
+    ) -> np.ndarray:
         """W of new (or the training) rows under the best restart.
 
         Parameters
         ----------
-        X : array-like, DataFrame, Tensor or sparse matrix, shape (n_samples, n_features)
-            Units and columns as in training.
+        X : array-like, DataFrame, Tensor or sparse matrix, shape (n_samples, n_features), or None
+            Units and columns as in training. None = only the views are known.
         mask : array-like, shape (n_samples, n_features), optional
             Weights >= 0: 1 = observed, 0 = missing.
         graph : array-like or sparse matrix, shape (n_samples, n_samples), optional
             Symmetric links between these rows, for models that read them.
+        views : mapping of str to array-like, optional
+            Any of the views that the model was fitted on, row by row as X; rows of NaN are missing.
 
         Returns
         -------
@@ -862,9 +881,10 @@ class Factorization(L.LightningModule, ABC):
         Raises
         ------
         UserError
-            If X has another number of features, NaN, or values outside the domain of the loss.
+            If X has another number of features, NaN, or values outside the domain of the loss; for a
+            view that the model does not have.
         """
-        batch = self._new_rows(X, mask, graph)
+        batch = self._new_rows(X, mask, graph, views)
         with self._fitted():
             return self.infer(batch).cpu().numpy()
 
@@ -879,41 +899,83 @@ class Factorization(L.LightningModule, ABC):
             return self.decode(code).cpu().numpy()
 
     @final
-    def reconstruct(self, X: Any, mask: Any = None, *, graph: Any = None) -> np.ndarray:
-        """What the model says of X for the codes of its rows, shape (n_samples, n_features)."""
-        batch = self._new_rows(X, mask, graph)
+    def reconstruct(
+        self,
+        X: Any,
+        mask: Any = None,
+        *,
+        graph: Any = None,
+        views: Mapping[str, Any] | None = None,
+    ) -> np.ndarray:
+        """What the model says of X for the codes of its rows, shape (n_samples, n_features).
+
+        Parameters as for :meth:`transform`.
+        """
+        batch = self._new_rows(X, mask, graph, views)
         with self._fitted():
             return self.outputs(self.infer(batch), batch)["x"].mean.cpu().numpy()
 
-    def _new_rows(self, X: Any, mask: Any, graph: Any = None) -> Batch:
-        x = as_tensor(X, self.precision, self.device)
-        if x.shape[1] != self.sizes.n_features:
+    def _new_rows(
+        self, X: Any, mask: Any, graph: Any = None, views: Mapping[str, Any] | None = None
+    ) -> Batch:
+        held = {name: self._new_view(name, view) for name, view in (views or {}).items()}
+        if X is None and held:
+            rows = next(iter(held.values())).x.shape[0]
+            x = torch.zeros(rows, self.sizes.n_features, dtype=self.precision, device=self.device)
+            seen: Tensor | None = x
+        else:
+            if self.reader is not None:
+                X, mask = self.reader(X, mask)
+            x, seen = self._new_table(X, mask, "X", self.sizes.n_features)
+        for name, view in held.items():
+            if view.x.shape[0] != x.shape[0]:
+                raise UserError(f"view {name} has {view.x.shape[0]} rows, X has {x.shape[0]}")
+        index = torch.full((x.shape[0],), -1, device=self.device)
+        context = {} if graph is None else {"graph": self._new_graph(graph, x.shape[0])}
+        return Batch(x, index, seen, context=context, views=held)
+
+    def _new_graph(self, graph: Any, n: int) -> Tensor:
+        links = as_tensor(graph, self.precision, self.device)
+        if links.shape != (n, n):
             raise UserError(
-                f"X has {x.shape[1]} features, but this model was fitted on {self.sizes.n_features}"
+                f"graph has shape {tuple(links.shape)}, but X has {n} rows: give it a row and a "
+                "column for each"
+            )
+        return links if links.is_sparse_csr else links.to_sparse_csr()
+
+    def _new_view(self, name: str, values: Any) -> View:
+        known = [axis.removeprefix("view ") for axis in self.axes if axis.startswith("view ")]
+        if name not in known:
+            raise UserError(
+                f"the model was fitted without a view {name!r}; it has {', '.join(known) or 'none'}"
+            )
+        x = dense(as_tensor(values, self.precision, self.device))
+        absent = x.isnan().all(-1, keepdim=True)
+        mask = (~absent).expand(x.shape) if bool(absent.any()) else None
+        return View(*self._new_table(x, mask, f"view {name}", self.axes[f"view {name}"]))
+
+    def _new_table(
+        self, X: Any, mask: Any, what: str, n_features: int
+    ) -> tuple[Tensor, Tensor | None]:
+        """Values and weights, checked as training data are."""
+        x = as_tensor(X, self.precision, self.device)
+        if x.shape[1] != n_features:
+            raise UserError(
+                f"{what} has {x.shape[1]} features, but this model was fitted on {n_features}"
             )
         seen = None if mask is None else as_tensor(mask, self.precision, self.device)
         if seen is not None:
             if seen.shape != x.shape:
-                raise UserError(f"mask has shape {tuple(seen.shape)}, X has {tuple(x.shape)}")
+                raise UserError(f"mask has shape {tuple(seen.shape)}, {what} has {tuple(x.shape)}")
             x = torch.where(seen > 0, dense(x), 0)
         values = (x.values() if x.is_sparse_csr else x).cpu().numpy()
         if not np.isfinite(values).all():
-            raise UserError("X has NaN or infinite entries: give a mask for missing ones")
-        self._check_sign(x)
+            raise UserError(f"{what} has NaN or infinite entries: give a mask for missing ones")
+        self._check_sign(x, what)
         names = [str(i) for i in range(max(x.shape))]
         observed = None if seen is None else seen.cpu().numpy()
-        self.loss.check(values, names, names, "X", observed)
-        index = torch.full((x.shape[0],), -1, device=self.device)
-        context = {}
-        if graph is not None:
-            links = as_tensor(graph, self.precision, self.device)
-            if links.shape != (x.shape[0], x.shape[0]):
-                raise UserError(
-                    f"graph has shape {tuple(links.shape)}, but X has {x.shape[0]} rows: give it a row "
-                    "and a column for each"
-                )
-            context["graph"] = links if links.is_sparse_csr else links.to_sparse_csr()
-        return Batch(x, index, seen, context=context)
+        self.loss.check(values, names, names, what, observed)
+        return x, seen
 
     # ------------------------------------------------------------------ checkpoints
     @final

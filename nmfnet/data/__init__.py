@@ -4,6 +4,7 @@ The Lightning datamodule is in `nmfnet.data.module` (importing Lightning takes s
 """
 
 from nmfnet.data.matrix import Matrix, Reference, Truth
+from nmfnet.data.sources.audio import Audio
 from nmfnet.data.sources.catalogue import BagOfWords, MatFile, Ratings
 from nmfnet.data.sources.documents import Documents
 from nmfnet.data.sources.graph import Graph, GraphArchive, Linked, Neighbours, Points
@@ -12,7 +13,9 @@ from nmfnet.data.sources.origin import Origin
 from nmfnet.data.sources.simple import Digits, InMemory, Planted
 from nmfnet.data.sources.source import Source
 from nmfnet.data.sources.spectra import Spectra
+from nmfnet.data.sources.spots import Spots
 from nmfnet.data.sources.table import Table
+from nmfnet.data.sources.views import Views
 from nmfnet.data.splits import (
     EntrySplit,
     LabelSplit,
@@ -26,6 +29,7 @@ from nmfnet.data.splits import (
 from nmfnet.data.stream.source import Stream
 
 __all__ = [
+    "Audio",
     "BagOfWords",
     "Digits",
     "Documents",
@@ -52,7 +56,9 @@ __all__ = [
     "Source",
     "Spectra",
     "Split",
+    "Spots",
     "Stream",
     "Table",
     "Truth",
+    "Views",
 ]

@@ -134,9 +134,28 @@ class Matrix:
         Raises
         ------
         UserError
-            Empty, infinite or NaN values, duplicate names, wrong lengths, rows or columns without
-            any observed entry; with counts and the first offending name.
+            Empty, infinite or NaN values, duplicate names, wrong lengths, samples without any observed
+            entry in any view, features without one; with counts and the first offending name.
         """
+        self._check_table()
+        for name, view in self.views.items():
+            try:
+                view._check_table()
+            except UserError as error:
+                raise UserError(f"View {name!r}: {error}") from error
+            if view.shape[0] != self.shape[0]:
+                raise UserError(
+                    f"The view {name!r} has {view.shape[0]} samples, X has {self.shape[0]}."
+                )
+        seen = [np.asarray(m.sum(1)).ravel() for m in self._masks() if m is not None]
+        if len(seen) == 1 + len(self.views):
+            _refuse_unseen(np.sum(seen, 0), "sample", self.sample_names)
+        self._check_extras()
+
+    def _masks(self) -> list[Any]:
+        return [self.mask, *(view.mask for view in self.views.values())]
+
+    def _check_table(self) -> None:
         n, f = self.shape
         if n == 0 or f == 0:
             raise UserError(f"The data matrix is empty: {n} samples x {f} features.")
@@ -144,7 +163,6 @@ class Matrix:
         _check_names(self.feature_names, f, "feature")
         self._check_finite()
         self._check_mask()
-        self._check_extras()
 
     def _check_finite(self) -> None:
         stored = self.values.data if self.is_sparse else self.values
@@ -178,17 +196,7 @@ class Matrix:
             )
         if self.mask.dtype != bool:
             self._check_weights()
-        for axis, word, names in (
-            (1, "sample", self.sample_names),
-            (0, "feature", self.feature_names),
-        ):
-            seen = np.asarray(self.mask.sum(axis)).ravel()
-            unseen = np.flatnonzero(seen == 0)
-            if unseen.size:
-                raise UserError(
-                    f"{unseen.size} of {len(names)} {word}s have no observed value at all (first: "
-                    f"{names[unseen[0]]!r}), so nothing can be learnt about them. Leave them out."
-                )
+        _refuse_unseen(np.asarray(self.mask.sum(0)).ravel(), "feature", self.feature_names)
 
     def _check_weights(self) -> None:
         if self.is_sparse:
@@ -219,10 +227,6 @@ class Matrix:
                 raise UserError(f"There are {len(rows)} rows of {name} for {n} samples.")
             if not np.isfinite(rows).all():
                 raise UserError(f"{name} has NaN or infinite values.")
-        for name, view in self.views.items():
-            view.check()
-            if view.shape[0] != n:
-                raise UserError(f"The view {name!r} has {view.shape[0]} samples, X has {n}.")
         if self.graph is not None and self.graph.shape != (n, n):
             raise UserError(
                 f"The graph is {_by(self.graph.shape)}, but it must be square with a row for each of the "
@@ -279,6 +283,15 @@ def _arrays(part: Any) -> Iterable[np.ndarray]:
         part = part.copy()
         part.sum_duplicates()
     return part.indptr.astype(np.int64), part.indices.astype(np.int64), part.data
+
+
+def _refuse_unseen(seen: np.ndarray, word: str, names: Sequence[str]) -> None:
+    unseen = np.flatnonzero(seen == 0)
+    if unseen.size:
+        raise UserError(
+            f"{unseen.size} of {len(names)} {word}s have no observed value at all (first: "
+            f"{names[unseen[0]]!r}), so nothing can be learnt about them. Leave them out."
+        )
 
 
 def _check_names(names: Sequence[str], count: int, word: str) -> None:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import lightning as L
 import numpy as np
+import scipy.sparse as sp
 import torch
 from torch import Tensor
 
@@ -182,7 +183,11 @@ class MatrixDataModule(L.LightningDataModule):
             What it raises.
         """
         matrix = self.matrix
-        loss_check(matrix.values, matrix.sample_names, matrix.feature_names, "X", matrix.mask)
+        for where, held in {
+            "X": matrix,
+            **{f"view {n}": v for n, v in matrix.views.items()},
+        }.items():
+            loss_check(held.values, held.sample_names, held.feature_names, where, held.mask)
 
     def val_dataloader(self) -> list[OneBatch]:
         """The held-out data as one batch; an empty list without any.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import torch
 from nmfnet.config import Plain, build, check_stored, constraints_of
 from nmfnet.core.budget import Budget
 from nmfnet.core.distributed import World
-from nmfnet.core.model import Factorization, Parts
+from nmfnet.core.model import Factorization, Parts, Reader
 from nmfnet.errors import UserError
 from nmfnet.solvers.base import Task
 from nmfnet.types import Sizes
@@ -96,6 +96,21 @@ def assemble(
     model = model.to(dtype=getattr(torch, cfg["dtype"]))
     model.solver.attach(model)  # in float64 what must be
     return model
+
+
+def reader_of(feature_names: Sequence[str] | None) -> Reader:
+    """How a model reads new rows: as its training data were read, columns with names in their order."""
+    from nmfnet.data.formats.raw import numbered
+    from nmfnet.data.sources.simple import new_rows
+
+    known = None if feature_names is None else list(feature_names)
+    if known == numbered("feature", len(known or ())):  # nobody gave them
+        known = None
+
+    def read(X: Any, mask: Any) -> tuple[Any, Any]:
+        return new_rows(X, mask, like_names=known)[:2]
+
+    return read
 
 
 def task_of(model: Factorization) -> Task:
@@ -187,6 +202,7 @@ def load(path: str | Path, *, trust: bool = False) -> Factorization:
         )
         model.load_state_dict(saved["state_dict"])
         model.iteration = recipe["iteration"]
+    model.reader = reader_of(recipe.get("feature_names"))
     broken = [name for name, value in model.named_parameters() if not value.isfinite().all()]
     if broken:
         raise UserError(f"{file} holds values in {broken[0]} that are no finite numbers")

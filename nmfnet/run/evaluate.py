@@ -81,6 +81,9 @@ def reconstruction(model: Factorization, W: np.ndarray, batch: Batch | None = No
     """X_hat of the best restart for any slice of rows; of these rows where the decoder reads them."""
     if batch is None:
         return lambda rows: model.inverse_transform(W[rows])
+    if not model.rows_independent:
+        whole = model.inverse_transform(W)
+        return lambda rows: whole[rows]
 
     def said(rows: slice) -> np.ndarray:
         part = batch.by_row(lambda tensor: take_rows(tensor, rows))

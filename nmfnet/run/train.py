@@ -28,7 +28,7 @@ from nmfnet.run.callbacks.convergence import Convergence
 from nmfnet.run.callbacks.history import History
 from nmfnet.run.callbacks.progress import ProgressBar
 from nmfnet.run.callbacks.resuming import Resuming
-from nmfnet.run.checkpoint import assemble, load, resumable, task_of
+from nmfnet.run.checkpoint import assemble, load, reader_of, resumable, task_of
 from nmfnet.run.evaluate import Factors, factors_of, run_metrics
 from nmfnet.run.finished import finished
 from nmfnet.run.lock import locked
@@ -167,6 +167,7 @@ def train(
             f"split=links holds links out, and {type(model).__name__} says nothing about links: use "
             "split=none, or a model of the graph (graph_ae, sym_nmf)"
         )
+    _note_views(datamodule, model)
     check_solver(model.solver, task_of(model))
     model.check_normalise(cfg["normalize"])
     with threads(cfg["threads"], datamodule, model), _hushed(), _enough_memory(cfg, datamodule):
@@ -175,6 +176,8 @@ def train(
             model.world = World()  # this is the whole; its blocks come later
         model.initialise(datamodule.sample)
         _check_loss(cfg, model)
+        model.recipe["feature_names"] = names = datamodule.feature_names
+        model.reader = reader_of(names)
         model.recipe |= {"run_id": run_id(cfg), "data_sha256": datamodule.fingerprint}
         with locked(folder) if folder is not None and world.rank == 0 else nullcontext():
             resumed = None if anew or folder is None or world.size > 1 else resumable(folder, model)
@@ -210,6 +213,16 @@ def _check_rows(cfg: Plain, datamodule: MatrixDataModule, model: Factorization) 
         raise UserError(
             f"{kind} needs the neighbours of every row, so rows cannot be held out: use split=none or "
             "split=entries"
+        )
+
+
+def _note_views(datamodule: MatrixDataModule, model: Factorization) -> None:
+    """Say which views the model has no factor for."""
+    used = {axis for factor in model.factors.values() for axis in factor.axes}
+    unused = [axis for axis in datamodule.axes if axis.startswith("view ") and axis not in used]
+    if unused:
+        datamodule.notes.append(
+            f"{type(model).__name__} explains X alone; it has no use for {', '.join(unused)}."
         )
 
 

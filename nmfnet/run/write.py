@@ -88,7 +88,9 @@ def figures_of(
         W=factors.W[shown],
         H=factors.H if model.has_components else None,
         x=None if model.learns_graph else x,
-        x_hat=model.inverse_transform,
+        x_hat=model.inverse_transform
+        if model.rows_independent
+        else model.inverse_transform(factors.W[shown]),
         mask=None if datamodule.train.mask is None else to_numpy(datamodule.train.mask),
         history=history,
         kind=matrix.kind,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, final
 
@@ -12,6 +12,7 @@ from nmfnet.data.formats.memory import Given, aligned, as_labels, as_matrix, as_
 from nmfnet.data.formats.raw import as_text, file_sha256, is_sparse, numbered
 from nmfnet.data.matrix import Matrix, Truth
 from nmfnet.data.sources.source import Source, encode_labels, split_missing
+from nmfnet.data.sources.views import joined, without_absent
 from nmfnet.errors import UserError
 
 __all__ = ["Digits", "InMemory", "Planted", "new_rows"]
@@ -142,6 +143,9 @@ class InMemory(Source):
         Override the names of a DataFrame.
     layer : str, optional
         Layer of an AnnData; ``"raw"`` is its ``.raw``.
+    views : mapping of str to array-like, shape (n_samples, ...), optional
+        Further matrices of the same samples: joined by name if X and the view have names, else row by
+        row. Rows of nothing but NaN, here and in X, are samples that the view lacks.
     """
 
     X: Any
@@ -151,17 +155,21 @@ class InMemory(Source):
     sample_names: Any = None
     feature_names: Any = None
     layer: str | None = None
+    views: Mapping[str, Any] | None = None
 
     def read(self) -> Matrix:
-        """Names, values and mask of ``X``."""
+        """Names, values and mask of ``X``, and its views."""
         given = as_matrix(self.X, layer=self.layer)
+        if self.views is not None:
+            values, seen = without_absent(given.values, given.mask)
+            given = given._replace(values=values, mask=seen)
         names = _texts(self.sample_names, given.sample_names, "sample", given.values.shape[0])
         features = _texts(self.feature_names, given.feature_names, "feature", given.values.shape[1])
         values, mask, remarks = _observed(given, self.mask, self.missing, names, features)
         labels, label_names = None, None
         if self.labels is not None:
             labels, label_names = encode_labels(as_labels(self.labels, names))
-        return Matrix(
+        matrix = Matrix(
             values,
             names,
             features,
@@ -170,6 +178,22 @@ class InMemory(Source):
             mask=mask,
             remarks=(*given.remarks, *remarks),
         )
+        if self.views is None:
+            return matrix
+        named = self.sample_names is not None or given.sample_names is not None
+        views = {name: self._view(name, X, names, named) for name, X in self.views.items()}
+        return joined({"x": matrix, **views})
+
+    def _view(self, name: str, X: Any, names: list[str], named: bool) -> Matrix:
+        """A view with names of its own, or else those of X."""
+        given = as_matrix(X, what=f"view {name}")
+        own = names if given.sample_names is None or not named else given.sample_names
+        if len(own) != given.values.shape[0]:
+            raise UserError(
+                f"The view {name!r} has {given.values.shape[0]} rows and X has {len(names)}: give both "
+                "as DataFrames with names to join them by, or put NaN rows where a sample is absent."
+            )
+        return InMemory(X=X, missing=self.missing, sample_names=own, views={}).read()
 
 
 def new_rows(

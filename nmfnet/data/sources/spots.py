@@ -1,0 +1,112 @@
+"""Spatial transcriptomics: counts of genes in spots of a tissue, and where the spots lie."""
+
+from __future__ import annotations
+
+import csv
+import re
+from dataclasses import dataclass, replace
+from typing import final
+
+import numpy as np
+
+from nmfnet.data.formats.layout import read_lines
+from nmfnet.data.matrix import Matrix
+from nmfnet.data.sources.origin import Origin
+from nmfnet.data.sources.source import Source, encode_labels
+from nmfnet.data.sources.table import Table
+from nmfnet.errors import UserError
+
+__all__ = ["Spots"]
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Spots(Source):
+    """Spots by genes, cleaned as is usual: thin spots and rare genes out, log(1 + depth-normalised).
+
+    Spots are called ``XxY`` (``10x24``); their coordinates are kept in ``extra["coordinates"]``,
+    shape (n_samples, 2).
+
+    Parameters
+    ----------
+    origin : Origin
+    counts : str
+        Table of counts, spots in rows.
+    annotations : str, optional
+        Table with the columns x, y (rounded to those of the spots) and label: classes of spots.
+    min_counts : float, >= 0
+        Spots with fewer counts in all are left out.
+    min_spots : int, >= 0
+        Genes that are seen in fewer spots are left out.
+    normalize : bool
+        log(1 + counts scaled to the median depth of the spots); False = the counts.
+    top_genes : int, >= 1, optional
+        Keep the genes whose values vary most.
+    """
+
+    origin: Origin
+    counts: str
+    annotations: str | None = None
+    min_counts: float = 100
+    min_spots: int = 10
+    normalize: bool = True
+    top_genes: int | None = 2000
+
+    def read(self) -> Matrix:
+        """Read the counts, clean them, join coordinates and classes."""
+        if self.top_genes is not None and self.top_genes < 1:
+            raise UserError(f"data.top_genes={self.top_genes} must be at least 1, or null for all.")
+        table = Table(
+            path=self.counts, orientation="samples_by_features", origin=self.origin
+        ).read()
+        counts, spots = np.asarray(table.values), table.sample_names
+        deep = counts.sum(1) >= self.min_counts
+        seen = (counts[deep] > 0).sum(0) >= max(self.min_spots, 1)
+        if not deep.any() or not seen.any():
+            raise UserError(
+                f"data.min_counts={self.min_counts:g} data.min_spots={self.min_spots} leave no spot or "
+                f"no gene of {counts.shape[0]} spots and {counts.shape[1]} genes: lower them."
+            )
+        values = counts[deep][:, seen]
+        if self.normalize:
+            depth = values.sum(1, keepdims=True)
+            values = np.log1p(values / depth * np.median(depth))
+        kept = np.flatnonzero(seen)
+        if self.top_genes is not None and self.top_genes < len(kept):
+            top = np.sort(np.argsort(-values.var(0), kind="stable")[: self.top_genes])
+            values, kept = values[:, top], kept[top]
+        names = [spot for spot, stays in zip(spots, deep, strict=True) if stays]
+        labels, label_names = self._labels(names)
+        return replace(
+            table,
+            values=values,
+            sample_names=names,
+            feature_names=[table.feature_names[i] for i in kept],
+            labels=labels,
+            label_names=label_names,
+            extra={"coordinates": np.array([_place(name) for name in names])},
+            sources=self.origin.sources(self.counts, self.annotations),
+            remarks=(
+                *table.remarks,
+                f"{int((~deep).sum())} spots with fewer than {self.min_counts:g} counts were left out; "
+                f"{len(kept)} of {counts.shape[1]} genes are used.",
+            ),
+        )
+
+    def _labels(self, names: list[str]) -> tuple[np.ndarray | None, list[str] | None]:
+        if self.annotations is None:
+            return None, None
+        lines = csv.DictReader(read_lines(self.origin.path(self.annotations)), delimiter="\t")
+        found = {}
+        for line in lines:
+            if line["label"]:
+                found[round(float(line["x"])), round(float(line["y"]))] = line["label"]
+        return encode_labels([found.get(_place(name), "") for name in names])
+
+
+def _place(name: str) -> tuple[int, int]:
+    """Coordinates out of the name of a spot."""
+    match = re.fullmatch(r"(\d+)x(\d+)", name)
+    if match is None:
+        raise UserError(f"The spot {name!r} is not called by its place, such as '10x24'.")
+    return int(match[1]), int(match[2])

@@ -1,0 +1,112 @@
+"""Archetypal analysis: samples as mixtures of extremes, extremes as mixtures of samples."""
+
+from __future__ import annotations
+
+from typing import Any, final
+
+import numpy as np
+import torch
+
+from nmfnet.core.inference import fold_in
+from nmfnet.core.model import Factorization, Parts
+from nmfnet.errors import UserError
+from nmfnet.types import Batch, Float, Tensor
+
+EXCHANGES = 10
+"""Rows that are exchanged once all are chosen."""
+
+
+@final
+class Archetypes(Factorization):
+    r"""X ~ W B X: rows of W and of B are >= 0 and sum to 1.
+
+    ======  =========================================  =============  ==========================
+    symbol  meaning                                    code           shape
+    ======  =========================================  =============  ==========================
+    X       data, of any sign under loss=frobenius     ``batch.x``    n_samples, n_features
+    B       shares of the samples in the archetypes    ``B``          n_components, n_samples
+    W       shares of the archetypes in the samples    ``W``          n_samples, n_components
+    B X     archetypes, points of the convex hull      components     n_components, n_features
+    ======  =========================================  =============  ==========================
+
+    A restart begins at samples that lie far from each other (FurthestSum from a random sample), which
+    its W explains as well as it can. New rows get the W on the simplex that minimises the loss for the
+    archetypes found.
+
+    Parameters
+    ----------
+    n_components : int, 1 ... n_samples
+
+    Source: Cutler & Breiman 1994, "Archetypal analysis"; start: Mørup & Hansen 2012, algorithm
+    FurthestSum.
+
+    Differs from the source: both factors move together along projected spectral gradients
+    (``solver=gd``) in place of one after the other.
+    """
+
+    inductive = False
+    signed = True
+    shardable = False
+    code = "simplex"
+    multilinear = False  # type: ignore[assignment]  # X may have any sign, and rows sum to 1
+
+    def __init__(self, parts: Parts, *, n_components: int = 5) -> None:
+        super().__init__(parts, n_components=n_components)
+        n, f = parts.sizes
+        if n_components > n:
+            raise UserError(
+                f"model.n_components={n_components}: archetypes are samples to begin with, and there are "
+                f"{n}"
+            )
+        self.B = self.factor("B", "component", "sample")
+        self.W = self.factor("W", "sample", "component")
+        # B X depends on the training rows: kept, so that a saved model needs no data
+        self.register_buffer("basis", torch.zeros(self.n_restarts, n_components, f))
+        self.basis: Tensor
+        self.x: Tensor | None = None  # the training rows, while there are any
+
+    def encode(self, batch: Batch) -> Float[Tensor, "*r n k"]:
+        return self.W()[..., batch.index, :]
+
+    def decode(self, W: Float[Tensor, "*r n k"]) -> Float[Tensor, "*r n f"]:
+        return W @ self.components()
+
+    def components(self) -> Float[Tensor, "*r k f"]:
+        return self.basis if self.x is None else self.B() @ self.x
+
+    def start(self, proposal: dict[str, Tensor], batch: Batch) -> None:
+        rows = [furthest_sum(batch.x, self.n_components, g) for g in self.generators]
+        chosen = torch.stack(rows)
+        self.basis.copy_(batch.x[chosen])
+        self.B.assign_(torch.nn.functional.one_hot(chosen, batch.x.shape[0]))
+        self.W.assign_(torch.full_like(self.W.raw, 1 / self.n_components))
+        self.W.assign_(fold_in(self, batch))
+        self.x = batch.x
+
+    def end(self, batch: Batch) -> None:
+        self.basis.copy_(self.components())
+        self.x = None
+
+    def example(self, rng: np.random.Generator) -> dict[str, Any]:
+        return {"X": rng.dirichlet(np.full(3, 0.5), 30) @ rng.exponential(size=(3, 12))}
+
+
+def furthest_sum(x: Float[Tensor, "n f"], n_components: int, generator: torch.Generator) -> Tensor:
+    """Numbers of ``n_components`` rows, of which each is far from all others.
+
+    From a random row on, the row with the largest sum of distances to those chosen is added; then the
+    oldest is given up and the furthest taken in its place, ``EXCHANGES`` times and once for the random
+    row.
+
+    Source: Mørup & Hansen 2012, "Archetypal analysis for machine learning and data mining", section 4.
+    """
+    rows = x.double()
+    first = int(torch.randint(rows.shape[0], (1,), generator=generator))
+    chosen = [first]
+    for step in range(n_components + EXCHANGES):
+        if len(chosen) == n_components and step >= n_components - 1:
+            chosen = chosen[1:]
+        far = torch.cdist(rows, rows[chosen]).sum(-1) if chosen else rows.square().sum(-1)
+        far[chosen] = -1
+        chosen.append(int(far.argmax()))
+    return torch.tensor(chosen[:n_components], device=x.device)

@@ -1,0 +1,53 @@
+"""What tests of kinds of data share: a started model on any source, advanced without a Trainer."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+
+from nmfnet.api import configuration
+from nmfnet.core.model import Factorization
+from nmfnet.data import NoSplit, Source
+from nmfnet.data.module import MatrixDataModule
+from nmfnet.run.checkpoint import assemble
+from nmfnet.types import Batch
+
+QUIET = {"progress": False, "figures": False, "threads": 1}
+
+
+def started(
+    source: Source, restarts: range | None = None, **settings: Any
+) -> tuple[Factorization, Batch]:
+    """A model in float64 at its start, and its training batch."""
+    cfg = configuration({"dtype": "float64", **QUIET, **settings})
+    data = MatrixDataModule(
+        source, NoSplit(), dtype=torch.float64, seed=0, device=torch.device("cpu")
+    )
+    data.setup()
+    masked = data.train.mask is not None
+    model = assemble(cfg, data.sizes, restarts, masked=masked, axes=data.axes)
+    model.initialise(data.train)
+    optimizer = model.configure_optimizers()
+    wrapped = SimpleNamespace(optimizer=optimizer, step=optimizer.step)
+    model.optimizers = lambda: wrapped  # type: ignore[method-assign,assignment]
+    return model, data.train
+
+
+def assert_restarts_are_runs(source: Source, n_iter: int = 12, **settings: Any) -> None:
+    """Each of three restarts has the factors of the run that has it alone."""
+    together, batch = started(source, n_restarts=3, **settings)
+    together.solver.step(together, batch, n_iter, [0, 1, 2])
+    for i in range(3):
+        alone, _ = started(source, range(i, i + 1), n_restarts=3, **settings)
+        alone.solver.step(alone, batch, n_iter, [0])
+        for name, factor in alone.factors.items():
+            ours = together.factors[name]()[i].detach()
+            torch.testing.assert_close(ours, factor()[0].detach(), rtol=1e-8, atol=1e-9)
+
+
+def relative(X: np.ndarray, X_hat: np.ndarray) -> float:
+    """||X - X_hat|| / ||X||."""
+    return float(np.linalg.norm(X - X_hat) / np.linalg.norm(X))

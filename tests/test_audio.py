@@ -1,0 +1,251 @@
+"""Sound as a spectrogram (``data=audio``), and convolutive NMF on it."""
+
+from __future__ import annotations
+
+import functools
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from kinds import assert_restarts_are_runs, relative, started
+from scipy.io import wavfile
+from scipy.optimize import linear_sum_assignment
+from shell import refusal, train
+
+import nmfnet
+from nmfnet.data import Audio, InMemory
+from nmfnet.data.sources.registry import source as data_set
+
+RATE = 8000
+
+fit = functools.partial(nmfnet.fit, model="nmfd", figures=False, threads=1)
+
+
+def tones(seconds: float = 1.0) -> np.ndarray:
+    """500 Hz in the first half, 1000 Hz in the second."""
+    t = np.arange(round(seconds * RATE)) / RATE
+    return 0.5 * np.sin(2 * np.pi * np.where(t < seconds / 2, 500, 1000) * t)
+
+
+@pytest.fixture
+def wave(tmp_path: Path) -> Path:
+    wavfile.write(tmp_path / "tones.wav", RATE, (tones() * 32767).astype(np.int16))
+    return tmp_path / "tones.wav"
+
+
+def planted(n: int = 120, k: int = 3, taps: int = 6, f: int = 20):
+    """Templates of several rows that start now and then."""
+    rng = np.random.default_rng(0)
+    W = rng.uniform(0.5, 1, (n, k)) * (rng.random((n, k)) < 0.06)
+    T = rng.exponential(size=(k, taps, f)) * (rng.random((k, taps, f)) < 0.4)
+    return convolved(W, T), W, T
+
+
+def convolved(W: np.ndarray, T: np.ndarray) -> np.ndarray:
+    n = len(W)
+    return sum(np.pad(W, ((t, 0), (0, 0)))[:n] @ T[:, t] for t in range(T.shape[1]))
+
+
+def likeness(a: np.ndarray, b: np.ndarray) -> float:
+    """Cosine of two templates (taps, f), the best over shifts in time."""
+    taps = len(a)
+    wide = np.pad(b, ((taps, taps), (0, 0)))
+    dots = [float((a * wide[s : s + taps]).sum()) for s in range(2 * taps + 1)]
+    return max(dots) / float(np.linalg.norm(a) * np.linalg.norm(b))
+
+
+# ---------------------------------------------------------------------- reading
+def test_rows_are_frames_and_columns_are_frequencies(wave):
+    matrix = Audio(path=str(wave), n_fft=256, hop=64).read()
+    matrix.check()
+    assert matrix.shape[1] == 129
+    hertz = np.array([float(name.removesuffix(" Hz")) for name in matrix.feature_names])
+    assert hertz[1] == pytest.approx(RATE / 256, abs=0.01)
+    times = np.array([float(name.removesuffix(" s")) for name in matrix.sample_names])
+    loudest = hertz[matrix.values.argmax(1)]
+    assert set(loudest[(times > 0.1) & (times < 0.4)]) == {500.0}
+    assert set(loudest[(times > 0.6) & (times < 0.9)]) == {1000.0}
+
+
+def test_phase_and_power_give_the_sound_again(wave):
+    from scipy.signal import ShortTimeFFT
+    from scipy.signal.windows import hann
+
+    transform = ShortTimeFFT(hann(256, sym=False), 64, fs=RATE)
+    for power in (1.0, 2.0):
+        matrix = Audio(path=str(wave), n_fft=256, hop=64, power=power, floor=0.0).read()
+        spectrum = matrix.values ** (1 / power) * np.exp(1j * matrix.extra["phase"])
+        again = transform.istft(spectrum.T, k1=RATE)
+        np.testing.assert_allclose(again, tones(), atol=1e-4)  # 16 bits
+
+
+def test_a_part_channels_and_the_floor(wave, tmp_path):
+    part = Audio(path=str(wave), n_fft=256, hop=64, start=0.5, seconds=0.25).read()
+    whole = Audio(path=str(wave), n_fft=256, hop=64).read()
+    assert part.shape[0] < whole.shape[0] / 2
+    assert float(part.sample_names[10].removesuffix(" s")) > 0.5
+    assert whole.values.min() >= 1e-10 * whole.values.max() > 0
+    both = np.stack([tones(), 0 * tones()], 1)
+    wavfile.write(tmp_path / "stereo.wav", RATE, both.astype(np.float32))
+    stereo = Audio(path=str(tmp_path / "stereo.wav"), n_fft=256, hop=64).read()
+    assert "The 2 channels of stereo.wav were averaged." in stereo.notes()
+    np.testing.assert_allclose(stereo.values, whole.values / 2, atol=1e-2)
+    eight = np.round(128 + 127 * tones()).astype(np.uint8)
+    wavfile.write(tmp_path / "eight.wav", RATE, eight)
+    coarse = Audio(path=str(tmp_path / "eight.wav"), n_fft=256, hop=64).read()
+    assert relative(whole.values, coarse.values) < 0.02
+
+
+def test_bad_sound_is_refused_in_a_sentence(wave, tmp_path):
+    (tmp_path / "text.wav").write_text("no sound")
+    wavfile.write(tmp_path / "silent.wav", RATE, np.zeros(RATE, dtype=np.int16))
+    wavfile.write(tmp_path / "nan.wav", RATE, np.full(RATE, np.nan, dtype=np.float32))
+    for options, message in (
+        ({"path": str(tmp_path / "none.wav")}, "none.wav"),
+        ({"path": str(tmp_path / "text.wav")}, "cannot be read as a wav file"),
+        ({"path": str(tmp_path / "silent.wav")}, "is silent"),
+        ({"path": str(tmp_path / "nan.wav")}, "NaN or infinite"),
+        ({"hop": 2000}, "the hop lies between 1 and the window"),
+        ({"power": 0.0}, r"data\.power=0\.0: needed are power > 0"),
+        ({"floor": -1.0}, r"data\.floor=-1\.0"),
+        ({"start": 0.95}, "fewer than a window"),
+        ({"seconds": 0.0}, r"data\.seconds=0\.0"),
+    ):
+        with pytest.raises(nmfnet.UserError, match=message):
+            Audio(**{"path": str(wave), "n_fft": 1024, **options}).read()
+
+
+# ---------------------------------------------------------------------- the model
+def test_one_tap_is_nmf():
+    """The same start and solver: the same objective."""
+    from kinds import QUIET
+
+    from nmfnet.api import configuration
+    from nmfnet.run.train import train as run
+
+    X = planted()[0] + 0.1
+    rng = np.random.default_rng(0)
+    W, H = rng.uniform(size=(len(X), 3)), rng.uniform(size=(3, X.shape[1]))
+    for loss in ("kl", "frobenius"):
+        own = {"n_components": 3, "solver": "mu", "init": "given", "loss": loss, "max_iter": 100}
+        found = []
+        for model, given in (("nmfd", {"W": W, "T": H}), ("nmf", {"W": W, "H": H})):
+            one = {"taps": 1} if model == "nmfd" else {}
+            cfg = configuration({"model": model, "dtype": "float64", **own, **one, **QUIET})
+            found.append(run(cfg, InMemory(X=X), write=False, given=given).metrics["objective"])
+        assert found[0] == pytest.approx(found[1], rel=1e-9)
+
+
+@pytest.mark.parametrize("loss", ["kl", "frobenius"])
+def test_planted_templates_are_found(loss):
+    X, _, T = planted()
+    fitted = fit(X, n_components=3, taps=6, loss=loss, n_restarts=5, max_iter=600)
+    assert fitted.metrics["solver"] == "mu"
+    found = fitted.factors["T"]()[int(fitted.best)].detach().numpy().reshape(T.shape)
+    cosines = np.array([[likeness(a, b) for b in T] for a in found])
+    assert cosines[linear_sum_assignment(-cosines)].mean() >= 0.9
+    np.testing.assert_allclose(fitted.components_, found.sum(1), rtol=1e-5)
+
+
+def test_x_hat_is_the_sum_of_shifted_templates():
+    X = planted()[0]
+    fitted = fit(X, n_components=3, taps=6, max_iter=20, dtype="float64")
+    W = fitted.factors["W"]()[0].detach().numpy()
+    T = fitted.factors["T"]()[0].detach().numpy().reshape(3, 6, 20)
+    np.testing.assert_allclose(fitted.inverse_transform(W), convolved(W, T), atol=1e-12)
+    assert fitted.metrics["train/relative_error"] == pytest.approx(
+        relative(X, convolved(W, T)), rel=1e-9
+    )
+
+
+@pytest.mark.parametrize("loss", ["kl", "frobenius"])
+def test_a_clip_is_coded_as_a_whole(loss):
+    X = planted()[0] + 0.05
+    fitted = fit(X, n_components=3, taps=6, loss=loss, max_iter=1500, dtype="float64")
+    _, batch = started(InMemory(X=X), model="nmfd", n_components=3, taps=6)
+    with torch.no_grad(), fitted.restarts(0):
+        trained = float(fitted.misfit(batch, fitted.encode(batch)))
+        again = float(fitted.misfit(batch, fitted.infer(batch)))
+    assert again <= 1.001 * trained
+    assert trained == pytest.approx(fitted.metrics["train/loss"], rel=1e-9)
+    assert relative(X, fitted.reconstruct(X)) <= 1.02 * fitted.metrics["train/relative_error"]
+    shorter = fitted.transform(X[30:90])
+    assert shorter.shape == (60, 3)
+    assert shorter.min() >= 0
+
+
+def test_large_clips_are_not_cut_into_blocks(monkeypatch):
+    """Rows next to a border would lose their neighbours."""
+    from nmfnet.kernels import rows
+
+    X = planted()[0] + 0.05
+    settings = {"n_components": 3, "taps": 6, "max_iter": 30, "dtype": "float64"}
+    whole = fit(X, **settings)
+    monkeypatch.setattr(rows, "BLOCK_ENTRIES", 100)
+    blocked = fit(X, **settings)
+    assert blocked.metrics["objective"] == whole.metrics["objective"]
+    assert np.array_equal(blocked.transform(X), whole.transform(X))
+
+
+def test_single_rows_are_refused():
+    X = planted()[0]
+    for settings, message in (
+        ({"batch_size": 10, "solver": "adam"}, "set batch_size=null"),
+        ({"split": "rows"}, "rows cannot be held out"),
+        ({"taps": 0}, "taps=0"),
+        ({"taps": 500}, "at most the 120 rows"),
+    ):
+        with pytest.raises(nmfnet.UserError, match=message):
+            fit(X, **settings)
+    held = fit(X, split="entries", taps=6, n_components=3, max_iter=50)
+    assert held.metrics["test/relative_error"] < 1.5
+
+
+def test_restarts_are_runs():
+    own = {"model": "nmfd", "n_components": 2, "taps": 4, "loss": "kl"}
+    assert_restarts_are_runs(InMemory(X=planted()[0] + 0.1), **own)
+
+
+def test_saved_and_loaded_is_the_same(tmp_path):
+    X = planted()[0]
+    own = {"n_components": 2, "taps": 4, "loss": "kl", "n_restarts": 2, "max_iter": 30}
+    fitted = fit(X, **own, run_dir=tmp_path / "run")
+    loaded = nmfnet.load(tmp_path / "run")
+    assert np.array_equal(fitted.transform(X[:50]), loaded.transform(X[:50]))
+    assert np.array_equal(fitted.reconstruct(X), loaded.reconstruct(X))
+    with np.load(tmp_path / "run" / "factors.npz") as held:
+        assert held["T"].shape == (8, 20)
+        assert held["H"].shape == (2, 20)
+        assert json.loads(str(held["axes"]))["T"] == ["template row", "feature"]
+
+
+# ---------------------------------------------------------------------- the command
+def test_the_command(wave, tmp_path):
+    words = ["data=audio", f"data.path={wave}", "data.n_fft=256", "data.hop=64", "loss=kl"]
+    done = train(
+        *words, "model=nmfd", "model.n_components=2", "model.taps=4", "max_iter=20",
+        "run_dir=run", cwd=tmp_path,
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    numbers = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert numbers["solver"] == "mu"
+    assert (tmp_path / "run" / "figures" / "reconstruction.png").is_file()
+    again = train(*words, "loss=itakura_saito", "max_iter=5", "figures=false", cwd=tmp_path)
+    assert again.code == 0, again.err
+    said = refusal("data=audio", f"data.path={tmp_path}/none.wav", "model=nmfd", cwd=tmp_path,
+                   leaving=("metrics.json", "png"))  # fmt: skip
+    assert "none.wav" in said
+
+
+@pytest.mark.catalogue
+def test_the_piano_is_read():
+    matrix = data_set("piano-fevotte").read()
+    matrix.check()
+    assert matrix.shape == (1353, 513)
+    assert matrix.extra["phase"].shape == matrix.shape
+    hertz = np.array([float(name.removesuffix(" Hz")) for name in matrix.feature_names])
+    peaks = hertz[matrix.values.sum(0).argsort()[-20:]]
+    for note in (277.2, 349.2, 415.3, 523.3):  # Db4, F4, Ab4, C5
+        assert np.abs(peaks - note).min() < 22

@@ -34,7 +34,7 @@ CHECKED = 64
 def fold_in(model: Factorization, batch: Batch, own_terms: bool = False) -> Float[Tensor, "*r n k"]:
     """``argmin over the codes of the objective``, everything else frozen; rows by themselves.
 
-    ``own_terms`` says that the objective is ``model.terms``, else it is the loss of X_hat by rows.
+    ``own_terms`` says that the objective is ``model.terms``, else it is ``model.row_terms``.
 
     Raises
     ------
@@ -48,7 +48,7 @@ def fold_in(model: Factorization, batch: Batch, own_terms: bool = False) -> Floa
             "declare one with the axis 'sample', or give the model a method infer"
         )
     with torch.no_grad():
-        fast = None if own_terms else _by_rule(model, batch, tables)
+        fast = None if own_terms or model.has_own_rows else _by_rule(model, batch, tables)
     return _by_descent(model, batch, tables, own_terms) if fast is None else fast
 
 
@@ -144,6 +144,8 @@ def objective_of(
                 stack.enter_context(tables[name].at(part))
             if own_terms:
                 total = torch.stack([t.double() for t in model.terms(batch).values()]).sum(0)
+            elif model.has_own_rows:
+                total = torch.stack([t.double() for t in model.row_terms(batch).values()]).sum(0)
             else:
                 total = model.row_losses(batch, code).double()
         if by_row:

@@ -12,6 +12,7 @@ from nmfnet.data.sources.simple import Digits, InMemory, Planted
 from nmfnet.data.sources.source import Source
 from nmfnet.data.sources.spectra import Spectra
 from nmfnet.data.sources.table import Table
+from nmfnet.data.sources.triples import Triples
 from nmfnet.data.splits import (
     EntrySplit,
     LabelSplit,
@@ -46,5 +47,6 @@ __all__ = [
     "Split",
     "Stream",
     "Table",
+    "Triples",
     "Truth",
 ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 
 from nmfnet.kernels.rows import take_rows
@@ -38,6 +40,15 @@ def curvatures(
     G[..., i, j] = pairs
     G[..., j, i] = pairs
     return G
+
+
+class Ridge(NamedTuple):
+    """Least squares on listed entries with a ridge: see `ridge_rows`."""
+
+    x: Tensor
+    weight: Tensor
+    H: Tensor
+    ridge: Tensor
 
 
 def ridge_rows(

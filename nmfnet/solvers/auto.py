@@ -13,6 +13,7 @@ from nmfnet.solvers.gradient import Adam
 from nmfnet.solvers.multiplicative import Multiplicative
 from nmfnet.solvers.online import Online
 from nmfnet.solvers.pair import HALS, Newton
+from nmfnet.solvers.weighted_als import WeightedALS
 from nmfnet.types import Batch, Terms
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 @final
 class Auto(Solver):
-    """The first of exact, hals, cd, newton, mu, online, gd and adam that can do the task exactly.
+    """The first of exact, hals, cd, newton, weighted_als, mu, online, gd and adam that can do the task exactly.
 
     The one chosen is recorded as ``solver`` in ``metrics.json``. online is taken with ``n_sub=10``:
     ten updates of a batch's W save more passes over the data than they cost.
@@ -36,7 +37,8 @@ class Auto(Solver):
         """The solver to use in this one's place."""
         online = Online(n_sub=10)
         ordered = (
-            *(Exact(), HALS(), CoordinateDescent(), Newton(), Multiplicative(), online),
+            *(Exact(), HALS(), CoordinateDescent(), Newton(), WeightedALS()),
+            *(Multiplicative(), online),
             GradientDescent(),
         )
         for candidate in ordered:

@@ -42,12 +42,12 @@ class Source(ABC):
 
 def encode_labels(texts: Sequence[str]) -> tuple[np.ndarray, list[str]]:
     """Classes as numbers: (index of each, sorted class names); empty texts become -1."""
-    names = sorted({text for text in texts if text not in ("", "NA", "nan", "NaN")}, key=_natural)
+    names = sorted({text for text in texts if text not in ("", "NA", "nan", "NaN")}, key=natural)
     position = {name: i for i, name in enumerate(names)}
     return np.array([position.get(text, -1) for text in texts], dtype=np.int64), names
 
 
-def _natural(text: str) -> tuple[tuple[int, int | str], ...]:
+def natural(text: str) -> tuple[tuple[int, int | str], ...]:
     """Sort key that puts ``10`` after ``9``."""
     parts = re.split(r"([0-9]+)", text)
     return tuple((0, int(part)) if part.isdecimal() else (1, part) for part in parts if part)

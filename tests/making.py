@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 import torch
+import yaml
 
 from nmfnet.api import _set, configuration
-from nmfnet.config import Plain, check_config
+from nmfnet.config import Plain, check_config, conf_dir, locate
 from nmfnet.core.model import Factorization
 from nmfnet.run.checkpoint import assemble, task_of
 from nmfnet.solvers.base import total
@@ -71,6 +72,18 @@ def some_mask(n: int, f: int, seed: int = 0, observed: float = 0.8) -> np.ndarra
     mask = np.random.default_rng(seed).random((n, f)) < observed
     mask[np.arange(max(n, f)) % n, np.arange(max(n, f)) % f] = True
     return mask
+
+
+def model_class(name: str) -> type[Factorization]:
+    """The class of a choice of ``model=``."""
+    node = yaml.safe_load((conf_dir() / "model" / f"{name}.yaml").read_text())["model"]
+    found: type[Factorization] = locate(node["_target_"])
+    return found
+
+
+def brings_data(name: str) -> bool:
+    """Whether a model is for data of a kind of its own, of which it has a small example."""
+    return model_class(name).example is not Factorization.example
 
 
 def batch_of(X: np.ndarray, mask: np.ndarray | None = None) -> Batch:

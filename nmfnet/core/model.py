@@ -113,6 +113,9 @@ class Factorization(L.LightningModule, ABC):
     has_components: bool = True
     """Whether every unit of the code has a row of its own in ``components``."""
 
+    named_components: bool = False
+    """Whether the components are those of the data's reference, in its order."""
+
     closed_form: bool = False
     """Whether ``solve`` fits the model at one stroke."""
 
@@ -880,7 +883,8 @@ class Factorization(L.LightningModule, ABC):
             raise UserError("X has NaN or infinite entries: give a mask for missing ones")
         self._check_sign(x)
         names = [str(i) for i in range(max(x.shape))]
-        observed = None if seen is None else seen.cpu().numpy()
+        partial = seen is not None and not seen.is_sparse_csr  # else all that is stored is observed
+        observed = seen.cpu().numpy() if partial else None
         self.loss.check(values, names, names, "X", observed)
         index = torch.full((x.shape[0],), -1, device=self.device)
         return Batch(x, index, seen)
@@ -919,5 +923,5 @@ class Factorization(L.LightningModule, ABC):
 
 
 def _at_listed(x: Tensor, mask: Tensor) -> Tensor:
-    """x with the pattern of a sparse mask."""
+    """The entries of x that a sparse mask stores, with its pattern."""
     return with_values(mask, dense(x)[row_numbers(mask), mask.col_indices()])

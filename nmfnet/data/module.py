@@ -14,6 +14,7 @@ from torch import Tensor
 from nmfnet.data.batches import OneBatch, RowBatches, to_device, to_numpy
 from nmfnet.data.formats.raw import is_sparse
 from nmfnet.data.matrix import Matrix
+from nmfnet.data.sources.reference import with_reference
 from nmfnet.data.sources.source import Source
 from nmfnet.data.splits import Partition, Split
 from nmfnet.errors import UserError
@@ -40,6 +41,8 @@ class MatrixDataModule(L.LightningDataModule):
         Seed of the split and of the order of the batches.
     device : torch.device
         Where the tensors live from ``setup`` on.
+    reference : str, optional
+        File or data set with known components, instead of what the source itself has.
 
     Attributes
     ----------
@@ -86,9 +89,11 @@ class MatrixDataModule(L.LightningDataModule):
         dtype: torch.dtype,
         seed: int,
         device: torch.device,
+        reference: str | None = None,
     ) -> None:
         super().__init__()
         self.source = source
+        self.reference = reference
         self.split = split
         self.batch_size = batch_size
         self.dtype = dtype
@@ -110,7 +115,7 @@ class MatrixDataModule(L.LightningDataModule):
             raise UserError(
                 f"batch_size={self.batch_size} must be at least 1, or null for all rows."
             )
-        matrix = self.source.read()
+        matrix = with_reference(self.source.read(), self.reference)
         matrix.check()
         partition = self.split(matrix, self.seed)
         names = matrix.sample_names
@@ -128,7 +133,8 @@ class MatrixDataModule(L.LightningDataModule):
     def axes(self) -> dict[str, int]:
         """Sizes of what there is beside samples and features.
 
-        ``class``: names of the labels; ``view NAME``: features of a view; ``covariate``: their number.
+        ``class``: names of the labels; ``view NAME``: features of a view; ``covariate``: their number;
+        ``reference``: known components.
         """
         matrix = self.matrix
         found = {f"view {name}": view.shape[1] for name, view in matrix.views.items()}
@@ -136,6 +142,8 @@ class MatrixDataModule(L.LightningDataModule):
             found["class"] = len(matrix.label_names or ())
         if "covariates" in matrix.extra:
             found["covariate"] = matrix.extra["covariates"].shape[1]
+        if matrix.reference is not None:
+            found["reference"] = len(matrix.reference.names)
         return found
 
     def release(self) -> None:
@@ -225,7 +233,12 @@ class MatrixDataModule(L.LightningDataModule):
             for name, view in matrix.views.items()
         }
         graph = self.partition.graph if self.partition.graph is not None else matrix.graph
-        context = {} if graph is None else {"graph": as_tensor(graph, self.dtype, self.device)}
+        whole = {"graph": graph, "reference": matrix.reference and matrix.reference.values}
+        context = {
+            name: as_tensor(held, self.dtype, self.device)
+            for name, held in whole.items()
+            if held is not None
+        }
         return Batch(x, index, seen, extra, context, views)
 
     def _tensors(self, values: Any, mask: Any, rows: np.ndarray) -> tuple[Tensor, Tensor | None]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal, final
+from typing import Any, Literal, final
 
+import numpy as np
 import torch
 
 from nmfnet.core.constraints import Free
@@ -42,8 +43,10 @@ class BiasedMF(Factorization):
     n_components : int, >= 1
     biases : bool
         False = P Q alone, without mu, b and c.
-    l2, l2_bias : float, >= 0
-        In units of one entry's squared error.
+    l2 : float, >= 0
+        Of P and Q, relative to the squared error of one entry.
+    l2_bias : float, >= 0
+        Of b and c, likewise.
 
     Source: Koren, Bell & Volinsky 2009, "Matrix factorization techniques for recommender systems",
     eq. (5); Zhou et al. 2008 (the ridge per listed entry, ALS-WR).
@@ -178,10 +181,8 @@ class BiasedMF(Factorization):
                 weight = transposed(weight, self.transpose)
             else:
                 x, weight = x.mT, weight.mT
-        if x.is_sparse_csr:
-            x = with_values(x, x.values() - level[x.col_indices()])
-        else:
-            x = x - level
+        sparse = x.is_sparse_csr
+        x = with_values(x, x.values() - level[x.col_indices()]) if sparse else x - level
         return Ridge(x, weight, held, self._ridge())
 
     def infer(self, batch: Batch) -> Float[Tensor, "*r n k"]:
@@ -202,6 +203,13 @@ class BiasedMF(Factorization):
                 "same pattern (data=triples has one), or a dense X"
             )
 
+    def example(self, rng: np.random.Generator) -> dict[str, Any]:
+        """Half of the entries of a matrix of rank 2 with biases."""
+        X = rng.normal(size=(30, 2)) @ rng.normal(size=(2, 12)) + rng.normal(size=12) + 3
+        mask = rng.random(X.shape) < 0.5
+        mask[np.arange(30), np.arange(30) % 12] = True
+        return {"X": X, "mask": mask}
+
     # ------------------------------------------------------------------ what is reported
     def scores(
         self, code: Float[Tensor, "*r n k"], batch: Batch, part: Literal["train", "test"]
@@ -213,8 +221,10 @@ class BiasedMF(Factorization):
             seen = torch.ones_like(rows.x) if rows.mask is None else dense(rows.mask)
             cold = cold_row[at, None] | cold_column
             wrong = (self.decode(code[at]).clamp(low, high) - dense(rows.x))[seen > 0].double()
-            found = (wrong.square().sum(), wrong.abs().sum(), cold[seen > 0].sum(), wrong.numel())
-            sums += torch.tensor([float(number) for number in found], dtype=torch.float64)
+            sums[0] += wrong.square().sum()
+            sums[1] += wrong.abs().sum()
+            sums[2] += cold[seen > 0].sum()
+            sums[3] += wrong.numel()
         square, absolute, cold_entries, count = sums.tolist()
         found = {f"{part}/rmse": (square / count) ** 0.5, f"{part}/mae": absolute / count}
         return found if part == "train" else found | {f"{part}/cold_share": cold_entries / count}

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 @final
 class Auto(Solver):
-    """The first of exact, hals, cd, newton, weighted_als, mu, online, gd and adam that can do the task exactly.
+    """The first solver that can do the task exactly.
+
+    They are asked in this order: exact, hals, cd, newton, weighted_als, mu, online, gd and adam.
 
     The one chosen is recorded as ``solver`` in ``metrics.json``. online is taken with ``n_sub=10``:
     ten updates of a batch's W save more passes over the data than they cost.

@@ -99,6 +99,9 @@ class Solver(nn.Module, ABC):
     estimates: bool = False
     """Whether the objective that ``step`` returns is an estimate from some of the rows."""
 
+    at_once: bool = False
+    """Whether the first step ends at the optimum."""
+
     def __init__(self, *, n_inner: int) -> None:
         super().__init__()
         if n_inner < 1:

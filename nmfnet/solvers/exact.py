@@ -19,6 +19,7 @@ class Exact(Solver):
     """One step to the optimum: ``model.solve``, or the codes of the rows when all else is frozen."""
 
     name = "exact"
+    at_once = True
 
     def __init__(self) -> None:
         super().__init__(n_inner=1)

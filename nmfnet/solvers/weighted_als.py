@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Literal, final
 
 import torch
 
@@ -15,7 +15,7 @@ from nmfnet.types import Batch, Tensor, Terms
 if TYPE_CHECKING:
     from nmfnet.core.model import Factorization
 
-AXES = ("sample", "feature")
+AXES: tuple[Literal["sample", "feature"], ...] = ("sample", "feature")
 
 
 @final

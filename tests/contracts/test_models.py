@@ -18,7 +18,7 @@ import pytest
 import torch
 import yaml
 from _pytest.mark.structures import ParameterSet
-from making import advance, batch_of, make, planted, some_mask, values
+from making import advance, batch_of, brings_data, make, planted, some_mask, values
 
 import nmfnet
 from nmfnet.config import conf_dir, locate, options
@@ -26,7 +26,10 @@ from nmfnet.metrics import matched_cosine
 from nmfnet.report.models import model_lines
 from nmfnet.solvers.base import total
 
-MODELS = options("model")
+EVERY = options("model")
+MODELS = [name for name in EVERY if not brings_data(name)]
+"""Models of any non-negative matrix; the others are in test_examples.py."""
+
 SOLVERS = [name for name in options("solver") if name != "auto"]
 MARKS = {line.name: [] if line.solver == "auto" else [pytest.mark.slow] for line in model_lines()}
 PATIENT = [pytest.param(name, marks=MARKS[name]) for name in MODELS]
@@ -262,7 +265,7 @@ def test_objective_in_the_metrics_is_that_of_the_fitted_model(model):
 
 
 # ---------------------------------------------------------------------- description
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", EVERY)
 def test_docstring_is_the_model_as_an_equation(model):
     node = yaml.safe_load((conf_dir() / "model" / f"{model}.yaml").read_text())["model"]
     text = inspect.getdoc(locate(node["_target_"])) or ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, final
@@ -99,7 +98,9 @@ class Triples(Source):
 
     def _check(self) -> None:
         if self.duplicates not in ("error", "mean"):
-            raise UserError(f"data.duplicates={self.duplicates!r} is unknown. Allowed: error, mean.")
+            raise UserError(
+                f"data.duplicates={self.duplicates!r} is unknown. Allowed: error, mean."
+            )
         if self.min_per_column < 1:
             raise UserError(f"data.min_per_column={self.min_per_column}: it must be at least 1.")
         if self.sparse and self.weight is not None:

@@ -122,6 +122,10 @@ class Convergence(L.Callback):
         lowest = min(value, past[-1][1]) if past else value
         model.objectives[restart] = lowest
         past.append((iteration, lowest))
+        if model.solver.at_once:
+            model.converged[restart] = True
+            model.live.remove(restart)
+            return
         before = next((p for p in reversed(past) if p[0] <= iteration - budget.window), None)
         if before is None:
             return

@@ -89,6 +89,8 @@ def fit(
     cfg["data"] = {"sha256": source.read().fingerprint()}
     if cfg["ranks"] is not None:
         raise UserError("ranks=...: use nmfnet.select_rank(X, ranks=...), which tries several")
+    if H is not None and cfg["model"].get("n_components", 0) is None:
+        cfg["model"]["n_components"] = len(H)
     given = {name: _table(name, value) for name, value in (("W", W), ("H", H)) if value is not None}
     if given:
         cfg["data"] |= {name: sha256(value.tobytes()).hexdigest() for name, value in given.items()}

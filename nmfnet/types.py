@@ -121,7 +121,8 @@ class Batch(NamedTuple):
     extra : mapping of str to Tensor
         Whatever else has a row per sample (``labels``, ``covariates``, ``size``).
     context : mapping of str to Tensor
-        What belongs to the data as a whole (``graph``): it is passed on whole.
+        What belongs to the data as a whole (``graph``; ``reference``, known components): it is passed on
+        whole.
     views : mapping of str to View
         Further matrices with the same rows; ``x`` is the view called ``x``.
     """

@@ -35,7 +35,7 @@ CHECKED = 64
 def fold_in(model: Factorization, batch: Batch, own_terms: bool = False) -> Float[Tensor, "*r n k"]:
     """``argmin over the codes of the objective``, everything else frozen; rows by themselves.
 
-    ``own_terms`` says that the objective is ``model.terms``, else it is the loss of X_hat by rows.
+    ``own_terms`` says that the objective is ``model.terms``, else it is ``model.row_terms``.
 
     Raises
     ------
@@ -49,7 +49,7 @@ def fold_in(model: Factorization, batch: Batch, own_terms: bool = False) -> Floa
             "declare one with the axis 'sample', or give the model a method infer"
         )
     with torch.no_grad():
-        fast = None if own_terms else _by_rule(model, batch, tables)
+        fast = None if own_terms or model.has_own_rows else _by_rule(model, batch, tables)
     return _by_descent(model, batch, tables, own_terms) if fast is None else fast
 
 
@@ -172,6 +172,8 @@ def objective_of(
                 for name, part in held.items():
                     stack.enter_context(tables[name].at(part))
                 total = torch.stack([t.double() for t in model.terms(batch).values()]).sum(0)
+            elif model.has_own_rows:
+                total = torch.stack([t.double() for t in model.row_terms(batch).values()]).sum(0)
             else:
                 total = model.row_losses(batch, code).double()
         if by_row:

@@ -27,11 +27,12 @@ from nmfnet.kernels.arrays import as_tensor
 from nmfnet.kernels.generic_mu import generic_sums
 from nmfnet.kernels.optimality import kkt_residual
 from nmfnet.kernels.rows import blocks, dense, row_blocks, take_rows
-from nmfnet.kernels.sparse import Transpose, transpose_of, transposed
+from nmfnet.kernels.sparse import Transpose, row_numbers, transpose_of, transposed, with_values
 from nmfnet.types import Batch, Float, Int, Output, Sizes, Stage, Tensor, Terms, View
 
 if TYPE_CHECKING:
     from nmfnet.kernels.multiplicative import Sums
+    from nmfnet.kernels.weighted import Ridge
     from nmfnet.solvers.base import Solver
 
 
@@ -93,8 +94,8 @@ class Factorization(L.LightningModule, ABC):
     bilinear: bool = False
     """Whether the model is X ~ W H with free tables W and H, and nothing else."""
 
-    offset: bool = False
-    """Whether X_hat has a constant row beside W H, and so one more rank than components."""
+    offset: int = 0
+    """By how much the rank of X_hat is above the number of components (a constant row, a column)."""
 
     signed: bool = False
     """Whether X may have negative entries (the loss must allow them too)."""
@@ -119,8 +120,14 @@ class Factorization(L.LightningModule, ABC):
     has_components: bool = True
     """Whether every unit of the code has a row of its own in ``components``."""
 
+    named_components: bool = False
+    """Whether the components are those of the data's reference, in its order."""
+
     closed_form: bool = False
     """Whether ``solve`` fits the model at one stroke."""
+
+    ridges: bool = False
+    """Whether ``ridge`` says what is left of the objective when the factors of one axis move."""
 
     learns_graph: bool = False
     """Whether the model explains the links of the rows (``batch.context``) and not X itself."""
@@ -251,7 +258,7 @@ class Factorization(L.LightningModule, ABC):
         """Set the factors to their optimum: of a model with a closed form, or of the codes alone."""
         tables = self.code_factors()
         widths = [factor.raw.shape[-1] for factor in tables.values()]
-        code = fold_in(self, batch, self.has_own_terms)
+        code = self.infer(batch)
         for factor, part in zip(tables.values(), code.split(widths, -1), strict=True):
             factor.assign_(part)
 
@@ -281,6 +288,11 @@ class Factorization(L.LightningModule, ABC):
     def predicts_links(self) -> bool:
         """Whether links can be held out from the model (``split=links``)."""
         return type(self).link_scores is not Factorization.link_scores
+
+    @property
+    def has_own_rows(self) -> bool:
+        """Whether the objective of a row is more than its loss."""
+        return type(self).row_terms is not Factorization.row_terms
 
     @property
     def multilinear(self) -> bool:
@@ -341,6 +353,13 @@ class Factorization(L.LightningModule, ABC):
                 quadratic, linear = penalty.normal(G, self.factors[name].raw.detach())
                 G, C = G + quadratic, C - linear
         return G, C
+
+    def ridge(self, axis: Literal["sample", "feature"], batch: Batch) -> Ridge:
+        """The least squares of all factors along an axis, side by side, while the others are held.
+
+        For models that say ``ridges``, of one restart; ``x`` has a row for every sample, or feature.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no ridge regressions")
 
     def scale_pair(self) -> tuple[Factor, Factor] | None:
         """Factors (*, k) and (k, *) whose product keeps when d goes from one to the other; or None."""
@@ -892,10 +911,12 @@ class Factorization(L.LightningModule, ABC):
     def inverse_transform(self, W: Any) -> np.ndarray:
         """X_hat for given W under the best restart, shape (n_samples, n_features)."""
         code = as_tensor(W, self.precision, self.device)
-        width = self.n_components
-        if code.ndim != 2 or (self.has_components and code.shape[1] != width):
-            raise UserError(f"W has shape {tuple(code.shape)}, but it must have {width} columns")
         with self._fitted():
+            width = self.components().shape[-2] if self.has_components else None
+            if code.ndim != 2 or width not in (None, code.shape[1]):
+                raise UserError(
+                    f"W has shape {tuple(code.shape)}, but it must have {width} columns"
+                )
             return self.decode(code).cpu().numpy()
 
     @final
@@ -967,13 +988,14 @@ class Factorization(L.LightningModule, ABC):
         if seen is not None:
             if seen.shape != x.shape:
                 raise UserError(f"mask has shape {tuple(seen.shape)}, {what} has {tuple(x.shape)}")
-            x = torch.where(seen > 0, dense(x), 0)
+            x = _at_listed(x, seen) if seen.is_sparse_csr else torch.where(seen > 0, dense(x), 0)
         values = (x.values() if x.is_sparse_csr else x).cpu().numpy()
         if not np.isfinite(values).all():
             raise UserError(f"{what} has NaN or infinite entries: give a mask for missing ones")
         self._check_sign(x, what)
         names = [str(i) for i in range(max(x.shape))]
-        observed = None if seen is None else seen.cpu().numpy()
+        whole = seen is None or seen.is_sparse_csr  # all that is stored is observed
+        observed = None if seen is None or whole else seen.cpu().numpy()
         self.loss.check(values, names, names, what, observed)
         return x, seen
 
@@ -1008,3 +1030,8 @@ class Factorization(L.LightningModule, ABC):
         ]
         checkpoint["state_dict"] |= running["tensors"]
         self.solver.resume(self, running["solver"])
+
+
+def _at_listed(x: Tensor, mask: Tensor) -> Tensor:
+    """The entries of x that a sparse mask stores, with its pattern."""
+    return with_values(mask, dense(x)[row_numbers(mask), mask.col_indices()])

@@ -15,6 +15,7 @@ from nmfnet.data.sources.source import Source
 from nmfnet.data.sources.spectra import Spectra
 from nmfnet.data.sources.spots import Spots
 from nmfnet.data.sources.table import Table
+from nmfnet.data.sources.triples import Triples
 from nmfnet.data.sources.views import Views
 from nmfnet.data.splits import (
     EntrySplit,
@@ -59,6 +60,7 @@ __all__ = [
     "Spots",
     "Stream",
     "Table",
+    "Triples",
     "Truth",
     "Views",
 ]

@@ -15,6 +15,7 @@ from torch import Tensor
 from nmfnet.data.batches import OneBatch, RowBatches, to_device, to_numpy
 from nmfnet.data.formats.memory import masked
 from nmfnet.data.matrix import Matrix
+from nmfnet.data.sources.reference import with_reference
 from nmfnet.data.sources.source import Source
 from nmfnet.data.splits import Partition, Split, only, without
 from nmfnet.errors import UserError
@@ -41,6 +42,8 @@ class MatrixDataModule(L.LightningDataModule):
         Seed of the split and of the order of the batches.
     device : torch.device
         Where the tensors live from ``setup`` on.
+    reference : str, optional
+        File or data set with known components, instead of what the source itself has.
 
     Attributes
     ----------
@@ -90,9 +93,11 @@ class MatrixDataModule(L.LightningDataModule):
         dtype: torch.dtype,
         seed: int,
         device: torch.device,
+        reference: str | None = None,
     ) -> None:
         super().__init__()
         self.source = source
+        self.reference = reference
         self.split = split
         self.batch_size = batch_size
         self.dtype = dtype
@@ -114,7 +119,7 @@ class MatrixDataModule(L.LightningDataModule):
             raise UserError(
                 f"batch_size={self.batch_size} must be at least 1, or null for all rows."
             )
-        matrix = self.source.read()
+        matrix = with_reference(self.source.read(), self.reference)
         matrix.check()
         partition = self.split(matrix, self.seed)
         names = matrix.sample_names
@@ -132,7 +137,8 @@ class MatrixDataModule(L.LightningDataModule):
     def axes(self) -> dict[str, int]:
         """Sizes of what there is beside samples and features.
 
-        ``class``: names of the labels; ``view NAME``: features of a view; ``covariate``: their number.
+        ``class``: names of the labels; ``view NAME``: features of a view; ``covariate``: their number;
+        ``reference``: known components.
         """
         matrix = self.matrix
         found = {f"view {name}": view.shape[1] for name, view in matrix.views.items()}
@@ -140,6 +146,8 @@ class MatrixDataModule(L.LightningDataModule):
             found["class"] = len(matrix.label_names or ())
         if "covariates" in matrix.extra:
             found["covariate"] = matrix.extra["covariates"].shape[1]
+        if matrix.reference is not None:
+            found["reference"] = len(matrix.reference.names)
         return found
 
     def release(self) -> None:
@@ -250,7 +258,12 @@ class MatrixDataModule(L.LightningDataModule):
         graph = self.partition.graph if self.partition.graph is not None else matrix.graph
         if graph is not None and rows.size < graph.shape[0]:
             graph = graph[rows][:, rows]
-        context = {} if graph is None else {"graph": as_tensor(graph, self.dtype, self.device)}
+        whole = {"graph": graph, "reference": matrix.reference and matrix.reference.values}
+        context = {
+            name: as_tensor(held, self.dtype, self.device)
+            for name, held in whole.items()
+            if held is not None
+        }
         return Batch(x, index, seen, extra, context, views)
 
     def _tensors(self, values: Any, mask: Any, rows: np.ndarray) -> tuple[Tensor, Tensor | None]:

@@ -39,6 +39,9 @@ class Factors:
     axes : dict of str to (str, str)
         What the rows and the columns of each of them are.
 
+    names : list of str, or None
+        Of the components, where they are known ones.
+
     A model without components has an H of no rows.
     """
 
@@ -49,6 +52,7 @@ class Factors:
     all_H: np.ndarray
     tables: dict[str, np.ndarray] = field(default_factory=dict)
     axes: dict[str, tuple[str, str]] = field(default_factory=dict)
+    names: list[str] | None = None
 
 
 @torch.no_grad()
@@ -70,7 +74,10 @@ def factors_of(model: Factorization, datamodule: MatrixDataModule) -> Factors:
     tables = {name: factor()[best].cpu().numpy() for name, factor in model.factors.items()}
     axes = {"W": ("sample", "component"), "H": ("component", "feature")}
     axes = {name: factor.axes for name, factor in model.factors.items()} | axes
-    return Factors(W[best], H[best], W_test, W, H, tables | {"W": W[best], "H": H[best]}, axes)
+    tables |= {"W": W[best], "H": H[best]}
+    known = datamodule.matrix.reference if model.named_components else None
+    names = None if known is None else known.names
+    return Factors(W[best], H[best], W_test, W, H, tables, axes, names)
 
 
 def _joined(blocks: list[torch.Tensor]) -> torch.Tensor:

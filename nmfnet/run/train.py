@@ -144,6 +144,7 @@ def train(
         dtype=getattr(torch, cfg["dtype"]),
         seed=cfg["seed"],
         device=device,
+        reference=cfg["model"].get("reference"),
     )
     datamodule.setup()
     world = World.of(cfg, datamodule.sizes.n_samples)

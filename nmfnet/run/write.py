@@ -60,6 +60,8 @@ def write_run(
         "sample_names": np.array(datamodule.sample_names),
         "feature_names": np.array(datamodule.feature_names),
     }
+    if factors.names is not None:
+        arrays |= {"component_names": np.array(factors.names)}
     if factors.W_test is not None:
         arrays |= {
             "W_test": factors.W_test,

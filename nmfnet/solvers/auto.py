@@ -14,6 +14,7 @@ from nmfnet.solvers.multiplicative import Multiplicative
 from nmfnet.solvers.online import Online
 from nmfnet.solvers.pair import HALS, Newton
 from nmfnet.solvers.symmetric import Symmetric
+from nmfnet.solvers.weighted_als import WeightedALS
 from nmfnet.types import Batch, Terms
 
 if TYPE_CHECKING:
@@ -22,7 +23,10 @@ if TYPE_CHECKING:
 
 @final
 class Auto(Solver):
-    """The first that can do the task exactly: exact, hals, symmetric, cd, newton, mu, online, gd, adam.
+    """The first solver that can do the task exactly.
+
+    They are asked in this order: exact, hals, symmetric, cd, newton, weighted_als, mu, online, gd and
+    adam.
 
     The one chosen is recorded as ``solver`` in ``metrics.json``. online is taken with ``n_sub=10``:
     ten updates of a batch's W save more passes over the data than they cost.
@@ -37,15 +41,8 @@ class Auto(Solver):
         """The solver to use in this one's place."""
         online = Online(n_sub=10)
         ordered = (
-            *(
-                Exact(),
-                HALS(),
-                Symmetric(),
-                CoordinateDescent(),
-                Newton(),
-                Multiplicative(),
-                online,
-            ),
+            *(Exact(), HALS(), Symmetric(), CoordinateDescent(), Newton(), WeightedALS()),
+            *(Multiplicative(), online),
             GradientDescent(),
         )
         for candidate in ordered:

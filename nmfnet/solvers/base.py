@@ -101,11 +101,11 @@ class Solver(nn.Module, ABC):
         """The options that it would need to do what it cannot as configured."""
         return f"the default options of solver={self.name}"
 
-    at_once: bool = False
-    """Whether one step is the whole fit."""
-
     estimates: bool = False
     """Whether the objective that ``step`` returns is an estimate from some of the rows."""
+
+    at_once: bool = False
+    """Whether the first step is the whole fit."""
 
     def __init__(self, *, n_inner: int) -> None:
         super().__init__()

@@ -17,8 +17,8 @@ from nmfnet.data import InMemory
 
 SOLVERS = [name for name in options("solver") if name != "auto"]
 OF_NMF = [
-    name for name in SOLVERS if name not in ("cd", "adam_early", "exact")
-]  # for models with an encoder
+    name for name in SOLVERS if name not in ("cd", "adam_early", "exact", "weighted_als")
+]  # for models with an encoder, a closed form, or ridge regressions
 EXACT = [name for name in OF_NMF if name not in ("adam", "als", "online")]
 """Solvers whose objective cannot rise, and that go all the way."""
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 import torch
 from making import KINDS, LOSSES, planted, positive, some_mask, some_weights
-from scipy.optimize import nnls
+from scipy.optimize import minimize, nnls
 
+from nmfnet.kernels.arrays import as_tensor
 from nmfnet.kernels.divergences import beta_divergence, beta_split, monotone_exponent
 from nmfnet.kernels.refit import refit_W
+from nmfnet.kernels.sparse import with_values
+from nmfnet.kernels.weighted import curvatures, ridge_rows
 
 
 def fit(X, H, beta, mask=None, **options):
@@ -115,3 +119,83 @@ def test_a_row_of_zeros_gets_zeros():
         W = fit(X, H, beta)
         assert np.isfinite(W).all()
         assert W[4].max() < 1e-6
+
+
+# ---------------------------------------------------------------------- KL by Newton steps
+def counts(n: int, f: int, k: int, depth: float = 50.0):
+    """Poisson counts of few of many components, most of them zero in the end."""
+    rng = np.random.default_rng(0)
+    H = rng.dirichlet(np.full(f, 0.3), k)
+    W = rng.exponential(depth, (n, k)) * (rng.random((n, k)) < 0.3)
+    return rng.poisson(W @ H).astype(float), H
+
+
+def kl_rows(X, H, W, mask) -> np.ndarray:
+    y = np.maximum(W @ H, 1e-300)
+    return (mask * (y - np.where(X > 0, X * np.log(y), 0))).sum(1)
+
+
+@pytest.mark.parametrize("layout", ["dense", "masked", "sparse", "sparse masked"])
+def test_kl_is_at_the_optimum_of_an_independent_solver(layout):
+    X, H = counts(8, 40, 15)
+    X[5] = 0
+    mask = some_mask(8, 40).astype(float) if "masked" in layout else np.ones((8, 40))
+    x, seen = torch.from_numpy(X * mask), torch.from_numpy(mask)
+    if layout == "sparse masked":  # observed zeros are stored
+        seen = as_tensor(sp.csr_matrix(mask), torch.float64)
+        x = with_values(seen, x[mask > 0])
+    elif layout == "sparse":
+        x = as_tensor(sp.csr_matrix(X), torch.float64)
+    given = seen if "masked" in layout else None
+    W = refit_W(x, torch.from_numpy(H), 1.0, 1.0, given).numpy()
+    reached = kl_rows(X, H, W, mask)
+    for i in range(len(X)):
+
+        def value(w, i=i):
+            y = np.maximum(w @ H, 1e-300)
+            return (mask[i] * (y - X[i] * np.log(y))).sum(), H @ (mask[i] * (1 - X[i] / y))
+
+        options = {"maxiter": 20_000, "maxfun": 200_000, "ftol": 1e-15, "gtol": 1e-10}
+        found = minimize(
+            value, np.full(15, 1 + X[i].mean()), jac=True, bounds=[(0, None)] * 15, options=options
+        )
+        assert reached[i] <= found.fun + 1e-6 * abs(found.fun) + 1e-9
+
+
+def test_weights_of_kl_count_as_often_as_they_say():
+    X, H = counts(6, 20, 5)
+    twice = torch.full((6, 20), 2.0, dtype=torch.float64)
+    x, h = torch.from_numpy(X), torch.from_numpy(H)
+    np.testing.assert_allclose(
+        refit_W(x, h, 1.0, 1.0, twice).numpy(),
+        refit_W(x, h, 1.0, 1.0).numpy(),
+        rtol=1e-6,
+        atol=1e-9,
+    )
+
+
+# ---------------------------------------------------------------------- normal equations by row
+def test_curvatures_are_those_of_each_row():
+    rng = np.random.default_rng(0)
+    weight, H = rng.random((7, 9)), rng.normal(size=(4, 9))
+    expected = np.stack([H @ np.diag(w) @ H.T for w in weight])
+    for layout in (weight, sp.csr_matrix(weight)):
+        found = curvatures(as_tensor(layout, torch.float64), torch.from_numpy(H))
+        np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+def test_ridge_rows_are_ridge_regressions_on_the_listed_entries():
+    rng = np.random.default_rng(0)
+    x, H = rng.normal(size=(5, 9)), rng.normal(size=(3, 9))
+    mask = (rng.random((5, 9)) < 0.6).astype(float)
+    mask[2], mask[3] = 0, 0
+    mask[3, 0] = 1  # one entry, three unknowns
+    ridge = np.array([0.1, 0.2, 0.0])
+    tensors = [torch.from_numpy(a) for a in (x, mask, H, ridge)]
+    found = ridge_rows(*tensors).numpy()
+    for i in (0, 1, 4):
+        G = (H * mask[i]) @ H.T + mask[i].sum() * np.diag(ridge)
+        np.testing.assert_allclose(found[i], np.linalg.solve(G, H @ (mask[i] * x[i])), rtol=1e-9)
+    assert not found[2].any()
+    unshrunk = ridge_rows(*tensors[:3], torch.zeros(3, dtype=torch.float64)).numpy()[3]
+    np.testing.assert_allclose(unshrunk, np.linalg.pinv(H[:, :1].T) @ x[3, :1], rtol=1e-9)

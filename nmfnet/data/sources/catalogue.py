@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, final
 
@@ -13,11 +13,12 @@ import numpy as np
 import scipy.sparse as sp
 
 from nmfnet.data.formats.layout import read_lines
-from nmfnet.data.formats.raw import did_you_mean, is_sparse, numbered, shorten
+from nmfnet.data.formats.raw import did_you_mean, is_sparse, numbered
 from nmfnet.data.matrix import Kind, Matrix
 from nmfnet.data.sources.origin import Origin
 from nmfnet.data.sources.source import Source, image_size
 from nmfnet.data.sources.table import Orientation
+from nmfnet.data.sources.triples import Triples
 from nmfnet.errors import UserError
 
 __all__ = ["BagOfWords", "MatFile", "Ratings"]
@@ -238,43 +239,28 @@ class Ratings(Source):
 
     def read(self) -> Matrix:
         """Users in rows, items in columns, mask = rated."""
-        import pandas as pd
-
-        path = self.origin.path(self.file)
-        table = pd.read_csv(path)
-        absent = [name for name in (self.user, self.item, self.rating) if name not in table]
-        if absent:
-            raise UserError(
-                f"{path} has no column {absent[0]!r}. It has "
-                f"{shorten([str(name) for name in table.columns], 8)}."
-            )
-        if self.min_ratings > 1:
-            table = table[table.groupby(self.item)[self.item].transform("size") >= self.min_ratings]
-        if table.empty:
-            raise UserError(
-                f"data.min_ratings={self.min_ratings} leaves no item of {self.origin.name}."
-            )
-        users, rows = np.unique(table[self.user].to_numpy(), return_inverse=True)
-        items, columns = np.unique(table[self.item].to_numpy(), return_inverse=True)
-        shape = (users.size, items.size)
-        ratings = table[self.rating].to_numpy(dtype=np.float64)
-        values = sp.csr_matrix((ratings, (rows, columns)), shape=shape)
-        mask = sp.csr_matrix((np.ones(len(table), dtype=bool), (rows, columns)), shape=shape)
-        return Matrix(
-            values if self.sparse else values.toarray(),
-            [f"user_{user}" for user in users],
-            self._titles(items),
-            mask=mask if self.sparse else mask.toarray(),
+        matrix = Triples(
+            path=str(self.origin.path(self.file)),
+            row=self.user,
+            column=self.item,
+            value=self.rating,
+            min_per_column=self.min_ratings,
+            sparse=self.sparse,
+        ).read()
+        return replace(
+            matrix,
+            sample_names=[f"user_{user}" for user in matrix.sample_names],
+            feature_names=self._titles(matrix.feature_names),
             sources=self.origin.sources(self.file, self.titles),
             citation=self.origin.citation,
         )
 
-    def _titles(self, items: np.ndarray) -> list[str]:
+    def _titles(self, items: Sequence[str]) -> list[str]:
         """Titles of the items; those that share a title also get their number."""
         if self.titles is None:
             return [f"item_{item}" for item in items]
         title = _first_two_columns(self.origin.path(self.titles))
-        names = [title.get(str(item), f"item_{item}") for item in items]
+        names = [title.get(item, f"item_{item}") for item in items]
         uses = Counter(names)
         return [
             f"{name} [{item}]" if uses[name] > 1 else name

@@ -49,7 +49,7 @@ def encode_labels(texts: Sequence[str]) -> tuple[np.ndarray, list[str]]:
     UserError
         No sample has a class.
     """
-    names = sorted({text for text in texts if text not in MISSING}, key=_natural)
+    names = sorted({text for text in texts if text not in MISSING}, key=natural)
     if not names:
         raise UserError(
             f"None of the {len(texts)} labels names a class: all are empty or missing. Give the "
@@ -59,7 +59,7 @@ def encode_labels(texts: Sequence[str]) -> tuple[np.ndarray, list[str]]:
     return np.array([position.get(text, -1) for text in texts], dtype=np.int64), names
 
 
-def _natural(text: str) -> tuple[tuple[int, int | str], ...]:
+def natural(text: str) -> tuple[tuple[int, int | str], ...]:
     """Sort key that puts ``10`` after ``9``."""
     parts = re.split(r"([0-9]+)", text)
     return tuple((0, int(part)) if part.isdecimal() else (1, part) for part in parts if part)

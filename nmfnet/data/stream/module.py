@@ -136,6 +136,11 @@ class StreamDataModule(MatrixDataModule):
     def setup(self, stage: str | None = None) -> None:
         if self._ready:
             return
+        if self.reference is not None:
+            raise UserError(
+                "model.reference needs the data in memory, and data=stream leaves them on disk: use "
+                "data=table"
+            )
         if isinstance(self.split, EntrySplit):
             raise UserError(
                 "split=entries would need a mask as large as the data, and data=stream keeps no "

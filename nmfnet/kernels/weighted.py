@@ -1,0 +1,103 @@
+"""Problems in which every row has weights of its own, and so normal equations of its own."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+
+from nmfnet.kernels.rows import take_rows
+from nmfnet.kernels.sparse import with_values
+from nmfnet.types import Float, Tensor
+
+PAIR_ENTRIES = 4_000_000
+"""Most entries of the products of pairs of components that are formed at once (32 MB)."""
+
+SINGULAR = 1e-11
+"""Pivots at or below this multiple of the largest diagonal entry count as 0."""
+
+
+def curvatures(
+    weight: Float[Tensor, "*r n f"], H: Float[Tensor, "*r k f"]
+) -> Float[Tensor, "*r n k k"]:
+    """``G_i = H diag(weight_i) Hᵀ`` for every row i.
+
+    Parameters
+    ----------
+    weight : Tensor, shape (*r, n, f), or sparse CSR (n, f) beside H (k, f)
+        Only stored entries are visited.
+    H : Tensor, shape (*r, k, f)
+    """
+    k, f = H.shape[-2:]
+    i, j = torch.triu_indices(k, k, device=H.device)
+    step = max(1, PAIR_ENTRIES // max(1, f * H.shape[:-2].numel()))
+    parts = [
+        weight @ (H[..., a, :] * H[..., b, :]).mT
+        for a, b in zip(i.split(step), j.split(step), strict=True)
+    ]
+    pairs = torch.cat(parts, -1)
+    G = pairs.new_zeros(*pairs.shape[:-1], k, k)
+    G[..., i, j] = pairs
+    G[..., j, i] = pairs
+    return G
+
+
+class Ridge(NamedTuple):
+    """Least squares on listed entries with a ridge: see `ridge_rows`."""
+
+    x: Tensor
+    weight: Tensor
+    H: Tensor
+    ridge: Tensor
+
+
+def ridge_rows(
+    x: Float[Tensor, "n f"],
+    weight: Float[Tensor, "n f"],
+    H: Float[Tensor, "k f"],
+    ridge: Float[Tensor, " k"],
+) -> Float[Tensor, "n k"]:
+    """``argmin_w Σ_j weight_j ((x_j - w H_j)² + Σ_c ridge_c w_c²)`` for every row: any sign, in float64.
+
+    Parameters
+    ----------
+    x, weight : Tensor, shape (n, f), both dense or both CSR of one pattern
+        weight >= 0; entries of x under a weight of 0 play no part.
+    H : Tensor, shape (k, f)
+    ridge : Tensor, shape (k,), >= 0
+
+    Returns
+    -------
+    Tensor, shape (n, k)
+        The least one of the minimisers, so 0 for a row without weight.
+
+    Source: Zhou, Wilkinson, Schreiber & Pan 2008, "Large-scale parallel collaborative filtering for the
+    Netflix prize", section 3.1 (the ridge counts once per listed entry).
+    """
+    x, weight, H, ridge = (t.to(torch.float64) for t in (x, weight, H, ridge))
+    step = max(1, PAIR_ENTRIES // H.shape[0] ** 2)
+    found = []
+    for start in range(0, x.shape[0], step):
+        rows = slice(start, min(start + step, x.shape[0]))
+        seen, target = take_rows(weight, rows), take_rows(x, rows)
+        counts = (seen @ torch.ones_like(H[:1]).mT)[:, :, None]
+        wanted = _product(seen, target) @ H.mT
+        found.append(_solve(curvatures(seen, H) + counts * torch.diag(ridge), wanted))
+    return torch.cat(found, -2)
+
+
+def _product(weight: Tensor, x: Tensor) -> Tensor:
+    """Entry by entry."""
+    return with_values(x, weight.values() * x.values()) if x.is_sparse_csr else weight * x
+
+
+def _solve(G: Float[Tensor, "n k k"], c: Float[Tensor, "n k"]) -> Float[Tensor, "n k"]:
+    """``G_i s_i = c_i`` for positive semi-definite G, by least squares where one is singular."""
+    lower, _ = torch.linalg.cholesky_ex(G)
+    pivots = lower.diagonal(dim1=-2, dim2=-1).square().amin(-1)
+    good = pivots > SINGULAR * G.diagonal(dim1=-2, dim2=-1).amax(-1)
+    found = torch.empty_like(c)
+    found[good] = torch.cholesky_solve(c[good, :, None], lower[good])[..., 0]
+    inverse = torch.linalg.pinv(G[~good], rtol=SINGULAR, hermitian=True)
+    found[~good] = (inverse @ c[~good, :, None])[..., 0]
+    return found

@@ -1,0 +1,255 @@
+"""Matrix factorisation with biases, on the listed entries: ratings."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, final
+
+import numpy as np
+import torch
+
+from nmfnet.core.constraints import Free
+from nmfnet.core.model import Factorization, Parts
+from nmfnet.errors import UserError
+from nmfnet.kernels.rows import blocks, dense
+from nmfnet.kernels.sparse import row_numbers, transposed, with_values
+from nmfnet.kernels.weighted import Ridge, ridge_rows
+from nmfnet.types import Batch, Float, Tensor
+
+
+@final
+class BiasedMF(Factorization):
+    r"""X ~ mu + b + c + P Q on the listed entries, factors of any sign, each shrunk once per entry.
+
+    ======  ==========================================  ==========  ========================
+    symbol  meaning                                     code        shape
+    ======  ==========================================  ==========  ========================
+    X       ratings, or other values of listed pairs    ``batch.x`` n_samples, n_features
+    mu      mean of the listed entries, held            ``mu``      1, 1
+    b       bias of each sample (user)                  ``b``       n_samples, 1
+    c       bias of each feature (item)                 ``c``       1, n_features
+    P       what each sample likes                      ``P``       n_samples, n_components
+    Q       what each feature is                        ``Q``       n_components, n_features
+    ======  ==========================================  ==========  ========================
+
+    What is minimised is ``½ Σ w_uv ((x_uv - x̂_uv)² + l2 (|p_u|² + |q_v|²) + l2_bias (b_u² + c_v²))``
+    over the listed entries, w_uv their weight: the ridge of a row grows with its entries. The code of
+    a row is (P, b), and ``components`` are the rows of Q and a row of ones, which b multiplies.
+    A row or a column without any listed entry has the factor 0, so that its biases and the mean are
+    left. ``train/rmse``, ``test/rmse`` and ``test/mae`` are of predictions clipped to the range of the
+    training entries.
+
+    Parameters
+    ----------
+    n_components : int, >= 1
+    biases : bool
+        False = P Q alone, without mu, b and c.
+    l2 : float, >= 0
+        Of P and Q, relative to the squared error of one entry.
+    l2_bias : float, >= 0
+        Of b and c, likewise.
+
+    Source: Koren, Bell & Volinsky 2009, "Matrix factorization techniques for recommender systems",
+    eq. (5); Zhou et al. 2008 (the ridge per listed entry, ALS-WR).
+
+    Differs from the source: mu is the mean of the training entries, not learned with the rest.
+    """
+
+    inductive = False
+    sparse = True
+    ridges = True
+    code = "real"
+    multilinear = False  # type: ignore[assignment]
+
+    def __init__(
+        self,
+        parts: Parts,
+        *,
+        n_components: int = 20,
+        biases: bool = True,
+        l2: float = 0.15,
+        l2_bias: float = 0.05,
+    ) -> None:
+        super().__init__(parts, n_components=n_components)
+        if parts.loss.beta != 2:
+            raise UserError(
+                f"model=biased_mf fits squared errors, and the loss is {parts.loss.name}: set "
+                "loss=frobenius"
+            )
+        for name, value in (("l2", l2), ("l2_bias", l2_bias)):
+            if value < 0:
+                raise UserError(f"model.{name}={value:g}: it must be >= 0")
+        self.biases, self.l2, self.l2_bias = biases, l2, l2_bias
+        self.offset = 2 * biases
+        self.P = self.factor("P", "sample", "component", constraint=Free())
+        self.Q = self.factor("Q", "component", "feature", constraint=Free())
+        if biases:
+            self.b = self.factor("b", "sample", "one", constraint=Free())
+            self.c = self.factor("c", "one", "feature", constraint=Free())
+            self.mu = self.factor("mu", "one", "one", constraint=Free())
+            self.mu.freeze()
+        self.register_buffer("range", torch.zeros(self.n_restarts, 2))
+        self.range: Tensor
+
+    # ------------------------------------------------------------------ the model
+    def encode(self, batch: Batch) -> Float[Tensor, "*r n k"]:
+        code = torch.cat([self.P(), self.b()], -1) if self.biases else self.P()
+        return code[..., batch.index, :]
+
+    def decode(self, W: Float[Tensor, "*r n k"]) -> Float[Tensor, "*r n f"]:
+        return W @ self.components() + self.level()
+
+    def components(self) -> Float[Tensor, "*r k f"]:
+        Q = self.Q()
+        return torch.cat([Q, torch.ones_like(Q[..., :1, :])], -2) if self.biases else Q
+
+    def level(self) -> Float[Tensor, "*r 1 f"]:
+        """What is said of every row alike, mu + c."""
+        return self.mu() + self.c() if self.biases else torch.zeros_like(self.Q()[..., :1, :])
+
+    def row_terms(self, batch: Batch) -> dict[str, Float[Tensor, "*r n"]]:
+        self._check_listed(batch)
+        code = self.encode(batch)
+        of_row, of_column = self._shrunk(code), self._shrunk(self._columns())
+        weight = batch.mask
+        if weight is None:
+            pull = batch.x.shape[1] * of_row + of_column.sum(-1, keepdim=True)
+        elif weight.is_sparse_csr:
+            pull = _by_row(weight, weight.values() * _pairs(weight, of_row, of_column))
+        else:
+            pull = weight.sum(-1) * of_row + of_column @ weight.mT
+        return {"data": self.row_losses(batch, code), "l2": 0.5 * pull}
+
+    def sparse_losses(self, batch: Batch, code: Float[Tensor, "*r n k"]) -> Float[Tensor, "*r n"]:
+        self._check_listed(batch)
+        assert batch.mask is not None
+        x, H = batch.x, self.components()
+        rows, columns = row_numbers(x), x.col_indices()
+        x_hat = (code[..., rows, :] * H.mT[..., columns, :]).sum(-1)
+        x_hat = x_hat + self.level()[..., 0, columns]
+        return 0.5 * _by_row(x, batch.mask.values() * (x.values() - x_hat).square())
+
+    def _columns(self) -> Float[Tensor, "*r f k"]:
+        """Q and c as a row for every feature."""
+        return torch.cat([self.Q(), self.c()], -2).mT if self.biases else self.Q().mT
+
+    def _ridge(self) -> Tensor:
+        """Weight of the square of every number of a row of P and b, or of Q and c."""
+        each = [self.l2] * self.n_components + [self.l2_bias] * self.biases
+        return torch.tensor(each, dtype=self.precision, device=self.device)
+
+    def _shrunk(self, values: Float[Tensor, "*r n k"]) -> Float[Tensor, "*r n"]:
+        return values.square() @ self._ridge()
+
+    # ------------------------------------------------------------------ how it is fitted
+    def start(self, proposal: dict[str, Tensor], batch: Batch) -> None:
+        """P Q of a tenth of the spread of the entries; 0 where nothing is listed."""
+        self._check_listed(batch)
+        x = batch.x.values() if batch.x.is_sparse_csr else batch.x.flatten()
+        weight = torch.ones_like(x)
+        if batch.mask is not None:
+            weight = batch.mask.values() if batch.x.is_sparse_csr else batch.mask.flatten()
+        x, weight = x[weight > 0].double(), weight[weight > 0].double()
+        mean = (weight * x).sum() / weight.sum()
+        self.range.copy_(torch.stack([x.min(), x.max()]))
+        if self.biases:
+            self.mu.assign_(mean.reshape(1, 1))
+            self.b.assign_(torch.zeros_like(self.b.raw))
+            self.c.assign_(torch.zeros_like(self.c.raw))
+        spread = (weight * (x - mean * self.biases).square()).sum() / weight.sum()
+        size = (0.1 * spread.sqrt().clamp_min(1e-12)).sqrt() / self.n_components**0.25
+        rows, columns = _counts(batch)
+        for factor, counts in ((self.P, rows[:, None]), (self.Q, columns)):
+            drawn = [
+                torch.randn(factor.raw.shape[1:], generator=g, dtype=torch.float64)
+                for g in self.generators
+            ]
+            factor.assign_(size * torch.stack(drawn).to(x.device) * (counts > 0))
+
+    def ridge(self, axis: Literal["sample", "feature"], batch: Batch) -> Ridge:
+        x, weight = batch.x, batch.mask
+        if weight is None:
+            weight = torch.ones_like(x)
+        held, level = self.components(), self.level()[0]
+        if axis == "feature":
+            code = self.encode(batch)
+            level = code[:, -1] + self.mu()[0] if self.biases else torch.zeros_like(code[:, 0])
+            held = code.mT.clone()
+            held[self.n_components :] = 1
+            if x.is_sparse_csr:
+                assert self.transpose is not None
+                x = transposed(x, self.transpose)
+                weight = transposed(weight, self.transpose)
+            else:
+                x, weight = x.mT, weight.mT
+        sparse = x.is_sparse_csr
+        x = with_values(x, x.values() - level[x.col_indices()]) if sparse else x - level
+        return Ridge(x, weight, held, self._ridge())
+
+    def infer(self, batch: Batch) -> Float[Tensor, "*r n k"]:
+        """The ridge regression of every row on Q and ones: 0 for a row without entries."""
+        self._check_listed(batch)
+        if self.Q.raw.ndim == 2:
+            return ridge_rows(*self.ridge("sample", batch)).to(self.precision)
+        found = []
+        for restart in range(self.Q.raw.shape[0]):
+            with self.restarts(restart):
+                found.append(ridge_rows(*self.ridge("sample", batch)))
+        return torch.stack(found).to(self.precision)
+
+    def _check_listed(self, batch: Batch) -> None:
+        if batch.x.is_sparse_csr and batch.mask is None:
+            raise UserError(
+                "X is sparse, and nothing says which of its entries are listed: give a mask of the "
+                "same pattern (data=triples has one), or a dense X"
+            )
+
+    def example(self, rng: np.random.Generator) -> dict[str, Any]:
+        """Half of the entries of a matrix of rank 2 with biases."""
+        X = rng.normal(size=(30, 2)) @ rng.normal(size=(2, 12)) + rng.normal(size=12) + 3
+        mask = rng.random(X.shape) < 0.5
+        mask[np.arange(30), np.arange(30) % 12] = True
+        return {"X": X, "mask": mask}
+
+    # ------------------------------------------------------------------ what is reported
+    def scores(
+        self, code: Float[Tensor, "*r n k"], batch: Batch, part: Literal["train", "test"]
+    ) -> dict[str, float]:
+        low, high = self.range.unbind(-1)
+        cold_row, cold_column = (code == 0).all(-1), (self._columns() == 0).all(-1)
+        sums = torch.zeros(4, dtype=torch.float64, device=code.device)
+        for at, rows in blocks(batch):
+            seen = torch.ones_like(rows.x) if rows.mask is None else dense(rows.mask)
+            cold = cold_row[at, None] | cold_column
+            wrong = (self.decode(code[at]).clamp(low, high) - dense(rows.x))[seen > 0].double()
+            sums[0] += wrong.square().sum()
+            sums[1] += wrong.abs().sum()
+            sums[2] += cold[seen > 0].sum()
+            sums[3] += wrong.numel()
+        square, absolute, cold_entries, count = sums.tolist()
+        found = {f"{part}/rmse": (square / count) ** 0.5, f"{part}/mae": absolute / count}
+        return found if part == "train" else found | {f"{part}/cold_share": cold_entries / count}
+
+
+def _pairs(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Sum of a number of the row and one of the column, for every stored entry."""
+    return rows[..., row_numbers(x)] + columns[..., x.col_indices()]
+
+
+def _by_row(x: Tensor, values: Float[Tensor, "*r e"]) -> Float[Tensor, "*r n"]:
+    """Sums of the stored entries of each row, in float64."""
+    sums = values.new_zeros(*values.shape[:-1], x.shape[0], dtype=torch.float64)
+    return sums.index_add(-1, row_numbers(x), values.double())
+
+
+def _counts(batch: Batch) -> tuple[Float[Tensor, " n"], Float[Tensor, " f"]]:
+    """Sum of the weights of every row, and of every column."""
+    weight = batch.mask
+    if weight is None:
+        n, f = batch.x.shape
+        return batch.x.new_full((n,), f), batch.x.new_full((f,), n)
+    if weight.is_sparse_csr:
+        columns = weight.values().new_zeros(weight.shape[1])
+        return _by_row(weight, weight.values()), columns.index_add(
+            0, weight.col_indices(), weight.values()
+        )
+    return weight.sum(1), weight.sum(0)

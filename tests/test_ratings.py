@@ -1,0 +1,351 @@
+"""Lists of ratings, and matrix factorisation with biases on the listed entries."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse as sp
+import torch
+from shell import train as nmfnet_train
+
+import nmfnet
+from nmfnet.api import configuration
+from nmfnet.core.inference import fold_in
+from nmfnet.data import EntrySplit, NoSplit, RowSplit, Source, Triples
+from nmfnet.data.module import MatrixDataModule
+from nmfnet.kernels.weighted import ridge_rows
+from nmfnet.run.checkpoint import assemble, task_of
+from nmfnet.run.train import train
+from nmfnet.solvers.base import total
+from nmfnet.solvers.choice import check_solver
+
+COLUMNS = {"row": "user", "column": "item", "value": "rating"}
+QUIET = {"figures": False, "threads": 1, "progress": False}
+
+
+def ratings(n: int = 40, f: int = 25, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Ratings of rank 2 with biases, and which of them are listed."""
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(n, 2)) @ rng.normal(size=(2, f)) * 0.5
+    X += 3 + rng.normal(size=(n, 1)) * 0.4 + rng.normal(size=f) * 0.4
+    X += rng.normal(size=(n, f)) * 0.1
+    mask = rng.random((n, f)) < 0.5
+    mask[np.arange(n), np.arange(n) % f] = True
+    return X, mask
+
+
+class Held(Source):
+    """A matrix that is there already."""
+
+    def __init__(self, matrix):
+        self.matrix = matrix
+
+    def read(self):
+        return self.matrix
+
+
+def listed(X, mask, *, sparse=True):
+    """The matrix that a list of these entries is read as."""
+    from nmfnet.data.matrix import Matrix
+
+    held = sp.csr_matrix(mask)
+    values = sp.csr_matrix((X[mask], held.indices, held.indptr), shape=X.shape)
+    return Matrix(
+        values if sparse else np.where(mask, X, 0.0),
+        [f"u{i}" for i in range(len(X))],
+        [f"i{j}" for j in range(X.shape[1])],
+        mask=held if sparse else mask,
+    )
+
+
+def run(matrix, **settings):
+    own = {"model": "biased_mf", "n_components": 2, "dtype": "float64", **QUIET, **settings}
+    result = train(configuration(own), Held(matrix), write=False)
+    result.model.metrics = result.metrics
+    return result.model
+
+
+def codes(model) -> np.ndarray:
+    """P and b of the training rows."""
+    return torch.cat([model.P()[0], model.b()[0]], -1).detach().numpy()
+
+
+def write(folder, text, name="r.csv"):
+    file = folder / name
+    file.write_text(text)
+    return str(file)
+
+
+# ---------------------------------------------------------------------- data=triples
+def test_only_what_is_listed_is_observed(tmp_path):
+    text = "item,user,rating,when\nb,10,4.5,x\na,9,0,x\na,10,2,x\nc,01,1,x\n"
+    matrix = Triples(path=write(tmp_path, text), **COLUMNS).read()
+    matrix.check()
+    assert matrix.sample_names == ["01", "9", "10"]
+    assert matrix.feature_names == ["a", "b", "c"]
+    assert matrix.is_sparse
+    np.testing.assert_array_equal(
+        matrix.mask.toarray(), [[False, False, True], [True, False, False], [True, True, False]]
+    )
+    np.testing.assert_array_equal(matrix.values.toarray(), [[0, 0, 1], [0, 0, 0], [2, 4.5, 0]])
+    dense = Triples(path=write(tmp_path, text), sparse=False, **COLUMNS).read()
+    np.testing.assert_array_equal(dense.values, matrix.values.toarray())
+    np.testing.assert_array_equal(dense.mask, matrix.mask.toarray())
+
+
+def test_tabs_and_parquet_are_the_same_list(tmp_path):
+    frame = pd.DataFrame({"user": [1, 2, 2], "item": ["x", "x", "y"], "rating": [1.0, 2.0, 3.0]})
+    frame.to_csv(tmp_path / "r.csv", index=False)
+    frame.to_csv(tmp_path / "r.tsv.gz", index=False, sep="\t")
+    frame.to_parquet(tmp_path / "r.parquet")
+    prints = {
+        Triples(path=str(tmp_path / name), **COLUMNS).read().fingerprint()
+        for name in ("r.csv", "r.tsv.gz", "r.parquet")
+    }
+    assert len(prints) == 1
+
+
+def test_repeats_are_refused_or_averaged_by_weight(tmp_path):
+    file = write(tmp_path, "user,item,rating,w\na,x,1,1\na,x,4,2\nb,x,2,1\n")
+    with pytest.raises(nmfnet.UserError, match=r"lists 1 pairs again.*user 'a', item 'x'.*mean"):
+        Triples(path=file, **COLUMNS).read()
+    matrix = Triples(path=file, duplicates="mean", **COLUMNS).read()
+    np.testing.assert_array_equal(matrix.values.toarray(), [[2.5], [2]])
+    assert "averaged" in matrix.notes()[0]
+    weighted = Triples(path=file, duplicates="mean", weight="w", **COLUMNS).read()
+    np.testing.assert_array_equal(weighted.values, [[3], [2]])
+    np.testing.assert_array_equal(weighted.mask, [[3], [1]])
+
+
+def test_rare_columns_are_left_out(tmp_path):
+    file = write(tmp_path, "user,item,rating\na,x,1\nb,x,2\nb,y,3\n")
+    assert Triples(path=file, min_per_column=2, **COLUMNS).read().feature_names == ["x"]
+    with pytest.raises(nmfnet.UserError, match=r"min_per_column=9 leaves no item"):
+        Triples(path=file, min_per_column=9, **COLUMNS).read()
+
+
+BAD = [
+    ("", {}, "empty"),
+    ("user,item,rating\n", {}, "header and no entries"),
+    ("user,item,ratings\na,x,1\n", {}, r"data.value='rating' is not a column.*Did you mean"),
+    ("user,item,rating\na,x,1\nb,y,good\nc,y,?\n", {}, r"2 cells.*'good'; lines '3', '4'"),
+    ("user,item,rating\na,x,\n", {}, "not finite"),
+    ("user,item,rating\na,x,inf\n", {}, "not finite"),
+    ("user,item,rating\n,x,1\n", {}, r"without 'user' \(first: line 2\)"),
+    ("user,item,rating,w\na,x,1,-1\n", {"weight": "w"}, r"1 weights.*negative.*-1 in line 2"),
+    ("user,item,rating,w\na,x,1,nan\n", {"weight": "w"}, r"column 'w'.*not finite"),
+    ("user,item,rating,w\na,x,1,1\n", {"weight": "w", "sparse": True}, "data.sparse=false"),
+    ("user,item,rating\na,x,1\n", {"duplicates": "first"}, "Allowed: error, mean"),
+    ("user,item,rating\na,x,1\n", {"min_per_column": 0}, "at least 1"),
+]
+
+
+@pytest.mark.parametrize(("text", "options", "words"), BAD, ids=[words[:20] for *_, words in BAD])
+def test_bad_lists_are_refused_in_a_sentence(tmp_path, text, options, words):
+    with pytest.raises(nmfnet.UserError, match=words):
+        Triples(path=write(tmp_path, text), **COLUMNS, **options).read()
+
+
+def test_another_format_is_refused(tmp_path):
+    with pytest.raises(nmfnet.UserError, match=r"not '\.npz'"):
+        Triples(path=write(tmp_path, "x", "r.npz"), **COLUMNS).read()
+
+
+# ---------------------------------------------------------------------- the optimum
+@pytest.mark.parametrize("sparse", [True, False], ids=["sparse", "dense"])
+def test_solvers_agree_on_the_optimum(sparse):
+    X, mask = ratings()
+    found = {}
+    for solver in ("auto", "lbfgs", "gd"):
+        fitted = run(listed(X, mask, sparse=sparse), solver=solver, tol=1e-8, max_iter=5000)
+        found[fitted.metrics["solver"]] = fitted.metrics["objective"]
+    assert set(found) == {"weighted_als", "lbfgs", "gd"}
+    assert max(found.values()) / min(found.values()) < 1 + 1e-4
+
+
+def test_sparse_and_dense_are_one_problem():
+    X, mask = ratings()
+    one, two = (run(listed(X, mask, sparse=sparse), max_iter=10) for sparse in (True, False))
+    for name, factor in one.factors.items():
+        torch.testing.assert_close(factor(), two.factors[name](), rtol=1e-8, atol=1e-9)
+
+
+def test_weights_count_as_often_as_they_say():
+    X, mask = ratings(12, 8)
+    fitted = run(listed(X, mask), max_iter=30)
+    weights = np.where(mask, 2.0, 0.0)
+    code = fitted.transform(X, weights)
+    np.testing.assert_allclose(code, fitted.transform(X, mask), rtol=1e-8)
+    weights[:, 0] *= 3
+    assert not np.allclose(code, fitted.transform(X, weights))
+
+
+def test_a_full_mask_without_ridge_and_biases_is_the_svd():
+    X = np.random.default_rng(0).normal(size=(30, 12))
+    fitted = nmfnet.fit(
+        X, "biased_mf", n_components=3, biases=False, l2=0.0, tol=1e-9, dtype="float64", **QUIET
+    )
+    error, floor = (fitted.metrics[f"{k}/relative_error"] for k in ("train", "floor"))
+    assert error == pytest.approx(floor, abs=1e-4)
+    with_biases = nmfnet.fit(X, "biased_mf", n_components=3, l2=0.0, l2_bias=0.0, **QUIET)
+    assert (
+        with_biases.metrics["train/relative_error"] >= with_biases.metrics["floor/relative_error"]
+    )
+
+
+@pytest.mark.parametrize("sparse", [True, False], ids=["sparse", "dense"])
+def test_restarts_are_the_runs_alone(sparse):
+    X, mask = ratings()
+    cfg = configuration({"model": "biased_mf", "n_components": 2, "n_restarts": 3, **QUIET})
+    data = MatrixDataModule(
+        Held(listed(X, mask, sparse=sparse)), NoSplit(), dtype=torch.float64, seed=0,
+        device=torch.device("cpu"),
+    )  # fmt: skip
+    data.setup()
+
+    def advanced(restarts):
+        model = assemble(cfg, data.sizes, restarts, masked=True, sparse=sparse).double()
+        check_solver(model.solver, task_of(model))
+        model.initialise(data.train)
+        optimizer = model.configure_optimizers()
+        model.optimizers = lambda: SimpleNamespace(optimizer=optimizer, step=optimizer.step)
+        terms = model.solver.step(model, data.train, 4, list(range(len(restarts))))
+        return model, total(terms)
+
+    together, values = advanced(range(3))
+    for i in range(3):
+        alone, value = advanced(range(i, i + 1))
+        assert float(value) == pytest.approx(float(values[i]), rel=1e-9)
+        for name, factor in alone.factors.items():
+            ours = together.factors[name]()[i]
+            torch.testing.assert_close(ours, factor()[0], rtol=1e-7, atol=1e-9)
+
+
+# ---------------------------------------------------------------------- new rows
+def test_codes_of_new_rows_minimise_the_objective_and_those_of_training_rows_are_theirs():
+    X, mask = ratings()
+    fitted = run(listed(X, mask), tol=1e-10)
+    code = fitted.transform(X, mask)
+    trained = codes(fitted)
+    np.testing.assert_allclose(code, trained, atol=1e-4)
+    batch = fitted._new_rows(X, mask)
+    with fitted._fitted():
+        generic = fold_in(fitted, batch, fitted.has_own_terms)
+    np.testing.assert_allclose(code, generic.numpy(), atol=1e-6)
+    sparse = fitted.transform(*(getattr(listed(X, mask), name) for name in ("values", "mask")))
+    np.testing.assert_allclose(sparse, code, atol=1e-10)
+    np.testing.assert_allclose(
+        fitted.inverse_transform(code), fitted.reconstruct(X, mask), rtol=1e-10
+    )
+    assert fitted.components_.shape == (3, X.shape[1])
+
+
+def test_a_row_without_entries_gets_the_biases():
+    X, mask = ratings()
+    fitted = run(listed(X, mask), max_iter=20)
+    nothing = np.zeros((1, X.shape[1]))
+    assert not fitted.transform(nothing, nothing).any()
+    expected = (fitted.mu() + fitted.c())[0].detach().numpy()
+    np.testing.assert_allclose(fitted.reconstruct(nothing, nothing), expected)
+
+
+@pytest.mark.parametrize("solver", ["weighted_als", "gd", "adam"])
+def test_cold_columns_are_counted_and_get_the_biases(solver):
+    """A film that only held-out users have rated: its factors stay 0."""
+    X, mask = ratings(30, 10)
+    held = RowSplit(test_fraction=0.2)(listed(X, mask), 0).test_rows
+    mask[:, 4] = np.isin(np.arange(30), held)
+    mask[:, 5] |= ~mask.any(1)
+    fitted = run(listed(X, mask), split="rows", solver=solver, max_iter=20)
+    assert not fitted.Q()[..., 4].any()
+    assert not fitted.c()[..., 4].any()
+    share = mask[held, 4].sum() / mask[held].sum()
+    assert fitted.metrics["test/cold_share"] == pytest.approx(share)
+
+
+def test_absent_zeros_of_a_sparse_matrix_are_not_guessed():
+    X, mask = ratings()
+    values = listed(X, mask).values
+    with pytest.raises(nmfnet.UserError, match=r"which of its entries are listed.*data=triples"):
+        nmfnet.fit(values, "biased_mf", **QUIET)
+    fitted = run(listed(X, mask), max_iter=5)
+    with pytest.raises(nmfnet.UserError, match="which of its entries are listed"):
+        fitted.transform(values)
+
+
+def test_other_losses_and_negative_ridges_are_refused():
+    X, _ = ratings()
+    with pytest.raises(nmfnet.UserError, match=r"squared errors.*loss=frobenius"):
+        nmfnet.fit(X, "biased_mf", loss="kl", **QUIET)
+    with pytest.raises(nmfnet.UserError, match=r"model\.l2=-1"):
+        nmfnet.fit(X, "biased_mf", l2=-1.0, **QUIET)
+    with pytest.raises(nmfnet.UserError, match=r"weighted_als is for models whose halves"):
+        nmfnet.fit(abs(X), "nmf", solver="weighted_als", **QUIET)
+
+
+# ---------------------------------------------------------------------- held-out entries
+def test_held_out_entries_change_no_bit_of_the_training():
+    X, mask = ratings()
+    matrix = listed(X, mask)
+    held = EntrySplit(fraction=0.1)(matrix, 3).held_out.toarray()
+    spoilt = listed(np.where(held, 1e9, X), mask)
+    one, two = (run(m, split="entries", seed=3, max_iter=20) for m in (matrix, spoilt))
+    for name, factor in one.factors.items():
+        assert torch.equal(factor(), two.factors[name]())
+    assert one.metrics["train/loss"] == two.metrics["train/loss"]
+    assert two.metrics["test/rmse"] > 1e6 > one.metrics["test/rmse"]
+
+
+def test_scores_are_of_clipped_predictions_on_the_held_out_entries():
+    X, mask = ratings()
+    matrix = listed(X, mask)
+    fitted = run(matrix, split="entries", seed=1, max_iter=30)
+    held = EntrySplit(fraction=0.1)(matrix, 1).held_out.toarray()
+    seen = mask & ~held
+    said = fitted.inverse_transform(codes(fitted))
+    wrong = (np.clip(said, X[seen].min(), X[seen].max()) - X)[held]
+    assert fitted.metrics["test/rmse"] == pytest.approx(np.sqrt((wrong**2).mean()), rel=1e-9)
+    assert fitted.metrics["test/mae"] == pytest.approx(np.abs(wrong).mean(), rel=1e-9)
+    assert fitted.metrics["test/cold_share"] == 0
+
+
+# ---------------------------------------------------------------------- from the command line
+def test_command_line_from_a_list_to_a_loaded_model(tmp_path):
+    X, mask = ratings()
+    rows, columns = np.nonzero(mask)
+    pd.DataFrame({"user": rows, "item": columns, "rating": X[mask]}).to_csv(
+        tmp_path / "r.csv", index=False
+    )
+    done = nmfnet_train(
+        "model=biased_mf", "data=triples", f"data.path={tmp_path / 'r.csv'}", "data.row=user",
+        "data.column=item", "data.value=rating", "split=entries", "n_restarts=2", "max_iter=20",
+        "model.n_components=2", f"run_dir={tmp_path / 'run'}", cwd=tmp_path,
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    numbers = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert numbers["solver"] == "weighted_als"
+    assert 0 < numbers["test/rmse"] < X.std()
+    model = nmfnet.load(tmp_path / "run")
+    with np.load(tmp_path / "run" / "factors.npz") as held:
+        assert held["P"].shape == (40, 2)
+        assert held["Q"].shape == (2, 25)
+        assert held["b"].shape == (40, 1)
+        said = held["P"] @ held["Q"] + held["b"] + held["c"] + held["mu"]
+        np.testing.assert_allclose(model.inverse_transform(held["W"]), said, rtol=1e-5)
+
+
+def test_ridge_of_an_axis_is_solved_by_the_factors_at_the_optimum():
+    X, mask = ratings()
+    matrix = listed(X, mask)
+    fitted = run(matrix, tol=1e-10)
+    data = MatrixDataModule(
+        Held(matrix), NoSplit(), dtype=torch.float64, seed=0, device=torch.device("cpu")
+    )
+    data.setup()
+    with torch.no_grad(), fitted.restarts(0):
+        found = ridge_rows(*fitted.ridge("feature", data.train))
+        torch.testing.assert_close(found, fitted._columns(), rtol=1e-3, atol=1e-4)

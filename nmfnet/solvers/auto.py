@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, final
 
 from nmfnet.errors import UserError
 from nmfnet.solvers.base import Solver
+from nmfnet.solvers.convex import ConvexNewton
 from nmfnet.solvers.coordinate import CoordinateDescent
 from nmfnet.solvers.gradient import Adam
 from nmfnet.solvers.multiplicative import Multiplicative
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 @final
 class Auto(Solver):
-    """The first of hals, cd, newton, mu, online and adam whose own check accepts the run.
+    """The first of hals, cd, newton, convex_newton, mu, online and adam whose check accepts the run.
 
     The one chosen is recorded as ``solver`` in ``metrics.json``. online is taken with ``n_sub=10``:
     ten updates of a batch's W save more passes over the data than they cost.
@@ -33,7 +34,8 @@ class Auto(Solver):
     def chosen(self, model: Factorization, batch_size: int | None, masked: bool) -> Solver:
         """The solver to use in this one's place."""
         online = Online(n_sub=10)
-        for candidate in (HALS(), CoordinateDescent(), Newton(), Multiplicative(), online):
+        second = (HALS(), CoordinateDescent(), Newton(), ConvexNewton())
+        for candidate in (*second, Multiplicative(), online):
             if masked and not candidate.masks:
                 continue
             try:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, final
 
-import numpy as np
 import torch
 
 from nmfnet.core.constraints import Project
 from nmfnet.errors import UserError
+from nmfnet.kernels.quasi_newton import Memory, empty, minimise
 from nmfnet.solvers.base import Solver, count_step, total
 from nmfnet.types import Batch, Tensor, Terms
 
@@ -41,63 +42,85 @@ class LBFGS(Solver):
         if memory < 1:
             raise UserError(f"solver.memory={memory}: it must be >= 1")
         self.memory = memory
+        self.units: list[Tensor] = []
+        self.memories: list[Memory] = []
 
     def check(self, model: Factorization, batch_size: int | None) -> None:
         self.needs_all_rows(batch_size)
         self.needs_one_process(model, "solver=mu or solver=adam")
 
-    def step(self, model: Factorization, batch: Batch, n_iter: int, live: list[int]) -> Terms:
-        from scipy.optimize import minimize
+    def attach(self, model: Factorization) -> None:
+        self.units, self.memories = [], []
 
+    def running(self) -> dict[str, Any]:
+        return {"units": self.units, "memories": [tuple(memory) for memory in self.memories]}
+
+    def resume(self, model: Factorization, running: dict[str, Any]) -> None:
+        self.units = [unit.to(model.device) for unit in running["units"]]
+        self.memories = [
+            Memory(*(part.to(model.device) for part in memory)) for memory in running["memories"]
+        ]
+
+    def step(self, model: Factorization, batch: Batch, n_iter: int, live: list[int]) -> Terms:
         count_step(model)
         parameters = list(model.parameters())
-        bounded = {
-            id(factor.raw)
-            for factor in model.factors.values()
-            if isinstance(factor.constraint, Project)
-        }
+        under = {id(f.raw) for f in model.factors.values() if isinstance(f.constraint, Project)}
+        if not self.units:
+            self._measure(model)
         collected: list[Terms] = []
         for restart in live:
             with model.restarts(restart):
-                lower = np.concatenate(
-                    [np.full(p.numel(), 0.0 if id(p) in bounded else -np.inf) for p in parameters]
+                unit = self.units[restart]
+                bounded = torch.cat(
+                    [torch.full((p.numel(),), id(p) in under, device=p.device) for p in parameters]
                 )
-                options: Any = {"maxiter": n_iter, "maxfun": 20 * n_iter, "maxcor": self.memory}
-                options |= {"ftol": 0.0, "gtol": 0.0}
-                found = minimize(  # type: ignore[call-overload]
-                    lambda point, parameters=parameters: _value(model, batch, parameters, point),
-                    _flat([p.detach() for p in parameters]),
-                    jac=True,
-                    method="L-BFGS-B",
-                    bounds=np.stack([lower, np.full_like(lower, np.inf)], 1),
-                    options=options,
-                )
-                _put(parameters, found.x)
+                slope = partial(_slope, model, batch, parameters, unit)
+                point = _flat([p.detach() for p in parameters]) / unit
+                memory = self.memories[restart]
+                point, memory = minimise(slope, point, bounded, memory, n_iter, self.memory)
+                self.memories[restart] = memory
+                _put(parameters, point * unit)
                 with torch.no_grad():
                     collected.append(model.objective(batch))
         return {name: torch.stack([terms[name] for terms in collected]) for name in collected[0]}
 
+    def _measure(self, model: Factorization) -> None:
+        """Unit of every entry of every restart: the root mean square of its parameter."""
+        for restart in range(model.n_restarts):
+            with model.restarts(restart):
+                sizes = [p.detach().square().mean().sqrt() for p in model.parameters()]
+                filled = [
+                    torch.full_like(p.detach(), float(size) if size > 0 else 1.0)
+                    for p, size in zip(model.parameters(), sizes, strict=True)
+                ]
+                self.units.append(_flat(filled))
+                self.memories.append(empty(self.units[-1]))
 
-def _value(
-    model: Factorization, batch: Batch, parameters: list[torch.nn.Parameter], point: np.ndarray
-) -> tuple[float, np.ndarray]:
-    _put(parameters, point)
+
+def _slope(
+    model: Factorization,
+    batch: Batch,
+    parameters: list[torch.nn.Parameter],
+    unit: Tensor,
+    point: Tensor,
+) -> tuple[float, Tensor]:
+    """Objective and gradient at a point in units."""
+    _put(parameters, point * unit)
     with torch.enable_grad():
         objective = total(model.objective(batch))
     grads = torch.autograd.grad(objective, parameters, allow_unused=True)
     filled = [
         torch.zeros_like(p) if g is None else g for p, g in zip(parameters, grads, strict=True)
     ]
-    return float(objective.detach()), _flat(filled)
+    return float(objective.detach()), _flat(filled) * unit
 
 
-def _flat(tensors: list[Tensor]) -> np.ndarray:
-    return torch.cat([tensor.reshape(-1) for tensor in tensors]).double().cpu().numpy()
+def _flat(tensors: list[Tensor]) -> Tensor:
+    return torch.cat([tensor.reshape(-1) for tensor in tensors])
 
 
-def _put(parameters: list[torch.nn.Parameter], point: np.ndarray) -> None:
+def _put(parameters: list[torch.nn.Parameter], point: Tensor) -> None:
     start = 0
     for parameter in parameters:
-        part = torch.from_numpy(point[start : start + parameter.numel()])
-        parameter.data.copy_(part.reshape(parameter.shape))
+        parameter.data.copy_(point[start : start + parameter.numel()].view(parameter.shape))
         start += parameter.numel()

@@ -36,10 +36,8 @@ DATA = {
     "faces25": ("orl-faces", 25),
     "signatures3": ("sbs-syn-scenario8", 3),
 }
-COLUMNS = (
-    "model data loss solver cpu_seconds objective relative_error converged n_iter "
-    "fall_lbfgs fall_spg note"
-).split()
+COLUMNS = ["model", "data", "loss", "solver", "cpu_seconds", "objective", "relative_error"]
+COLUMNS += ["converged", "n_iter", "fall_lbfgs", "fall_spg", "note"]
 Slope = Callable[[np.ndarray], tuple[float, np.ndarray]]
 
 

@@ -18,8 +18,8 @@ STEEP = 0.9
 TRIALS = 25
 """Step lengths tried before a direction is given up."""
 
-LONGEST = 0.02
-"""Largest change of a first step, root mean square over the entries in their units."""
+LONGEST = 0.1
+"""Largest change in one step, root mean square over the entries in their units."""
 
 Slope = Callable[[Tensor], tuple[float, Tensor]]
 """From a point (N,) to the objective and its gradient (N,)."""

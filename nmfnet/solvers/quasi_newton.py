@@ -1,4 +1,4 @@
-"""``solver=lbfgs``: SciPy's L-BFGS-B on all parameters of a restart."""
+"""``solver=lbfgs``: limited-memory BFGS with bounds on all parameters of a restart."""
 
 from __future__ import annotations
 
@@ -16,14 +16,18 @@ from nmfnet.types import Batch, Tensor, Terms
 if TYPE_CHECKING:
     from nmfnet.core.model import Factorization
 
+RELATIVE = (1e-2, 3.0)
+"""Smallest and largest unit of an entry, in units of its parameter's root mean square."""
+
 
 @final
 class LBFGS(Solver):
-    """Limited-memory BFGS with bounds, one restart after the other, in float64.
+    """Limited-memory BFGS with bounds, one restart after the other, on any device.
 
     Non-negativity under ``constraint=project`` is kept by bounds, so the method is exact for it; any
-    other constraint is a parametrisation and needs none. The objective never increases. The memory
-    starts anew with every training step, so ``n_inner`` should be large.
+    other constraint is a parametrisation and needs none. The objective never increases. Factors are
+    measured in units of their root mean square at the start, and no step changes them by more than a
+    tenth in the mean: a network's units would die in longer ones.
 
     Parameters
     ----------
@@ -32,7 +36,7 @@ class LBFGS(Solver):
     n_inner : int
         Iterations per training step.
 
-    Source: Byrd, Lu, Nocedal & Zhu 1995 (SciPy's implementation).
+    Source: Nocedal 1980 (the recursion); Bertsekas 1982 (bounds, by two-metric projection).
     """
 
     name = "lbfgs"
@@ -66,7 +70,7 @@ class LBFGS(Solver):
         parameters = list(model.parameters())
         under = {id(f.raw) for f in model.factors.values() if isinstance(f.constraint, Project)}
         if not self.units:
-            self._measure(model)
+            self.begin(model)
         collected: list[Terms] = []
         for restart in live:
             with model.restarts(restart):
@@ -84,17 +88,31 @@ class LBFGS(Solver):
                     collected.append(model.objective(batch))
         return {name: torch.stack([terms[name] for terms in collected]) for name in collected[0]}
 
-    def _measure(self, model: Factorization) -> None:
-        """Unit of every entry of every restart: the root mean square of its parameter."""
-        for restart in range(model.n_restarts):
-            with model.restarts(restart):
-                sizes = [p.detach().square().mean().sqrt() for p in model.parameters()]
-                filled = [
-                    torch.full_like(p.detach(), float(size) if size > 0 else 1.0)
-                    for p, size in zip(model.parameters(), sizes, strict=True)
-                ]
-                self.units.append(_flat(filled))
-                self.memories.append(empty(self.units[-1]))
+    def begin(self, model: Factorization, slopes: list[Tensor] | None = None) -> None:
+        """Set the unit of every entry of every restart.
+
+        Parameters
+        ----------
+        model : Factorization
+        slopes : list of Tensor, optional
+            Sizes of the gradient by each parameter that were seen so far: an entry with slopes above
+            those of its parameter gets a smaller unit.
+        """
+        parameters = [p.detach() for p in model.parameters()]
+        self.units, self.memories = [], []
+        for i in range(model.n_restarts):
+            own = [p[i] for p in parameters]
+            units = [torch.full_like(p, _size(p)) for p in own]
+            for unit, slope in zip(units, slopes or (), strict=slopes is not None):
+                relative = slope[i] / slope[i].mean().clamp_min(1e-30)
+                unit *= relative.clamp_min(1e-30).rsqrt().clamp(*RELATIVE)
+            self.units.append(_flat(units))
+            self.memories.append(empty(self.units[-1]))
+
+
+def _size(values: Tensor) -> float:
+    """Root mean square; 1 for zeros."""
+    return float(values.square().mean().sqrt()) or 1.0
 
 
 def _slope(

@@ -15,6 +15,7 @@ from nmfnet.errors import UserError
 from nmfnet.kernels.convex import convex_sums_A, projective_sums
 from nmfnet.kernels.multiplicative import Sums, nmf_sums_H
 from nmfnet.models._layers import ACTIVATIONS, BatchNorm, axes_between
+from nmfnet.models._starts import settled_components
 from nmfnet.types import Batch, Float, Tensor
 
 
@@ -58,8 +59,9 @@ class Autoencoder(Factorization):
     batch_norm : bool
         Batch normalisation after every hidden activation of the encoder.
     draw : {"scaled", "uniform"}
-        How weights start. "scaled": the mean of a layer's input is kept, H comes from ``init``, and the
-        last layer gets the scale that fits X best. "uniform": every weight from U(0, 1), whatever
+        How weights start. "scaled": the mean of a layer's input is kept, H comes from ``init`` (behind
+        a curved encoder: from the NMF that settles from there, whose iterations are not counted), and
+        the last layer gets the scale that fits X best. "uniform": every weight from U(0, 1), whatever
         the scale of X, as published.
 
     Source: Egendal et al. 2024 (AE-NMF); Lemme, Reinhart & Steil 2012 (non-negative autoencoders).
@@ -164,7 +166,8 @@ class Autoencoder(Factorization):
         if not self.scaled:
             return
         if not self.tied and len(self.D) == 1:
-            self.factors["H"].assign_(proposal["H"])
+            H = proposal["H"]
+            self.factors["H"].assign_(H if self.multilinear else settled_components(self, H, batch))
         last: Factor = self.D[0] if self.tied else self.D[-1]  # type: ignore[assignment]
         self.eval()  # batch norm: the scale must not depend on a batch
         last.assign_(last() * self.best_scale(batch) ** (1 / last.degree))

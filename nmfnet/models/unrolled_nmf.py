@@ -11,6 +11,7 @@ from torch import nn
 from nmfnet.core.model import Factorization, Parts
 from nmfnet.errors import UserError
 from nmfnet.kernels.divergences import TINY
+from nmfnet.models._starts import settled_components
 from nmfnet.types import Batch, Float, Tensor, Terms
 
 
@@ -48,7 +49,8 @@ class UnrolledNMF(Factorization):
     tied : bool
         One A, B (and R) for all layers.
     draw : {"mu", "constant"}
-        How the layers start: as exact updates for H, or with every weight the same, as published.
+        How the layers start: as exact updates for the H of an NMF that has settled (whose iterations
+        are not counted), or with every weight the same, as published.
     l1 : float, >= 0
         Penalty of W in the layers (and in the objective, unless learned): its sum.
     l2 : float, >= 0
@@ -151,7 +153,7 @@ class UnrolledNMF(Factorization):
         return terms
 
     def start(self, proposal: dict[str, Tensor], batch: Batch) -> None:
-        H = proposal["H"]
+        H = settled_components(self, proposal["H"], batch) if self.draw == "mu" else proposal["H"]
         self.H.assign_(H)
         exact = {"A": H.mT, "B": H.sum(-1).unsqueeze(-2) if self.beta == 1 else H @ H.mT, "R": H}
         for name, factor in self.own_factors().items():

@@ -9,8 +9,8 @@ import torch
 
 from nmfnet.core.model import Factorization
 from nmfnet.models._hierarchy import size_of
+from nmfnet.solvers.bounded import minimise
 from nmfnet.solvers.descent import Problem, search
-from nmfnet.solvers.quasi_newton import minimise
 from nmfnet.types import Batch, Stage
 
 SHARE = 0.01

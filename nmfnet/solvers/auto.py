@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, final
 
 from nmfnet.solvers.base import Solver, Task
+from nmfnet.solvers.convex import ConvexNewton
 from nmfnet.solvers.coordinate import CoordinateDescent
 from nmfnet.solvers.descent import GradientDescent
 from nmfnet.solvers.exact import Exact
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
 class Auto(Solver):
     """The first solver that can do the task exactly.
 
-    They are asked in this order: exact, hals, symmetric, cd, newton, weighted_als, mu, online, gd and
-    adam.
+    They are asked in this order: exact, hals, symmetric, cd, newton, weighted_als,
+    convex_newton, mu, online, gd and adam.
 
     The one chosen is recorded as ``solver`` in ``metrics.json``. online is taken with ``n_sub=10``:
     ten updates of a batch's W save more passes over the data than they cost.
@@ -42,7 +43,7 @@ class Auto(Solver):
         online = Online(n_sub=10)
         ordered = (
             *(Exact(), HALS(), Symmetric(), CoordinateDescent(), Newton(), WeightedALS()),
-            *(Multiplicative(), online),
+            *(ConvexNewton(), Multiplicative(), online),
             GradientDescent(),
         )
         for candidate in ordered:

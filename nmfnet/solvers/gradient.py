@@ -172,6 +172,16 @@ class Adam(Solver):
             groups.append({"params": others, "scale": torch.ones_like(groups[0]["scale"])})
         return RestartAdam(groups, self.lr, self.betas, self.eps)
 
+    def slopes(self, model: Factorization) -> list[Tensor]:
+        """Root mean square of the gradient by every parameter, over the last iterations."""
+        wrapped = model.optimizers()
+        assert not isinstance(wrapped, list)
+        state = wrapped.optimizer.state
+        return [
+            state[p]["square"].sqrt() if p in state else torch.zeros_like(p)
+            for p in model.trainable()
+        ]
+
     def _scale(self, model: Factorization, factor: Factor) -> Tensor:
         square = factor.raw.detach().square()
         if factor.per_sample and model.world.size > 1:  # of all rows, not of this process's own

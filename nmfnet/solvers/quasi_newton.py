@@ -1,32 +1,34 @@
-"""``solver=lbfgs``: SciPy's L-BFGS-B on all parameters of a restart."""
+"""``solver=lbfgs``: limited-memory BFGS with bounds on all parameters of a restart."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any, final
 
-import numpy as np
 import torch
 
-from nmfnet.core.constraints import ANY
-from nmfnet.errors import UserError
-from nmfnet.solvers.base import Solver, Task, collect, count_step
-from nmfnet.solvers.descent import Problem
+from nmfnet.core.constraints import ANY, NON_NEGATIVE
+from nmfnet.kernels.quasi_newton import Memory, empty, minimise
+from nmfnet.ranges import Count
+from nmfnet.solvers.base import Solver, Task, count_step, total
 from nmfnet.types import Batch, Tensor, Terms
 
 if TYPE_CHECKING:
     from nmfnet.core.model import Factorization
 
+RELATIVE = (1e-2, 3.0)
+"""Smallest and largest unit of an entry, in units of its parameter's root mean square."""
+
 
 @final
 class LBFGS(Solver):
-    """Limited-memory BFGS with bounds, one restart after the other, in float64.
+    """Limited-memory BFGS with bounds, one restart after the other, on any device.
 
     Non-negativity under ``constraint=project`` is kept by bounds, so the method is exact for it; any
-    other constraint is a parametrisation and needs none. The objective never increases. The memory
-    starts anew with every training step, so ``n_inner`` should be large.
+    other constraint is a parametrisation and needs none. The objective never increases. Factors are
+    measured in units of their root mean square at the start, and no step changes them by more than a
+    tenth in the mean: a network's units would die in longer ones.
 
     Parameters
     ----------
@@ -35,114 +37,123 @@ class LBFGS(Solver):
     n_inner : int
         Iterations per training step.
 
-    Source: Byrd, Lu, Nocedal & Zhu 1995 (SciPy's implementation).
+    Source: Nocedal 1980 (the recursion); Bertsekas 1982 (bounds, by two-metric projection).
     """
 
     name = "lbfgs"
     quasi_newton = True
 
-    def __init__(self, *, memory: int = 10, n_inner: int = 200) -> None:
+    def __init__(self, *, memory: Count = 10, n_inner: Count = 200) -> None:
         super().__init__(n_inner=n_inner)
-        if memory < 1:
-            raise UserError(f"solver.memory={memory}: it must be >= 1")
         self.memory = memory
+        self.units: list[Tensor] = []
+        self.memories: list[Memory] = []
 
     def lacks(self, task: Task) -> Iterator[str]:
         yield from task.minibatches()
         for name, factor in task.model.factors.items():
-            if factor.constraint.identity and factor.constraint.bounds is None:
-                said = type(factor.constraint).__name__.lower()
+            own = factor.constraint
+            if own.identity and own.bounds not in (NON_NEGATIVE, ANY):
+                said = type(own).__name__.lower()
                 yield f"keeps bounds and nothing else, and {name} is under {said}"
+        if task.sparse and not task.model.sparse:
+            yield "needs a dense X, and this one is sparse"
         yield from task.processes()
+
+    def attach(self, model: Factorization) -> None:
+        self.units, self.memories = [], []
+
+    def running(self) -> dict[str, Any]:
+        return {"units": self.units, "memories": [tuple(memory) for memory in self.memories]}
+
+    def resume(self, model: Factorization, running: dict[str, Any]) -> None:
+        self.units = [unit.to(model.device) for unit in running["units"]]
+        self.memories = [
+            Memory(*(part.to(model.device) for part in memory)) for memory in running["memories"]
+        ]
 
     def step(self, model: Factorization, batch: Batch, n_iter: int, live: list[int]) -> Terms:
         count_step(model)
+        parameters = model.trainable()
+        under = {
+            id(factor.raw)
+            for factor in model.factors.values()
+            if factor.constraint.identity and factor.constraint.bounds == NON_NEGATIVE
+        }
+        if not self.units:
+            self.measure(model)
         collected: list[Terms] = []
         for restart in live:
-            with model.restarts(slice(restart, restart + 1)):
-                problem = Problem(model, batch)
-                minimise(problem, [1.0] * len(problem.parameters), n_iter, memory=self.memory)
+            with model.restarts(restart):
+                unit = self.units[restart]
+                bounded = torch.cat(
+                    [torch.full((p.numel(),), id(p) in under, device=p.device) for p in parameters]
+                )
+                slope = partial(_slope, model, batch, parameters, unit)
+                point = _flat([p.detach() for p in parameters]) / unit
+                memory = self.memories[restart]
+                point, memory = minimise(slope, point, bounded, memory, n_iter, self.memory)
+                self.memories[restart] = memory
+                _put(parameters, point * unit)
                 with torch.no_grad():
                     collected.append(model.objective(batch))
-        return collect(collected)
+        return {name: torch.stack([terms[name] for terms in collected]) for name in collected[0]}
+
+    def rebase(self, model: Factorization, restart: int, objective: float) -> None:
+        if self.memories:
+            self.memories[restart] = empty(self.units[restart])
+
+    def measure(self, model: Factorization, slopes: list[Tensor] | None = None) -> None:
+        """Set the unit of every entry of every restart.
+
+        Parameters
+        ----------
+        model : Factorization
+        slopes : list of Tensor, optional
+            Sizes of the gradient by each parameter that were seen so far: an entry with slopes above
+            those of its parameter gets a smaller unit.
+        """
+        parameters = [p.detach() for p in model.trainable()]
+        self.units, self.memories = [], []
+        for i in range(model.n_restarts):
+            own = [p[i] for p in parameters]
+            units = [torch.full_like(p, _size(p)) for p in own]
+            for unit, slope in zip(units, slopes or (), strict=slopes is not None):
+                relative = slope[i] / slope[i].mean().clamp_min(1e-30)
+                unit *= relative.clamp_min(1e-30).rsqrt().clamp(*RELATIVE)
+            self.units.append(_flat(units))
+            self.memories.append(empty(self.units[-1]))
 
 
-def minimise(
-    problem: Problem,
-    scales: list[float],
-    n_iter: int,
-    *,
-    memory: int = 10,
-    most: int | None = None,
-    enough: float = -math.inf,
-) -> float:
-    """Move a problem of one restart to the lowest point found, and give its objective.
+def _size(values: Tensor) -> float:
+    """Root mean square; 1 for zeros."""
+    return float(values.square().mean().sqrt()) or 1.0
 
-    Parameters
-    ----------
-    problem : Problem
-    scales : list of float
-        Unit that each parameter is measured in.
-    n_iter : int
-        Iterations.
-    memory : int
-        Corrections kept.
-    most : int, optional
-        Evaluations of the objective; by default 20 per iteration.
-    enough : float
-        End below this objective.
-    """
-    from scipy.optimize import minimize
 
-    model, parameters = problem.model, problem.parameters
-    limits = {
-        id(f.raw): f.constraint.bounds for f in model.factors.values() if f.constraint.identity
-    }
-    bounds = [
-        np.tile(np.array(limits.get(id(p)) or ANY) / scale, (p.numel(), 1))
-        for p, scale in zip(parameters, scales, strict=True)
+def _slope(
+    model: Factorization,
+    batch: Batch,
+    parameters: list[torch.nn.Parameter],
+    unit: Tensor,
+    point: Tensor,
+) -> tuple[float, Tensor]:
+    """Objective and gradient at a point in units."""
+    _put(parameters, point * unit)
+    with torch.enable_grad():
+        objective = total(model.objective(batch))
+    grads = torch.autograd.grad(objective, parameters, allow_unused=True)
+    filled = [
+        torch.zeros_like(p) if g is None else g for p, g in zip(parameters, grads, strict=True)
     ]
-    start = _flat([p.detach() / s for p, s in zip(parameters, scales, strict=True)])
-
-    lowest, least = start, math.inf
-    most = problem.evaluations + (most or 20 * n_iter)
-
-    def value(point: np.ndarray) -> tuple[float, np.ndarray]:
-        nonlocal lowest, least
-        if problem.evaluations >= most or least < enough:
-            raise _Done  # SciPy would end its line search first
-        _put(parameters, scales, point)
-        objective, gradients = problem.differentiate()
-        if float(objective) < least:
-            lowest, least = point.copy(), float(objective)
-        scaled = [g * s for g, s in zip(gradients, scales, strict=True)]
-        return float(objective), _flat(scaled)
-
-    options: Any = {"maxiter": n_iter, "maxfun": most, "maxcor": memory, "ftol": 0.0, "gtol": 0.0}
-    with suppress(_Done):
-        minimize(  # type: ignore[call-overload]
-            value,
-            start,
-            jac=True,
-            method="L-BFGS-B",
-            bounds=np.concatenate(bounds),
-            options=options,
-        )
-    _put(parameters, scales, lowest)
-    return least
+    return float(objective.detach()), _flat(filled) * unit
 
 
-class _Done(Exception):
-    """No more evaluations are wanted."""
+def _flat(tensors: list[Tensor]) -> Tensor:
+    return torch.cat([tensor.reshape(-1) for tensor in tensors])
 
 
-def _flat(tensors: list[Tensor]) -> np.ndarray:
-    return torch.cat([tensor.reshape(-1) for tensor in tensors]).double().cpu().numpy()
-
-
-def _put(parameters: Sequence[Tensor], scales: list[float], point: np.ndarray) -> None:
+def _put(parameters: list[torch.nn.Parameter], point: Tensor) -> None:
     start = 0
-    for parameter, scale in zip(parameters, scales, strict=True):
-        part = torch.from_numpy(point[start : start + parameter.numel()] * scale)
-        parameter.data.copy_(part.reshape(parameter.shape))
+    for parameter in parameters:
+        parameter.data.copy_(point[start : start + parameter.numel()].view(parameter.shape))
         start += parameter.numel()

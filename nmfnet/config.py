@@ -144,23 +144,25 @@ def check_config(cfg: Plain) -> None:
     problems = list(_root_problems(cfg))
     problems.extend([*_key_problems(cfg), *_group_problems(cfg)])
     for name in cfg:
-        problems.extend(target_problems(_without_shared(cfg, name), name, bases_of(name)))
+        for path, node in _nodes(cfg, name):
+            problems.extend(target_problems(node, path, bases_of(name)))
     if problems:
         raise UserError(
             "\n  ".join([f"the configuration has {len(problems)} problem(s):", *problems])
         )
 
 
-def _without_shared(cfg: Plain, name: str) -> Any:
-    """A group without the keys that every choice of it has."""
+def _nodes(cfg: Plain, name: str) -> Iterator[tuple[str, Any]]:
+    """What is built of a group, by path, without the keys that every choice of it has."""
     node = cfg[name]
-    if not isinstance(node, Mapping):
-        return node
     if name == "constraint" and _has_target(node):
-        return constraints_of(node)[0]
-    if name == "model":
-        return {key: value for key, value in node.items() if key != "frozen"}
-    return node
+        general, single = constraints_of(node)
+        yield name, general
+        yield from ((f"{name}.{factor}", one) for factor, one in single.items())
+    elif name == "model" and isinstance(node, Mapping):
+        yield name, {key: value for key, value in node.items() if key != "frozen"}
+    else:
+        yield name, node
 
 
 def check_stored(cfg: Plain, groups: Sequence[str], where: Path, *, trust: bool) -> None:
@@ -184,11 +186,11 @@ def check_stored(cfg: Plain, groups: Sequence[str], where: Path, *, trust: bool)
         part of nmfnet nor imported already. Nothing has been imported then.
     """
     try:
-        nodes = [(name, _without_shared(cfg, name)) for name in groups]
         problems = [
             problem
-            for name, node in nodes
-            for problem in target_problems(node, name, bases_of(name), trust=trust)
+            for name in groups
+            for path, node in _nodes(cfg, name)
+            for problem in target_problems(node, path, bases_of(name), trust=trust)
         ]
     except UserError as error:
         problems = [str(error)]

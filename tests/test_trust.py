@@ -84,6 +84,19 @@ def test_nor_can_an_object_inside_another(run, tmp_path):
     assert not mark.exists()
 
 
+def test_nor_can_the_constraint_of_a_single_factor(run, tmp_path):
+    mark = tmp_path / "mark"
+    node = {"_target_": "nmfnet.core.constraints.Project"}
+    for inner in (
+        {"_target_": "os.system", "command": f"touch {mark}"},
+        {"_target_": "nmfnet.core.penalties.L1"},
+        {"_target_": "foreign_code.Mine"},
+    ):
+        with pytest.raises(UserError, match=r"constraint\.W|_target_"):
+            package.load(changed(run, tmp_path, "constraint", node | {"W": inner}))
+    assert not mark.exists()
+
+
 def test_a_class_of_another_group_is_refused(run, tmp_path):
     node = {"_target_": "nmfnet.core.penalties.L1"}
     with pytest.raises(UserError, match=r"nmfnet\.core\.penalties\.L1 is no Loss"):
@@ -231,6 +244,7 @@ def test_a_trusted_sweep_goes_on_with_own_folders(tmp_path):
         ("data._target_=nmfnet.data.RowSplit", "is no Source"),
         ("split._target_=nmfnet.data.Digits", "is no Split"),
         ("loss._target_=3", "_target_: 3"),
+        ("constraint.W._target_=builtins.print", "constraint.W._target_: builtins.print is no"),
     ],
 )
 def test_a_command_must_name_objects_of_the_right_kind(word, fragment, tmp_path):

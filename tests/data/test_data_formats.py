@@ -17,7 +17,7 @@ import pytest
 import scipy.io
 import scipy.sparse as sp
 
-from nmfnet.data import Matrix, Table
+from nmfnet.data import Matrix, Stream, Table
 from nmfnet.errors import UserError
 
 X = np.array([[1.0, 0.0, 2.0], [0.0, 3.0, 4.0]])
@@ -260,3 +260,11 @@ def test_nullable_labels_in_h5ad(tmp_path: Path) -> None:
     assert matrix.labels is not None
     assert (matrix.labels.tolist(), matrix.label_names) == ([0, -1], ["7"])
     assert (matrix.shape, read(tmp_path / "x.h5ad", layer="raw").shape) == ((2, 2), (2, 3))
+
+
+def test_streams_without_rows(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    pd.DataFrame({"a": np.zeros(0)}).to_parquet(tmp_path / "x.parquet")
+    for path in (tmp_path, tmp_path / "x.parquet"):
+        with pytest.raises(UserError, match="hold no rows"):
+            Stream(path=str(path)).read()

@@ -138,6 +138,7 @@ def far_row(matrix: Any) -> None:
         (lambda: FRAME.assign(when=pd.Timestamp("2020-05-01")), "in column 'when'"),
         (lambda: FRAME.assign(took=pd.Timedelta("3h")), "in column 'took'"),
         (lambda: FRAME.assign(z=1j), "in column 'z'"),
+        (lambda: FRAME.assign(k="u", l="v"), r"labels=X\['k'\].*same goes for 'l'"),
         (lambda: np.array([["2020-01-01"]], dtype="M8[D]"), r"datetime64\[D\] values"),
         (lambda: np.array([[10**400]], dtype=object), "not a number"),
         (lambda: np.array([["1_000"]]), "'1_000' in row 1, column 1 is not a number"),

@@ -21,7 +21,15 @@ from nmfnet.data.formats.raw import (
 )
 from nmfnet.errors import UserError
 
-__all__ = ["ROW_NUMBERS", "as_float64", "as_rows", "counts_up", "read_frame", "take_label"]
+__all__ = [
+    "FRAME_ADVICE",
+    "ROW_NUMBERS",
+    "as_float64",
+    "as_rows",
+    "counts_up",
+    "read_frame",
+    "take_label",
+]
 
 ROW_NUMBERS = re.compile(r"Unnamed: \d+")
 """Header that pandas gives to a column of row numbers that was saved without a name."""
@@ -136,10 +144,22 @@ def take_label(names: Sequence[str], label: str, what: str, option: str = "label
     return list(names).index(label)
 
 
+FILE_ADVICE = (
+    "Leave it out with data.drop=[{0}], or say data.label_column={0!r} if it holds classes."
+)
+FRAME_ADVICE = "Leave it out, X.drop(columns=[{0!r}]), or give it as labels=X[{0!r}]."
+
+
 def read_frame(
-    frame: Any, what: str, label: str | None = None, drop: Sequence[str] = ()
+    frame: Any,
+    what: str,
+    label: str | None = None,
+    drop: Sequence[str] = (),
+    advice: str = FILE_ADVICE,
 ) -> RawTable:
     """A pandas DataFrame as a `RawTable`: the index, or leading text columns, name the rows.
+
+    ``advice`` says what to do about a column of text, whose name is put in.
 
     Raises
     ------
@@ -164,7 +184,7 @@ def read_frame(
     for at, column in enumerate(frame.columns):
         cells = frame.iloc[:, at]
         if (wrong := _wrong(cells)).size:
-            raise UserError(_wrong_message(frame, at, wrong, what, names))
+            raise UserError(_wrong_message(frame, at, wrong, what, names, advice))
         if ROW_NUMBERS.fullmatch(column) and counts_up(_floats(cells)):
             remarks.append(f"{column!r} numbers the rows and was left out.")
             continue
@@ -192,18 +212,16 @@ def _text_columns(frame: Any) -> tuple[list[str], int]:
 
 
 def _wrong_message(
-    frame: Any, at: int, wrong: np.ndarray, what: str, names: list[str] | None
+    frame: Any, at: int, wrong: np.ndarray, what: str, names: list[str] | None, advice: str
 ) -> str:
     column, row = frame.columns[at], int(wrong[0])
-    others = [
-        name for i, name in enumerate(frame.columns) if i > at and _wrong(frame.iloc[:, i]).size
-    ]
-    more = f" So do the columns {shorten(others, 8)}." if others else ""
+    later = range(at + 1, frame.shape[1])
+    others = [frame.columns[i] for i in later if _wrong(frame.iloc[:, i]).size]
+    more = f" The same goes for {shorten(others, 8)}." if others else ""
     return (
         f"{what}: text where a number is needed: {frame.iloc[row, at]!r} in column {column!r}, row "
-        f"{names[row] if names else row + 1} ({wrong.size} such cells in that column).{more} "
-        f"Remove what is no feature (data.drop=[{column}] for a file), or name the column that "
-        f"holds classes (data.label_column={column!r})."
+        f"{names[row] if names else row + 1} ({wrong.size} such cells in that column). "
+        f"{advice.format(column)}{more}"
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import scipy.sparse as sp
 
-from nmfnet.data.formats.frames import as_float64, as_rows, read_frame
+from nmfnet.data.formats.frames import FRAME_ADVICE, as_float64, as_rows, read_frame
 from nmfnet.data.formats.raw import as_text, did_you_mean, is_sparse, numbered, reading, shorten
 from nmfnet.errors import UserError
 
@@ -126,7 +126,7 @@ def _of_anndata(X: Any, what: str, layer: str | None) -> Given:
 
 
 def _of_pandas(X: Any, what: str, layer: str | None) -> Given:
-    raw = read_frame(X, what)
+    raw = read_frame(X, what, advice=FRAME_ADVICE)
     return Given(raw.values, raw.row_names, raw.column_names, None, raw.remarks)
 
 

@@ -57,6 +57,7 @@ def run(site: Path, *words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 @pytest.mark.slow
 def test_the_wheel_holds_the_package_and_its_configuration(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
+    assert "nmfnet/py.typed" in names  # annotations are for type checkers of users too
     for top, target in (("nmfnet", "nmfnet"), ("conf", "nmfnet/conf")):
         files = [path for path in (ROOT / top).rglob("*") if path.is_file()]
         expected = {

@@ -190,16 +190,26 @@ def _anndata(factors: _Factors, folder: Path) -> list[Path]:
     held_out = factors.W_test is not None
     W = np.vstack([factors.W, factors.W_test]) if held_out else factors.W  # type: ignore[list-item]
     parts = ["train"] * len(factors.W) + ["test"] * (len(W) - len(factors.W))
-    obs = pd.DataFrame({"part": parts}, index=factors.samples + factors.test_samples)
+    samples, features = (  # as objects: anndata does not write the text type of pandas 3
+        pd.Index(names, dtype=object)
+        for names in (factors.samples + factors.test_samples, factors.features)
+    )
     table = anndata.AnnData(
-        obs=obs,
-        var=pd.DataFrame(index=factors.features),
+        obs=pd.DataFrame({"part": pd.Series(parts, samples, dtype=object)}, index=samples),
+        var=pd.DataFrame(index=features),
         obsm={"W": W},
         varm={"H": factors.H.T} if len(factors.H) else {},
         uns={"nmfnet": _about(factors.run), "factors": factors.others, "axes": factors.axes},
     )
     file = folder / "factors.h5ad"
-    table.write_h5ad(file)
+    try:
+        table.write_h5ad(file)
+    except Exception as error:  # of its registry, h5py's and others
+        file.unlink(missing_ok=True)
+        line = str(error).splitlines()[0]
+        raise UserError(
+            f"anndata {anndata.__version__} cannot write this run ({line}): use --to csv"
+        ) from error
     return [file]
 
 

@@ -142,7 +142,8 @@ class Graph(Source):
     header : bool, optional
         Whether the first line of an edge list names its columns; recognised when None.
     normalize : {"none", "max", "sym"}
-        Weights as they are, over the largest, or ``D^-1/2 A D^-1/2`` with D the sums of the rows.
+        Weights as they are, over the largest, or ``D^-1/2 A D^-1/2`` with D the sums of the rows, of
+        the whole graph: weights then know how many links of a node ``split=links`` holds out.
     features : str, optional
         Table with a named row of numbers for every node: X. Without it X is the graph itself.
     labels : str, optional

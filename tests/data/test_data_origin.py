@@ -153,7 +153,7 @@ def check_yaml(path: Path, base: type) -> None:
     if "origin" in config:
         return
     for name, parameter in parameters.items():
-        if name == "origin":
+        if name == "origin" or isinstance(config[name], dict):  # a source inside this one
             continue
         default = "???" if parameter.default is parameter.empty else parameter.default
         assert config[name] == default, name

@@ -32,7 +32,7 @@ Links = tuple[sp.csr_matrix, tuple[str, ...]]
 
 HEADERS = frozenset(
     f"{word}{tail}"
-    for word in ("source", "target", "from", "to", "head", "tail", "node", "id")
+    for word in ("source", "target", "from", "to", "head", "tail", "node", "name", "id")
     for tail in ("", "1", "2", "_1", "_2", "_id")
 )
 """Words that no node is called: a first line of two of them names the columns."""
@@ -142,7 +142,8 @@ class Graph(Source):
     header : bool, optional
         Whether the first line of an edge list names its columns; recognised when None.
     normalize : {"none", "max", "sym"}
-        Weights as they are, over the largest, or ``D^-1/2 A D^-1/2`` with D the sums of the rows.
+        Weights as they are, over the largest, or ``D^-1/2 A D^-1/2`` with D the sums of the rows, of
+        the whole graph: weights then know how many links of a node ``split=links`` holds out.
     features : str, optional
         Table with a named row of numbers for every node: X. Without it X is the graph itself.
     labels : str, optional
@@ -194,38 +195,23 @@ class Graph(Source):
                 f"{file} has no lines of two names and, optionally, a weight: a list of links has "
                 "two or three columns. For a square table set data.layout=square."
             )
-        if edges is not None:
-            pairs, weights, remarks = edges
-            names = nodes or sorted({name for pair in pairs for name in pair})
-            place = {name: i for i, name in enumerate(names)}
-            if unknown := [name for pair in pairs for name in pair if name not in place]:
-                raise UserError(
-                    f"{len(set(unknown))} nodes of {file} are not in {self.features} (first: "
-                    f"{unknown[0]!r}).{did_you_mean(unknown[0], names)} Every node needs its row "
-                    "of features."
-                )
-            ends = np.array([[place[name] for name in pair] for pair in pairs])
-            ends = np.concatenate([ends, ends[:, ::-1]])  # a line is a link in both directions
-            entries = sp.coo_matrix(
-                (np.tile(weights, 2), (ends[:, 0], ends[:, 1])), shape=(len(names),) * 2
-            )
-            A, more = symmetric_links(entries, names, f"the graph {file}")
-            return A, names, (*remarks, *more)
-        raw = read_raw(file)
-        read = raw.row_names or raw.column_names
-        names = read or nodes or numbered("node", raw.values.shape[0])
         where = f"the graph {file}"
-        for row, column in zip(raw.row_names or (), raw.column_names or (), strict=False):
-            if row != column:
-                raise UserError(
-                    f"{where} has the row {row!r} beside the column {column!r}: rows and columns must "
-                    "be the same nodes in the same order."
-                )
-        A, remarks = symmetric_links(raw.values, names, where)
-        if nodes is not None and read is not None:
-            order = _positions(nodes, names, self.features or "", file)
-            A, names = sp.csr_matrix(A[order][:, order]), nodes
-        return A, names, remarks
+        if edges is None:
+            return _square(file, nodes, self.features or "", where)
+        pairs, weights, remarks = edges
+        names = nodes or sorted({name for pair in pairs for name in pair})
+        place = {name: i for i, name in enumerate(names)}
+        if unknown := [name for pair in pairs for name in pair if name not in place]:
+            raise UserError(
+                f"{len(set(unknown))} nodes of {file} are not in {self.features} (first: "
+                f"{unknown[0]!r}).{did_you_mean(unknown[0], names)} Every node needs its row of "
+                "features."
+            )
+        ends = np.array([[place[name] for name in pair] for pair in pairs])
+        ends = np.concatenate([ends, ends[:, ::-1]])  # a line is a link in both directions
+        entries = sp.coo_matrix((np.tile(weights, 2), ends.T), shape=(len(names),) * 2)
+        A, more = symmetric_links(entries, names, where)
+        return A, names, (*remarks, *more)
 
     def _classes(self, names: list[str]) -> tuple[np.ndarray | None, list[str] | None]:
         if self.labels is None:
@@ -234,13 +220,34 @@ class Graph(Source):
         lines = _cells(file)
         if any(len(cells) != 2 for cells in lines):
             raise UserError(f"{file} must have two columns: a node and its class.")
-        known = dict(lines)
-        if unknown := [cells[0] for cells in lines[1:] if cells[0] not in set(names)]:
+        lines = lines[1:] if lines[0][0].lower() in HEADERS else lines
+        known, nodes = dict(lines), set(names)
+        if unknown := [cells[0] for cells in lines if cells[0] not in nodes]:
             raise UserError(
                 f"{len(unknown)} nodes of {file} are not in the graph (first: {unknown[0]!r})."
                 f"{did_you_mean(unknown[0], names)}"
             )
         return encode_labels([known.get(name, "") for name in names])
+
+
+def _square(
+    file: Path, nodes: list[str] | None, asker: str, where: str
+) -> tuple[sp.csr_matrix, list[str], tuple[str, ...]]:
+    """Links, names and remarks of a square table; in the order of ``nodes`` where they are given."""
+    raw = read_raw(file)
+    for row, column in zip(raw.row_names or (), raw.column_names or (), strict=False):
+        if row != column:
+            raise UserError(
+                f"{where} has the row {row!r} beside the column {column!r}: rows and columns must be "
+                "the same nodes in the same order."
+            )
+    read = raw.row_names or raw.column_names
+    names = read or nodes or numbered("node", raw.values.shape[0])
+    A, remarks = symmetric_links(raw.values, names, where)
+    if nodes is None or read is None:
+        return A, names, remarks
+    order = _positions(nodes, names, asker, file)
+    return sp.csr_matrix(A[order][:, order]), nodes, remarks
 
 
 def _positions(wanted: list[str], there: list[str], asker: str, file: Path) -> list[int]:

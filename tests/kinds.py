@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import signal
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import lightning as L
 import numpy as np
+import pytest
 import torch
 
 from nmfnet.api import configuration
@@ -13,6 +17,8 @@ from nmfnet.core.model import Factorization
 from nmfnet.data import NoSplit, Source
 from nmfnet.data.module import MatrixDataModule
 from nmfnet.run.checkpoint import assemble
+from nmfnet.run.train import Interrupted
+from nmfnet.run.train import train as run
 from nmfnet.types import Batch
 
 QUIET = {"progress": False, "figures": False, "threads": 1}
@@ -46,6 +52,30 @@ def assert_restarts_are_runs(source: Source, n_iter: int = 12, **settings: Any) 
         for name, factor in alone.factors.items():
             ours = together.factors[name]()[i].detach()
             torch.testing.assert_close(ours, factor()[0].detach(), rtol=1e-8, atol=1e-9)
+
+
+def assert_resumes(source: Source, folder: Path, **settings: Any) -> None:
+    """A run that was interrupted and continued ends on the same bits as one that was not."""
+    found = []
+    for name, stops in (("whole", []), ("cut", [_Stop()])):
+        own = {"max_iter": 300, "tol": 0.0, "n_restarts": 2, "run_dir": str(folder / name)}
+        cfg = configuration({**own, **QUIET, **settings})
+        if stops:
+            with pytest.raises(Interrupted, match=r"iteration 100.*continues it"):
+                run(cfg, source, callbacks=stops)
+        found.append(run(cfg, source).model)
+    whole, cut = found
+    for name, factor in whole.factors.items():
+        assert torch.equal(factor(), cut.factors[name]())
+    assert np.array_equal(whole.components_, cut.components_)
+
+
+class _Stop(L.Callback):
+    """Ctrl-C after the first 100 iterations."""
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if pl_module.iteration == 100:
+            signal.raise_signal(signal.SIGINT)
 
 
 def relative(X: np.ndarray, X_hat: np.ndarray) -> float:

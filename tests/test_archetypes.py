@@ -8,7 +8,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from kinds import QUIET, assert_restarts_are_runs, relative
+from kinds import QUIET, assert_restarts_are_runs, assert_resumes, relative
 from shell import refusal, train
 
 import nmfnet
@@ -119,6 +119,11 @@ def test_transform_is_what_training_does(loss):
 
 def test_restarts_are_runs():
     assert_restarts_are_runs(InMemory(X=simplex()[0]), model="archetypes", n_components=3)
+
+
+def test_an_interrupted_run_continues(tmp_path):
+    X = simplex()[0] + np.random.default_rng(1).normal(size=(60, 6))
+    assert_resumes(InMemory(X=X), tmp_path, model="archetypes", n_components=3)
 
 
 def test_saved_and_loaded_is_the_same(tmp_path):

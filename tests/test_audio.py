@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from kinds import assert_restarts_are_runs, relative, started
+from kinds import assert_restarts_are_runs, assert_resumes, relative, started
 from scipy.io import wavfile
 from scipy.optimize import linear_sum_assignment
 from shell import refusal, train
@@ -206,6 +206,11 @@ def test_single_rows_are_refused():
 def test_restarts_are_runs():
     own = {"model": "nmfd", "n_components": 2, "taps": 4, "loss": "kl"}
     assert_restarts_are_runs(InMemory(X=planted()[0] + 0.1), **own)
+
+
+def test_an_interrupted_run_continues(tmp_path):
+    own = {"model": "nmfd", "n_components": 2, "taps": 4}
+    assert_resumes(InMemory(X=planted()[0] + 0.1), tmp_path, **own)
 
 
 def test_saved_and_loaded_is_the_same(tmp_path):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from kinds import QUIET, assert_restarts_are_runs, relative, started
+from kinds import QUIET, assert_restarts_are_runs, assert_resumes, relative, started
 from shell import refusal, train
 
 import nmfnet
@@ -243,6 +243,13 @@ def test_restarts_are_runs():
     X, P = two()
     P[:4] = np.nan
     assert_restarts_are_runs(InMemory(X=X, views={"p": P}), model="joint_nmf", n_components=3)
+
+
+def test_an_interrupted_run_continues(tmp_path):
+    X, P = two()
+    P[:4] = np.nan
+    own = {"model": "joint_nmf", "n_components": 3}
+    assert_resumes(InMemory(X=X, views={"p": P}), tmp_path, **own)
 
 
 def test_saved_and_loaded_is_the_same(tmp_path):

@@ -22,8 +22,8 @@ def check_shardable(model: Factorization, batch_size: int | None, world: World) 
     kind = type(model).__name__
     if not model.shardable:
         raise UserError(
-            f"trainer=ddp spreads rows over processes, and {kind} as configured ties its components "
-            "to all rows: use model.convex_axis=features, or one process"
+            f"trainer=ddp spreads rows over processes, and {kind} as configured ties rows to each "
+            "other: use trainer=default (or, for convex_nmf, model.convex_axis=features)"
         )
     if batch_size is not None:
         raise UserError("trainer=ddp works on all rows at once: set batch_size=null")

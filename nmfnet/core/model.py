@@ -883,8 +883,9 @@ class Factorization(L.LightningModule, ABC):
             raise UserError("X has NaN or infinite entries: give a mask for missing ones")
         self._check_sign(x)
         names = [str(i) for i in range(max(x.shape))]
-        partial = seen is not None and not seen.is_sparse_csr  # else all that is stored is observed
-        observed = seen.cpu().numpy() if partial else None
+        observed = None
+        if seen is not None and not seen.is_sparse_csr:  # else all that is stored is observed
+            observed = seen.cpu().numpy()
         self.loss.check(values, names, names, "X", observed)
         index = torch.full((x.shape[0],), -1, device=self.device)
         return Batch(x, index, seen)

@@ -83,12 +83,12 @@ class Triples(Source):
         weighted = self.weight is not None
         known = entries.weights > 0 if weighted else np.ones(entries.values.size, dtype=bool)
         at = entries.rows[known], entries.columns[known]
-        matrix = sp.csr_matrix((entries.values[known], at), shape=shape)
-        mask = sp.csr_matrix((entries.weights[known] if weighted else known, at), shape=shape)
+        listed: Any = sp.csr_matrix((entries.values[known], at), shape=shape)
+        mask: Any = sp.csr_matrix((entries.weights[known] if weighted else known, at), shape=shape)
         if self.sparse is False or (self.sparse is None and weighted):
-            matrix, mask = matrix.toarray(), mask.toarray()
+            listed, mask = listed.toarray(), mask.toarray()
         return Matrix(
-            matrix,
+            listed,
             samples,
             features,
             mask=mask,
@@ -220,7 +220,7 @@ def _frequent(names: np.ndarray, least: int) -> np.ndarray:
 def _numbered(names: np.ndarray) -> tuple[list[str], np.ndarray]:
     """The names in natural order (10 after 9), and the number of each."""
     unique, group = np.unique(names, return_inverse=True)
-    order = sorted(range(unique.size), key=lambda i: natural(unique[i]))
+    order = sorted(range(unique.size), key=lambda i: natural(str(unique[i])))
     place = np.empty(unique.size, dtype=np.int64)
     place[order] = np.arange(unique.size)
     return [str(unique[i]) for i in order], place[group]

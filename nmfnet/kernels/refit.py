@@ -23,8 +23,8 @@ ROUGH = 5
 TRIALS = 40
 """Lengths that are tried for a Newton step, each half of the one before."""
 
-DAMP = 1e-10
-"""Relative size of what is added to a curvature that may be singular."""
+DAMP = (1e-10, 1e-4)
+"""Relative size of what is added to a curvature that may be singular: at first, and at most."""
 
 
 def refit_W(
@@ -118,8 +118,9 @@ def _newton(
     """KL: every row by itself goes to the optimum of its second-order expansion, or part of the way.
 
     In float64. The step is the non-negative least squares of the expansion, halved until the objective
-    falls by a share of what the slope promises; a row is done when an expansion promises no more than
-    1e-13 of its objective (of the sums that it consists of).
+    falls by a share of what the slope promises. A row that cannot move, or to which an expansion promises
+    no more than 1e-13 of its objective (of the sums that it consists of), gets a more damped one: where
+    components are nearly dependent the first is not accurate. It is done when no damping moves it.
 
     Source: Lee, Sun & Saunders 2014, "Proximal Newton-type methods for minimizing composite
     functions", algorithm 1, with the constraint in place of the composite term.
@@ -142,26 +143,31 @@ def _newton_block(x: Tensor, H: Tensor, mask: Tensor | None, max_iter: int) -> T
     W = _start(x, H)
     for _ in range(ROUGH):
         W = W * ((_ratio(weighted, W, H, 1) @ H.mT) / loads.clamp_min(TINY))
+    damp = torch.full_like(loads[..., 0], DAMP[0])
+    eye = torch.eye(H.shape[-2], dtype=H.dtype, device=H.device)
+    value = _value(weighted, W, H, loads)
     for _ in range(max_iter):
         slope = loads - _ratio(weighted, W, H, 1) @ H.mT
         G = curvatures(_ratio(weighted, W, H, 2), H)
-        least = DAMP * loads.sum(-1) / W.sum(-1).clamp_min(TINY)
-        G = with_ridge(G, DAMP) + least[..., None, None] * torch.eye(G.shape[-1], dtype=G.dtype)
+        size = G.diagonal(dim1=-2, dim2=-1).mean(-1) + loads.sum(-1) / W.sum(-1).clamp_min(TINY)
+        G = G + (damp * size)[..., None, None] * eye
         wanted = (G @ W[..., None]).mT - slope[..., None, :]
         step = nnls(G, wanted, (W > 0)[..., None, :])[..., 0, :] - W
         promised = -(slope * step).sum(-1)
-        value = _value(weighted, W, H, loads)
-        moving = promised > 1e-13 * ((loads * W).sum(-1) + value.abs())
-        if not bool(moving.any()):
-            break
+        moving = (promised > 1e-13 * ((loads * W).sum(-1) + value.abs())) & (damp <= DAMP[1])
         share = moving.to(W.dtype)
         for _trial in range(TRIALS):
             new = W + share[..., None] * step
-            bad = ~(_value(weighted, new, H, loads) <= value - 1e-4 * share * promised) & moving
-            if not bool(bad.any()):
+            reached = _value(weighted, new, H, loads)
+            moved = moving & (reached <= value - 1e-4 * share * promised)
+            if bool((moved | ~moving).all()):
                 break
-            share = torch.where(bad, share / 2, share)
-        W = torch.where(bad[..., None], W, new)
+            share = torch.where(moved, share, share / 2)
+        W = torch.where(moved[..., None], new, W)
+        value = torch.where(moved, reached, value)
+        damp = torch.where(moved, damp, 100 * damp)
+        if bool((damp > DAMP[1]).all()):
+            break
     return W
 
 

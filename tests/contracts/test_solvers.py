@@ -21,7 +21,9 @@ OF_NMF = [
     for name in SOLVERS
     if name not in ("cd", "convex_newton", "adam_early", "exact", "weighted_als", "symmetric")
 ]  # for models with an encoder, a closed form, or ridge regressions
-EXACT = [name for name in OF_NMF if name not in ("adam", "adam_lbfgs", "adam_network", "als", "online")]
+EXACT = [
+    name for name in OF_NMF if name not in ("adam", "adam_lbfgs", "adam_network", "als", "online")
+]
 """Solvers whose objective cannot rise, and that go all the way."""
 
 ROUGH = {"als": 1.05, "online": 1.05, "adam": 1.02, "adam_lbfgs": 1.02, "adam_network": 1.02}

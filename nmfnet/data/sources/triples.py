@@ -83,12 +83,12 @@ class Triples(Source):
         weighted = self.weight is not None
         known = entries.weights > 0 if weighted else np.ones(entries.values.size, dtype=bool)
         at = entries.rows[known], entries.columns[known]
-        matrix: Any = sp.csr_matrix((entries.values[known], at), shape=shape)
+        listed: Any = sp.csr_matrix((entries.values[known], at), shape=shape)
         mask: Any = sp.csr_matrix((entries.weights[known] if weighted else known, at), shape=shape)
         if self.sparse is False or (self.sparse is None and weighted):
-            matrix, mask = matrix.toarray(), mask.toarray()
+            listed, mask = listed.toarray(), mask.toarray()
         return Matrix(
-            matrix,
+            listed,
             samples,
             features,
             mask=mask,

@@ -43,7 +43,7 @@ def test_training_improves_on_the_updates_it_starts_from(loss):
     """H as NMF left it: what the layers add is better exposures in as many updates."""
     X = counts()[0]
     nmf = nmfnet.fit(X, loss=loss, n_components=3, dtype="float64", solver="mu")
-    model, batch = make(X, **UNROLLED, n_layers=4, loss=loss)
+    model, batch = make(X, model="unrolled_nmf", solver="lbfgs", n_layers=4, loss=loss)
     with torch.no_grad():
         model.start({"H": torch.from_numpy(nmf.components_).double()[None]}, batch)
         untrained = float(total(model.objective(batch)))

@@ -37,7 +37,7 @@ RUNS: dict[str, dict[str, Any]] = {
     "adam-autoencoder": {"model": "deep_autoencoder", "model.hidden": [8], "solver.n_inner": 5},
     "lbfgs": {"solver": "lbfgs", "solver.n_inner": 5},
     "adam_lbfgs": {"solver": "adam_lbfgs", "solver.n_inner": 5, "solver.first": 20},
-    "convex_newton": {"model": "convex_nmf", "loss": "kl", "solver.n_inner": 5},
+    "convex_newton": {"model": "convex_nmf", "solver": "convex_newton", "solver.n_inner": 5},
     "online": {"solver": "online", "batch_size": 16},
     "online-kl": {"solver": "online", "batch_size": 16, "loss": "kl"},
     "normalised": {"solver": "hals", "solver.n_inner": 5, "normalize": "H"},

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 import torch
+from shell import nmfnet as nmfnet_command
 from shell import refusal, the_run, train
 from torch.nn import functional as F
 
@@ -29,6 +30,7 @@ from nmfnet.kernels.graph import (
 from nmfnet.kernels.symmetric import symmetric_hals
 from nmfnet.metrics import clustering_accuracy, clusters_of, link_metrics
 from nmfnet.models.graph_ae import GraphAE
+from nmfnet.report.export import export
 from nmfnet.run.callbacks.history import History
 from nmfnet.run.train import Interrupted
 from nmfnet.run.train import train as run
@@ -528,6 +530,28 @@ def test_a_graph_from_files_by_the_command_line(tmp_path):
     assert len(list(tmp_path.glob("swept/graph_ae/*/metrics.json"))) == 2
     message = refusal("model=nmf", *words, "data.features=X.csv", cwd=tmp_path)
     assert "NMF says nothing about links" in message
+
+
+def test_a_run_without_components_is_exported_compared_and_reported(tmp_path, capsys):
+    A, group, X = blocks(30)
+    own = {"graph": A, "split": "links", "n_components": 3, "max_iter": 20, "labels": group}
+    for seed in (0, 1):
+        folder = tmp_path / "runs" / str(seed)
+        nmfnet.fit(X, "graph_ae", seed=seed, run_dir=folder, threads=1, n_restarts=2, **own)
+    drawn = {file.stem for file in (tmp_path / "runs" / "0" / "figures").glob("*.png")}
+    assert drawn == {"convergence", "restarts", "weights", "weights_by_class"}
+    written = {file.name for file in export(tmp_path / "runs" / "0", "csv")}
+    assert written == {"W.csv", "E1.csv", "M.csv", "S.csv"}
+    with pytest.raises(nmfnet.UserError, match="0 reads the links of rows"):
+        export(tmp_path / "runs" / "0", "onnx")
+    capsys.readouterr()
+    assert (
+        nmfnet_command("compare", "runs/0", "runs/1", cwd=tmp_path).out.count("no components") == 1
+    )
+    done = nmfnet_command("report", "runs", "-o", "page.html", cwd=tmp_path)
+    assert done.code == 0, done.err
+    page = (tmp_path / "page.html").read_text()
+    assert "link/auc" in page
 
 
 # ---------------------------------------------------------------------- published data

@@ -206,7 +206,8 @@ class MatrixDataModule(L.LightningDataModule):
             held = partition.held_out
             seen = _without(matrix.mask, held)
             train = self._batch(matrix, partition.train_rows, train_index, seen)
-            return train, self._batch(matrix, partition.train_rows, train_index, held)
+            test = self._batch(matrix, partition.train_rows, train_index, held)
+            return train, test._replace(views={})  # of which nothing is held out
         train = self._batch(matrix, partition.train_rows, train_index, matrix.mask)
         if partition.test_rows.size == 0:
             return train, None

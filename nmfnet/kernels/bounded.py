@@ -20,7 +20,7 @@ def minimise_within(
     bounds: Sequence[tuple[float, float]],
     *,
     max_iter: int = 5000,
-    tol: float = 1e-12,
+    tol: float = 1e-8,
 ) -> Float[Tensor, "n k"]:
     """``argmin value(point)`` with every column of the point within its bounds, in float64.
 

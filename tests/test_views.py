@@ -239,6 +239,22 @@ def test_transform_is_what_training_does():
     assert float(trained) == pytest.approx(fitted.metrics["train/loss"], rel=1e-9)
 
 
+def test_what_is_held_out_is_judged_alone():
+    X, P = two()
+    entries = fit(X, views={"p": P}, split="entries", max_iter=300, dtype="float64")
+    assert "test/view/p/r2" not in entries.metrics
+    per_entry = 2 * entries.metrics["test/loss"] / round(0.1 * X.size)
+    assert per_entry == pytest.approx(entries.metrics["test/mse"], rel=1e-6)
+    rows = fit(X, views={"p": P}, split="rows", max_iter=300)
+    assert rows.metrics["test/view/p/r2"] > 0.9
+
+
+def test_losses_with_parameters_are_refused():
+    X, P = two()
+    with pytest.raises(nmfnet.UserError, match="none for those of other views: use loss=frob"):
+        fit(X, views={"p": P}, loss="negative_binomial")
+
+
 def test_restarts_are_runs():
     X, P = two()
     P[:4] = np.nan

@@ -17,6 +17,7 @@ from nmfnet.core.constraints import ANY, NON_NEGATIVE
 from nmfnet.core.factor import Factor
 from nmfnet.core.penalties import Penalty
 from nmfnet.errors import UserError
+from nmfnet.kernels.bounded import minimise_within
 from nmfnet.kernels.refit import refit_W
 from nmfnet.kernels.rows import dense, take_rows
 from nmfnet.kernels.spectral import minimise
@@ -48,6 +49,13 @@ def fold_in(model: Factorization, batch: Batch, own_terms: bool = False) -> Floa
             f"{type(model).__name__} has no encoder, and none of its factors has a row per sample: "
             "declare one with the axis 'sample', or give the model a method infer"
         )
+    first = next(iter(tables.values())).raw
+    if not model.rows_independent and first.ndim > 2:
+        alone = []
+        for restart in range(first.shape[0]):
+            with model.restarts(restart):
+                alone.append(fold_in(model, batch, own_terms))
+        return torch.stack(alone)
     with torch.no_grad():
         fast = None if own_terms or model.has_own_rows else _by_rule(model, batch, tables)
     return _by_descent(model, batch, tables, own_terms) if fast is None else fast
@@ -132,7 +140,11 @@ def _agrees(model: Factorization, W: Tensor, components: Tensor, batch: Batch) -
 def _by_descent(
     model: Factorization, batch: Batch, tables: dict[str, Factor], own_terms: bool
 ) -> Float[Tensor, "*r n k"]:
-    """Spectral projected gradients on the codes, in float64, each row with steps of its own."""
+    """Descent on the codes in float64.
+
+    By spectral projected gradients, each row with steps of its own; where rows lean on each other and
+    are kept by bounds, by L-BFGS on all of them.
+    """
     widths = [factor.raw.shape[-1] for factor in tables.values()]
     with in_float64(model):
         rows = batch.to(torch.float64)
@@ -152,7 +164,13 @@ def _by_descent(
         chosen = values.nan_to_num(torch.inf).argmin(0)
         chosen = chosen.reshape(*chosen.shape, *([1] * (middle.ndim - chosen.ndim)))
         start = torch.stack(tried).gather(0, chosen.expand(shape).unsqueeze(0))[0]
-        found = minimise(value, project, start)
+        limits = [factor.constraint.bounds for factor in tables.values()]
+        if model.rows_independent or None in limits:
+            found = minimise(value, project, start)
+        else:
+            pairs = zip(limits, widths, strict=True)
+            bounds = [limit for limit, width in pairs if limit for _ in range(width)]
+            found = minimise_within(value, start, bounds)
     return found.to(model.precision)
 
 

@@ -218,9 +218,8 @@ class MatrixDataModule(L.LightningDataModule):
             held = partition.held_out
             seen = without(matrix.mask, held)
             train = self._batch(matrix, partition.train_rows, train_index, seen)
-            return train, self._batch(
-                matrix, partition.train_rows, train_index, only(matrix.mask, held)
-            )
+            test = self._batch(matrix, partition.train_rows, train_index, only(matrix.mask, held))
+            return train, test._replace(views={})  # of which nothing is held out
         if (
             partition.graph is not None and matrix.is_its_graph
         ):  # X too has only the links that stay

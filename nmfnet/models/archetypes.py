@@ -31,7 +31,7 @@ class Archetypes(Factorization):
 
     A restart begins at samples that lie far from each other (FurthestSum from a random sample), which
     its W explains as well as it can. New rows get the W on the simplex that minimises the loss for the
-    archetypes found.
+    archetypes found. Missing entries of X have no weight in the loss, and count as 0 in B X.
 
     Parameters
     ----------

@@ -10,6 +10,7 @@ from torch import nn
 
 from nmfnet.core.factor import Factor
 from nmfnet.core.model import Factorization, Parts
+from nmfnet.errors import UserError
 from nmfnet.kernels.multiplicative import Sums, nmf_sums_H, nmf_sums_W
 from nmfnet.kernels.rows import dense
 from nmfnet.types import Batch, Float, Output, Tensor, View
@@ -58,6 +59,11 @@ class JointNMF(Factorization):
         self.W = self.factor("W", "sample", "component")
         self.H = self.factor("H", "component", "feature")
         names = [axis.removeprefix(SIDE) for axis in parts.axes if axis.startswith(SIDE)]
+        if names and self.of_loss:
+            raise UserError(
+                f"loss={self.loss.name} has parameters for the features of X and none for those of other "
+                "views: use loss=frobenius, kl or another that has none"
+            )
         self.others = nn.ModuleDict(
             {name: self.factor(f"H_{name}", "component", SIDE + name) for name in names}
         )
@@ -103,8 +109,7 @@ class JointNMF(Factorization):
     def scores(
         self, code: Float[Tensor, "*r n k"], batch: Batch, part: Literal["train", "test"]
     ) -> dict[str, float]:
-        held = bool((batch.index >= 0).all()) and part == "test"  # entries of X, not rows
-        views = {"x": View(batch.x, batch.mask), **({} if held else batch.views)}
+        views = {"x": View(batch.x, batch.mask), **batch.views}
         outputs, prefix = self.outputs(code, batch), "" if part == "train" else "test/"
         return {
             f"{prefix}view/{name}/r2": _explained(view, outputs[name].mean)

@@ -12,15 +12,16 @@ import torch
 from making import advance, brings_data, model_class, values
 
 import nmfnet
-from nmfnet.api import configuration, in_memory
 from nmfnet.config import options
 from nmfnet.core.model import Factorization
 from nmfnet.data import NoSplit
 from nmfnet.data.module import MatrixDataModule
 from nmfnet.run.checkpoint import assemble, task_of
+from nmfnet.run.memory import in_memory
 from nmfnet.solvers.base import total
 from nmfnet.solvers.choice import check_solver
 from nmfnet.types import Batch
+from nmfnet.words import configuration
 
 MODELS = [name for name in options("model") if brings_data(name)]
 NEVER_NEW = ("labels", "W", "H")

@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
+from lightning.pytorch.core.optimizer import LightningOptimizer
 
 from nmfnet import metrics
 from nmfnet.config import Plain, locate
@@ -124,9 +124,7 @@ class Case:
         )
         check_solver(model.solver, task_of(model))
         model.initialise(data.train)
-        optimizer = model.configure_optimizers()
-        wrapped = SimpleNamespace(optimizer=optimizer, step=optimizer.step)
-        model.optimizers = lambda: wrapped  # type: ignore[method-assign,assignment]  # no Trainer
+        make_steppable(model)
         return model, data.train
 
     @cached_property
@@ -458,6 +456,8 @@ def ignores_the_masked(case: Case) -> str | None:
 
 def takes_no_mask(case: Case) -> str | None:
     """Not asked where the model or the solver refuses a mask."""
+    if case.beginning[0].learns_graph:
+        return "it explains links, not X"
     try:
         case.started(range(1), _masked(case.example, np.nanmin))
     except UserError as error:
@@ -486,6 +486,8 @@ def has_no_sums(case: Case) -> str | None:
     model = case.beginning[0]
     if not model.has_own_sums:
         return "it has no sums of its own"
+    if model.has_own_terms:
+        return "its objective is not that of its decoder alone"
     if model.loss.beta is None or not model.moves_values(NON_NEGATIVE):
         return "multiplicative updates are not for it as configured"
     return None
@@ -574,6 +576,19 @@ def _place(error: Exception) -> str:
 
 
 # ---------------------------------------------------------------------- tools
+class _Stepped(LightningOptimizer):
+    """An optimiser that needs no Trainer."""
+
+    def step(self, closure: Callable[[], Any] | None = None, **_: Any) -> Any:
+        return self.optimizer.step(closure)
+
+
+def make_steppable(model: Factorization) -> None:
+    """Let the solver of a model take steps without a Trainer."""
+    wrapped = _Stepped(model.configure_optimizers())
+    model.optimizers = lambda: wrapped  # type: ignore[method-assign,assignment]
+
+
 def _gap(found: Any, wanted: Any, unit: Any = None) -> float:
     """Largest difference, relative to the largest entry of ``unit`` (``wanted``)."""
     one, other, scale = (

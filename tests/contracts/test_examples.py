@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from nmfnet.config import options
 from nmfnet.core.model import Factorization
 from nmfnet.data import NoSplit
 from nmfnet.data.module import MatrixDataModule
+from nmfnet.run.check import make_steppable
 from nmfnet.run.checkpoint import assemble, task_of
 from nmfnet.run.memory import in_memory
 from nmfnet.solvers.base import total
@@ -66,9 +66,7 @@ def started(model: str, restarts: range, **settings: Any) -> tuple[Factorization
     )  # fmt: skip
     check_solver(made.solver, task_of(made))
     made.initialise(data.train)
-    optimizer = made.configure_optimizers()
-    wrapped = SimpleNamespace(optimizer=optimizer, step=optimizer.step)
-    made.optimizers = lambda: wrapped  # type: ignore[method-assign,assignment]
+    make_steppable(made)
     return made, data.train
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,6 @@ from nmfnet.words import configuration
 
 if TYPE_CHECKING:
     from nmfnet.core.model import Factorization
-    from nmfnet.data import Source
     from nmfnet.selection.run import Selected
 
 
@@ -78,6 +76,7 @@ def fit(
     >>> model.transform([[2, 1]]).shape
     (1, 2)
     """
+    from nmfnet.run.memory import hold, in_memory
     from nmfnet.run.train import train
 
     source = in_memory(X, mask=mask, labels=labels, graph=graph, views=views)
@@ -89,31 +88,10 @@ def fit(
     cfg["data"] = {"sha256": source.read().fingerprint()}
     if cfg["ranks"] is not None:
         raise UserError("ranks=...: use nmfnet.select_rank(X, ranks=...), which tries several")
-    if H is not None and cfg["model"].get("n_components", 0) is None:
-        cfg["model"]["n_components"] = len(H)
-    given = {name: _table(name, value) for name, value in (("W", W), ("H", H)) if value is not None}
-    if given:
-        cfg["data"] |= {name: sha256(value.tobytes()).hexdigest() for name, value in given.items()}
-        if cfg["choices"].get("init") != "given":
-            cfg["model"]["frozen"] = list(given)
+    given = hold(cfg, W=W, H=H)
     result = train(cfg, source, write=run_dir is not None, given=given)
     result.model.metrics = result.metrics
     return result.model
-
-
-def in_memory(
-    X: Any,
-    *,
-    mask: Any = None,
-    labels: Any = None,
-    graph: Any = None,
-    views: Mapping[str, Any] | None = None,
-) -> Source:
-    """The source of what :func:`fit` is given."""
-    from nmfnet.data import InMemory, Linked
-
-    source = InMemory(X=X, labels=labels, mask=mask, views=views)
-    return source if graph is None else Linked(of=source, links=graph)
 
 
 def project(X: Any, H: Any, *, mask: Any = None, **settings: Any) -> np.ndarray:
@@ -145,19 +123,6 @@ def project(X: Any, H: Any, *, mask: Any = None, **settings: Any) -> np.ndarray:
     """
     fitted = fit(X, "nmf", mask=mask, H=H, **settings)
     return np.asarray(fitted.factors["W"]()[int(fitted.best)].detach().cpu().numpy())
-
-
-def _table(name: str, value: Any) -> np.ndarray:
-    """A factor that was given, as finite numbers in two dimensions."""
-    try:
-        table = np.ascontiguousarray(np.asarray(value, dtype=np.float64))
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{name} must be a matrix of numbers: {error}") from error
-    if table.ndim != 2 or not table.size:
-        raise UserError(f"{name} has shape {table.shape}, but it must be a matrix, not empty")
-    if not np.isfinite(table).all():
-        raise UserError(f"{name} has NaN or infinite entries")
-    return table
 
 
 def select_rank(

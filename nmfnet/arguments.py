@@ -113,6 +113,20 @@ def as_hydra_reads(word: str, *, sweep: bool) -> str:
     return word
 
 
+def setting(word: str) -> tuple[str, Any]:
+    """Key and value of ``key=value``, the value as Hydra reads it.
+
+    Raises
+    ------
+    UserError
+        For anything else.
+    """
+    override = _read(as_hydra_reads(word, sweep=False))
+    if override is None or "=" not in word:
+        raise UserError(f"{word}: write settings as key=value")
+    return override.key_or_group, override.value()
+
+
 def quoted(value: str) -> str:
     """A value in quotes, so that Hydra reads it as this very text."""
     return QuotedString(value, Quote.single).with_quotes()

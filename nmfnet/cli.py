@@ -16,7 +16,7 @@ from yaml import YAMLError
 from nmfnet.arguments import in_a_sentence, parsed
 from nmfnet.config import Plain, check_config, conf_dir, root_is_sound
 from nmfnet.errors import UserError
-from nmfnet.words import open_keys, to_plain, with_own_root
+from nmfnet.words import import_from, open_keys, own_folders, to_plain, with_own_root
 
 
 def main() -> None:
@@ -29,6 +29,7 @@ def main() -> None:
             print(f"nmfnet {__version__}")
             return
         given = parsed(open_keys(sys.argv[1:]))
+        import_from(own_folders(sys.argv[1:]))
         given.overrides += with_own_root(sys.argv[1:])[len(sys.argv[1:]) :]
         if given.multirun:
             from nmfnet.sweep import launchers

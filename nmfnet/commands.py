@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from os.path import expanduser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,12 +14,19 @@ from nmfnet.errors import UserError
 
 if TYPE_CHECKING:
     from nmfnet.report.collect import Run
+    from nmfnet.run.check import Finding
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Console entry point: exit code 0 done, 2 bad input, 130 Ctrl-C."""
     parser = make_parser()
-    given = parser.parse_args(arguments)
+    given, more = parser.parse_known_args(arguments)
+    if any("=" not in word or word.startswith("-") for word in more) or (
+        more and not hasattr(given, "settings")
+    ):
+        parser.error(f"unrecognized arguments: {' '.join(more)}")
+    if more:  # settings after an option
+        given.settings = [*given.settings, *more]
     try:
         given.run(given)
         sys.stdout.flush()
@@ -87,6 +94,20 @@ def make_parser() -> argparse.ArgumentParser:
         help="settings to add, such as launcher=joblib or hparams_search.n_trials=100",
     )
     add_trust(resume, "run whatever its sweep.json says")
+    check = add(commands, "check", "what every model promises, tried on one", check_model)
+    check.add_argument(
+        "settings",
+        metavar="KEY=VALUE",
+        nargs="+",
+        help="model=NAME, and settings such as loss=kl or model.n_components=4",
+    )
+    check.add_argument(
+        "--config-dir",
+        type=expanduser,
+        metavar="DIR",
+        default=None,
+        help="folder that holds model/NAME.yaml; modules in it and in this folder can be imported",
+    )
     add_reports(commands)
     return parser
 
@@ -273,6 +294,58 @@ def resume_sweep(given: argparse.Namespace) -> None:
     os.chdir(cwd)
     sys.argv = ["nmfnet-train", *arguments]
     cli.main()
+
+
+def check_model(given: argparse.Namespace) -> None:
+    """``nmfnet check model=NAME``: exit code 1 if a promise is broken."""
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
+
+    from nmfnet.arguments import in_a_sentence, setting
+    from nmfnet.words import configuration, import_from, own_folders
+
+    asked = dict(setting(word) for word in given.settings)
+    if "model" not in asked:
+        raise UserError("say which model: nmfnet check model=NAME")
+    folders = own_folders([f"--config-dir={given.config_dir}"] if given.config_dir else [])
+    import_from(folders)
+    try:
+        cfg = configuration(asked, folders)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(in_a_sentence(error)) from error
+    except YAMLError as error:
+        raise UserError(f"a configuration file is not valid yaml: {error}") from error
+    from nmfnet.run.check import check
+
+    broken = print_findings(check(cfg, asked), str(asked["model"]))
+    if broken:
+        sys.exit(1)
+
+
+def print_findings(findings: Iterable[Finding], model: str) -> int:
+    """A line per promise; how many are broken."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from nmfnet.terminal import wide_console
+
+    console = wide_console()
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column("promise", no_wrap=True)
+    table.add_column("result", no_wrap=True)
+    table.add_column("what was seen, and what to do", overflow="fold")
+    styles = {"ok": "green", "FAILED": "bold red", "not asked": "dim"}
+    counts = dict.fromkeys(styles, 0)
+    for found in findings:
+        counts[found.state] += 1
+        table.add_row(found.words, Text(found.state, styles[found.state]), found.seen)
+    console.print(table)
+    console.print(
+        f"\nmodel={model}: {counts['ok']} promises kept, {counts['FAILED']} broken, "
+        f"{counts['not asked']} not asked"
+    )
+    return counts["FAILED"]
 
 
 # ---------------------------------------------------------------------- reports

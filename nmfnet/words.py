@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import difflib
 import re
+import sys
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -38,29 +39,30 @@ OF_THE_ROOT = (
 """How train.yaml sets up Hydra."""
 
 
-def configuration(settings: dict[str, Any]) -> Plain:
+def configuration(settings: dict[str, Any], folders: Sequence[Path] = ()) -> Plain:
     """The checked configuration that a set of keywords means.
 
-    A keyword is a root key, a choice of a group, an option of the model, or a dotted key.
+    A keyword is a root key, a choice of a group, an option of the model, or a dotted key. ``folders``
+    hold choices of the user's own.
 
     Raises
     ------
     UserError
         For a keyword that is none of these.
     """
-    groups = {folder.name for folder in conf_dir().iterdir() if folder.is_dir()}
-    chosen = {key: value for key, value in settings.items() if key in groups}
+    chosen = {key: value for key, value in settings.items() if is_group(key, folders)}
     for group, choice in chosen.items():
-        known = options(group)
+        known = choices_of(group, folders)
         for word in choice if isinstance(choice, list | tuple) else [choice]:
             if word not in known:
                 hint = did_you_mean(str(word), known)
                 raise UserError(
                     f"{group}={word!r}: no such choice{hint} (it has {', '.join(known)})"
                 )
-    cfg = _composed(tuple(sorted((k, _words(v)) for k, v in chosen.items())))
+    words = tuple(sorted((k, _words(v)) for k, v in chosen.items()))
+    cfg = copy.deepcopy(_compose(words, tuple(str(folder.resolve()) for folder in folders)))
     for key, value in settings.items():
-        if key not in groups:
+        if key not in chosen:
             set_key(cfg, key, value)
     check_config(cfg)
     return cfg
@@ -70,21 +72,22 @@ def _words(choice: Any) -> str:
     return f"[{','.join(choice)}]" if isinstance(choice, list | tuple) else str(choice)
 
 
-def _composed(choices: tuple[tuple[str, str], ...]) -> Plain:
-    return copy.deepcopy(_compose(choices))
-
-
 @lru_cache(maxsize=64)
-def _compose(choices: tuple[tuple[str, str], ...]) -> Plain:
+def _compose(choices: tuple[tuple[str, str], ...], folders: tuple[str, ...]) -> Plain:
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
     from omegaconf import OmegaConf, open_dict
+
+    from nmfnet.arguments import quoted
 
     outer = GlobalHydra.instance().hydra  # a Hydra application may be calling
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
             words = [f"{key}={value}" for key, value in choices]
+            if folders:
+                places = ",".join(quoted(f"file://{folder}") for folder in folders)
+                words.append(f"hydra.searchpath=[{places}]")
             cfg = compose("train", words, return_hydra_config=True)
         made = OmegaConf.to_container(cfg.hydra.runtime.choices)
         with open_dict(cfg):
@@ -180,14 +183,26 @@ def own_folders(arguments: Sequence[str]) -> list[Path]:
     return [Path(folder) for folder in found + re.findall(r"file://([^,\]\s]+)", text)]
 
 
+def import_from(folders: Sequence[Path]) -> None:
+    """Let the modules of a user be found: in the current folder and in those of the configurations."""
+    if folders:
+        places = [str(folder.resolve()) for folder in [Path(), *folders]]
+        sys.path += [place for place in dict.fromkeys(places) if place not in sys.path]
+
+
 def is_group(key: str, folders: Sequence[Path]) -> bool:
     """Whether a key names a config group rather than a value."""
     return any((folder / key).is_dir() for folder in [conf_dir(), *folders])
 
 
-def _wrong_choices(group: str, value: str, folders: Sequence[Path]) -> list[str]:
+def choices_of(group: str, folders: Sequence[Path]) -> list[str]:
+    """Choices of a group: nmfnet's and the user's own."""
     own = [path.stem for folder in folders for path in (folder / group).glob("*.yaml")]
-    known = sorted({*options(group), *own})
+    return sorted({*options(group), *own})
+
+
+def _wrong_choices(group: str, value: str, folders: Sequence[Path]) -> list[str]:
+    known = choices_of(group, folders)
     words = [word.strip() for word in re.split(r"[,\[\]]", value) if word.strip()]
     if any(re.search(r"[()*/]", word) for word in words):
         return []  # glob(*) and the like

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from _pytest.mark.structures import ParameterSet
 
 from nmfnet.config import Plain, check_config, conf_dir, locate
 from nmfnet.core.model import Factorization
+from nmfnet.run.check import make_steppable
 from nmfnet.run.checkpoint import assemble, task_of
 from nmfnet.solvers.base import total
 from nmfnet.solvers.choice import check_solver
@@ -152,9 +152,7 @@ def make(
     batch = batch_of(X, mask)
     check_solver(model.solver, task_of(model))
     model.initialise(batch)
-    optimizer = model.configure_optimizers()
-    wrapped = SimpleNamespace(optimizer=optimizer, step=optimizer.step)
-    model.optimizers = lambda: wrapped  # type: ignore[method-assign,assignment]
+    make_steppable(model)
     return model, batch
 
 

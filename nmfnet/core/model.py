@@ -290,6 +290,11 @@ class Factorization(L.LightningModule, ABC):
         return type(self).link_scores is not Factorization.link_scores
 
     @property
+    def has_own_sums(self) -> bool:
+        """Whether it has closed forms of the two multiplicative sums."""
+        return type(self).sums is not Factorization.sums
+
+    @property
     def has_own_rows(self) -> bool:
         """Whether the objective of a row is more than its loss."""
         return type(self).row_terms is not Factorization.row_terms

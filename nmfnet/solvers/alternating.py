@@ -108,6 +108,7 @@ class ALS(Alternating):
     """
 
     name = "als"
+    monotone = False
     curved_penalties = False
 
     def __init__(

@@ -104,6 +104,9 @@ class Solver(nn.Module, ABC):
     estimates: bool = False
     """Whether the objective that ``step`` returns is an estimate from some of the rows."""
 
+    monotone: bool = True
+    """Whether no step ends on a higher objective than it began with."""
+
     at_once: bool = False
     """Whether the first step is the whole fit."""
 

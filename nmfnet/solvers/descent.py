@@ -57,7 +57,7 @@ class GradientDescent(Solver):
         super().__init__(n_inner=n_inner)
         if lr is not None and lr <= 0:
             raise UserError(f"solver.lr={lr:g}: it must be > 0, or null for a rate by line search")
-        self.lr = lr
+        self.lr, self.monotone = lr, lr is None
         self.rate = torch.empty(0)  # of each restart; 0 = none yet
         self.units: list[Tensor] = []  # mean squares of the parameters at the start
 

@@ -113,6 +113,7 @@ class Adam(Solver):
     """
 
     name = "adam"
+    monotone = False
 
     def __init__(
         self,

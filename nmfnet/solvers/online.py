@@ -42,6 +42,7 @@ class Online(Solver):
     """
 
     name = "online"
+    monotone = False
 
     def __init__(
         self,

@@ -40,6 +40,7 @@ class AdamLBFGS(Solver):
     """
 
     name = "adam_lbfgs"
+    monotone = False
     quasi_newton = True
 
     def __init__(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,15 +11,17 @@ import torch
 from making import advance, brings_data, model_class, values
 
 import nmfnet
-from nmfnet.api import configuration, in_memory
 from nmfnet.config import options
 from nmfnet.core.model import Factorization
 from nmfnet.data import NoSplit
 from nmfnet.data.module import MatrixDataModule
+from nmfnet.run.check import make_steppable
 from nmfnet.run.checkpoint import assemble, task_of
+from nmfnet.run.memory import in_memory
 from nmfnet.solvers.base import total
 from nmfnet.solvers.choice import check_solver
 from nmfnet.types import Batch
+from nmfnet.words import configuration
 
 MODELS = [name for name in options("model") if brings_data(name)]
 NEVER_NEW = ("labels", "W", "H")
@@ -65,9 +66,7 @@ def started(model: str, restarts: range, **settings: Any) -> tuple[Factorization
     )  # fmt: skip
     check_solver(made.solver, task_of(made))
     made.initialise(data.train)
-    optimizer = made.configure_optimizers()
-    wrapped = SimpleNamespace(optimizer=optimizer, step=optimizer.step)
-    made.optimizers = lambda: wrapped  # type: ignore[method-assign,assignment]
+    make_steppable(made)
     return made, data.train
 
 

@@ -63,6 +63,11 @@ class Loss(nn.Module, ABC):
         """
         return None
 
+    @property
+    def splits(self) -> bool:
+        """Whether multiplicative updates exist."""
+        return type(self).split is not Loss.split
+
     def exponent(self, degree: int, penalty_degree: int) -> float:
         """Power of neg / pos that never increases the objective (see ``monotone_exponent``)."""
         raise NotImplementedError(f"{type(self).__name__} has no multiplicative updates")

@@ -752,7 +752,7 @@ class Factorization(L.LightningModule, ABC):
         """Whether the factors can be moved in place within bounds, by the two sums."""
         loose = [f.constraint for f in self.factors.values()]
         own = all(c.identity and c.bounds == bounds for c in loose)
-        return self.multilinear and not self.of_loss and own
+        return self.multilinear and self.loss.splits and not self.of_loss and own
 
     @final
     def factor_sums(self, name: str, batch: Batch, *, fused: bool = True) -> Sums:

@@ -18,7 +18,7 @@ SINGULAR = 1e-11
 
 
 def curvatures(
-    weight: Float[Tensor, "*r n f"], H: Float[Tensor, "*r k f"]
+    weight: Float[Tensor, "*#r n f"], H: Float[Tensor, "*r k f"]
 ) -> Float[Tensor, "*r n k k"]:
     """``G_i = H diag(weight_i) Hᵀ`` for every row i.
 

@@ -11,6 +11,7 @@ from torch import nn
 from nmfnet.core.factor import Factor
 from nmfnet.core.inference import fold_in
 from nmfnet.core.model import Factorization, Parts
+from nmfnet.errors import UserError
 from nmfnet.kernels.multiplicative import Sums
 from nmfnet.models._hierarchy import (
     check_fused,
@@ -79,6 +80,11 @@ class HierarchicalNMF(Factorization):
         shapes = layer_shapes(layers, n_components, parts.sizes.n_features, parts.init)
         super().__init__(parts, n_components=shapes[-1][0])
         self.depth = len(shapes)
+        if self.of_loss:
+            raise UserError(
+                f"every layer has other features, and loss={self.loss.name} has parameters for those of "
+                "X: use loss=frobenius, kl or another without"
+            )
         for i, (narrow, wide) in enumerate(level_axes(self, shapes)):
             self.factor(f"S{i}", "sample", narrow)
             self.factor(f"A{i}", narrow, wide)

@@ -71,7 +71,7 @@ class Multiplicative(Solver):
         yield from task.minibatches()
         if not model.multilinear:
             yield f"needs a product of non-negative factors, which {kind} as configured is not"
-        if model.of_loss or model.loss.beta is None:
+        if model.of_loss or not model.loss.splits:
             yield f"has no rule for loss={model.loss.name}"
         for name, factor in model.factors.items():
             own = factor.constraint

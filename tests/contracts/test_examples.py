@@ -63,6 +63,7 @@ def started(model: str, restarts: range, **settings: Any) -> tuple[Factorization
     made = assemble(
         cfg, data.sizes, restarts, masked=data.train.mask is not None,
         sparse=data.train.x.is_sparse_csr, axes=data.axes,
+        given={key: value for key, value in example(model).items() if key in ("W", "H")},
     )  # fmt: skip
     check_solver(made.solver, task_of(made))
     made.initialise(data.train)
@@ -75,7 +76,7 @@ def test_twenty_iterations_are_feasible_finite_and_no_worse_than_one(model):
     assert torch.isfinite(last.objectives).all()
     assert bool((last.objectives <= first.objectives * (1 + 1e-6)).all())
     for factor in last.factors.values():
-        assert float(factor.constraint.violation(factor().detach())) == 0
+        assert factor.constraint.contains(factor().detach(), 1e-6)
     code = last.transform(**rows(model))
     assert len(code) == last.sizes.n_samples
     assert np.isfinite(code).all()
@@ -90,12 +91,10 @@ def test_twenty_iterations_are_feasible_finite_and_no_worse_than_one(model):
 
 
 def test_same_seed_same_bits(model):
-    one, two, other = (
-        fit(model, n_restarts=2, max_iter=15, seed=seed).transform(**rows(model))
-        for seed in (4, 4, 5)
-    )
+    fits = [fit(model, n_restarts=2, max_iter=15, seed=seed) for seed in (4, 4, 5)]
+    one, two, other = (fitted.transform(**rows(model)) for fitted in fits)
     assert np.array_equal(one, two)
-    assert not np.array_equal(one, other)
+    assert np.array_equal(one, other) == fits[0].solver.at_once  # a closed form has one optimum
 
 
 def test_three_restarts_are_three_runs(model):
@@ -136,6 +135,6 @@ def test_objective_in_the_metrics_is_that_of_the_fitted_model(model):
     with torch.no_grad(), fitted.restarts(int(fitted.best)):
         terms = fitted.objective(data_of(model).train)
     assert fitted.metrics["objective"] == pytest.approx(float(total(terms)), rel=1e-9)
-    if not fitted.penalty_list:
-        assert fitted.metrics["train/loss"] == pytest.approx(float(total(terms)), rel=1e-9)
+    loss = terms["data"] if "data" in terms else total(terms)
+    assert fitted.metrics["train/loss"] == pytest.approx(float(loss), rel=1e-9)
     assert int(fitted.best) == int(fitted.objectives.argmin())

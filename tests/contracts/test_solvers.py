@@ -122,9 +122,9 @@ def test_solvers_agree_with_missing_entries(loss):
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_options_out_of_range_are_refused(solver):
     node = config({"solver": solver})["solver"]
-    for key in {"n_inner", "lr", "n_sub", "sweeps", "memory"} & set(node):
+    for key in {"n_inner", "lr", "n_sub", "sweeps", "memory", "first"} & set(node):
         with pytest.raises(nmfnet.UserError, match=f"{key}=-1"):
-            build({**node, key: -1})
+            nmfnet.fit(data(), solver=solver, **{f"solver.{key}": -1})
 
 
 @pytest.mark.parametrize("solver", SOLVERS)

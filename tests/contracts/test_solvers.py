@@ -19,7 +19,7 @@ SOLVERS = [name for name in options("solver") if name != "auto"]
 OF_NMF = [
     name
     for name in SOLVERS
-    if name not in ("cd", "convex_newton", "adam_early", "exact", "weighted_als")
+    if name not in ("cd", "convex_newton", "adam_early", "adam_deep", "exact", "weighted_als")
 ]  # for models with an encoder, a closed form, or ridge regressions
 EXACT = [name for name in OF_NMF if name not in ("adam", "adam_lbfgs", "als", "online")]
 """Solvers whose objective cannot rise, and that go all the way."""

@@ -116,7 +116,7 @@ class Root:
     figures: bool
     progress: bool | Literal["auto"]
     choices: dict[str, Any]
-    certificate_tol: float | None = 1e-3
+    certificate_tol: NotNegative | None = 1e-3
     ranks: int | str | list[Any] | None = None
     selection: dict[str, Any] = field(default_factory=dict)
 

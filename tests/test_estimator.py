@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 import torch
-from making import planted, positive, some_mask
+from making import brings_data, planted, positive, some_mask
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
@@ -53,7 +53,11 @@ def small(model: str) -> dict[str, list[int]]:
 
 
 # ---------------------------------------------------------------------- in scikit-learn
-@pytest.mark.parametrize("model", options("model"))
+PLAIN = [name for name in options("model") if not brings_data(name)]
+"""Models of any non-negative matrix."""
+
+
+@pytest.mark.parametrize("model", PLAIN)
 def test_every_model_fits_and_transforms(model):
     X = positive(20, 8)
     own = small(model)
@@ -229,7 +233,7 @@ def test_nothing_is_written_unless_asked(tmp_path, monkeypatch):
 def test_x_is_left_as_it_was():
     X = positive(20, 8)
     kept = X.copy()
-    for model in options("model"):
+    for model in PLAIN:
         own = {"n_components": 3, "max_iter": 10, "dtype": "float64", **QUICK, **small(model)}
         nmfnet.fit(X, model, loss="kl", **own)
         assert np.array_equal(X, kept)

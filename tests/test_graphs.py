@@ -15,7 +15,6 @@ from shell import refusal, the_run, train
 from torch.nn import functional as F
 
 import nmfnet
-from nmfnet.api import configuration, in_memory
 from nmfnet.data import EntrySplit, Graph, InMemory, Linked, LinkSplit, Matrix, Neighbours
 from nmfnet.data.module import MatrixDataModule
 from nmfnet.data.sources.registry import source
@@ -32,6 +31,7 @@ from nmfnet.metrics import clustering_accuracy, clusters_of, link_metrics
 from nmfnet.models.graph_ae import GraphAE
 from nmfnet.report.export import export
 from nmfnet.run.callbacks.history import History
+from nmfnet.run.memory import in_memory
 from nmfnet.run.train import Interrupted
 from nmfnet.run.train import train as run
 from nmfnet.types import Batch

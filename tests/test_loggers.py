@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.loggers.logger import DummyLogger
 from shell import Done, environment, finished, start, the_run, train
 
 from nmfnet.errors import UserError
@@ -61,7 +63,7 @@ def test_tensorboard_holds_curves_final_numbers_and_pictures(tmp_path):
     )
     assert "seconds" in tags["scalars"]
     for key, value in numbers.items():
-        if key == "solver":
+        if isinstance(value, str | None):
             continue
         assert reader.Scalars(f"final/{key}")[-1].value == pytest.approx(float(value), rel=1e-6)
     pictures = {f"figures/{path.stem}" for path in folder.glob("figures/*.png")}
@@ -254,7 +256,7 @@ def test_online_only_with_a_login(variables, netrc, online, monkeypatch, tmp_pat
 def test_trackers_that_were_started_are_closed_when_another_cannot(tmp_path, monkeypatch):
     closed: list[str] = []
 
-    class Tracker:
+    class Tracker(DummyLogger):
         def finalize(self, status: str) -> None:
             closed.append(status)
 
@@ -265,10 +267,10 @@ def test_trackers_that_were_started_are_closed_when_another_cannot(tmp_path, mon
         mode: str = "",
         group: str | None = None,
         artifacts: bool = True,
-    ) -> Tracker:
+    ) -> Logger:
         return Tracker()
 
-    def fails(context: Context) -> Tracker:
+    def fails(context: Context) -> Logger:
         raise UserError("no such server")
 
     monkeypatch.setattr("nmfnet.loggers.tensorboard", fails)

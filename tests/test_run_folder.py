@@ -145,7 +145,7 @@ def test_the_factors_are_named_and_in_order(run):
     folder, _, _, names = run
     arrays = np.load(folder / "factors.npz", allow_pickle=False)
     assert set(arrays.files) == {
-        *("W", "H", "sample_names", "feature_names", "W_test", "test_sample_names"),
+        *("W", "H", "axes", "sample_names", "feature_names", "W_test", "test_sample_names"),
     }
     n_test = len(arrays["test_sample_names"])
     assert n_test == 12

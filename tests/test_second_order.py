@@ -78,8 +78,8 @@ def test_a_start_of_any_size_is_no_obstacle_under_kl():
 @pytest.mark.parametrize(
     ("own", "why"),
     [
-        ({"model": "nmf"}, "convex_nmf"),
-        ({"model": "autoencoder", "model.hidden": [4]}, "lbfgs"),
+        ({"model": "nmf"}, r"X ~ W \(A X\)"),
+        ({"model": "autoencoder", "model.hidden": [4]}, "solver=lbfgs"),
         ({"model": "convex_nmf", "loss": "itakura_saito"}, "loss=kl"),
         ({"model": "convex_nmf", "constraint": "softplus"}, "constraint=project"),
         ({"model": "autoencoder", "batch_size": 5}, "batch_size=null"),

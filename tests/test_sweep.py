@@ -44,7 +44,10 @@ def test_a_sweep_gives_a_run_per_job_and_one_table(tmp_path):
         numbers = json.loads((tmp_path / row["run_dir"] / "metrics.json").read_text())
         assert row["status"] == "done"
         assert row["error"] == ""
-        assert {key: row[key] for key in numbers} == {k: str(v) for k, v in numbers.items()}
+        assert row["ended"] == numbers.pop("status")  # status is the job's
+        assert {key: row[key] for key in numbers} == {
+            k: "" if v is None else str(v) for k, v in numbers.items()
+        }
         assert nmfnet.load(tmp_path / row["run_dir"]).n_components == int(row["model.n_components"])
     table = table_of(done.out)
     assert table[0][:4] == ["job", "model.n_components", "model", "status"]

@@ -366,7 +366,12 @@ def test_unconstrained_linear_autoencoder_is_pca():
     """It reaches the floor of the singular values, which no model of its rank goes below."""
     X = positive(30, 8)
     model, batch = make(
-        X, model="autoencoder", constraint="free", code_activation="identity", **{"solver.lr": 0.1}
+        X,
+        model="autoencoder",
+        constraint="free",
+        code_activation="identity",
+        solver="adam",
+        **{"solver.lr": 0.1},
     )
     for _ in range(25):
         advance(model, batch, 100)

@@ -186,9 +186,10 @@ def objective_of(
     def value(code: Tensor) -> Tensor:
         held = dict(zip(tables, code.split(widths, -1), strict=True))
         with ExitStack() as stack:
-            if own_terms:
+            if own_terms or model.has_own_rows:  # these look the codes up
                 for name, part in held.items():
                     stack.enter_context(tables[name].at(part))
+            if own_terms:
                 total = torch.stack([t.double() for t in model.terms(batch).values()]).sum(0)
             elif model.has_own_rows:
                 total = torch.stack([t.double() for t in model.row_terms(batch).values()]).sum(0)

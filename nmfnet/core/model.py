@@ -65,8 +65,9 @@ class Parts(NamedTuple):
         return self.axes.get("class", 0)
 
 
-Reader = Callable[[Any, Any], tuple[Any, Any]]
-"""X and mask as a user gives them, to matrices with the columns in the order of the training data."""
+Reader = Callable[[Any, Any], tuple[Any, Any, Any]]
+"""X and mask as a user gives them, to matrices with the columns in the order of the training data, and
+the names of the rows."""
 
 JUDGED = 8
 """Draws, in pairs of opposite sign, by which a stochastic model is judged."""
@@ -951,7 +952,7 @@ class Factorization(L.LightningModule, ABC):
             seen: Tensor | None = x
         else:
             if self.reader is not None:
-                X, mask = self.reader(X, mask)
+                X, mask, _ = self.reader(X, mask)
             x, seen = self._new_table(X, mask, "X", self.sizes.n_features)
         for name, view in held.items():
             if view.x.shape[0] != x.shape[0]:

@@ -6,6 +6,7 @@ The Lightning datamodule is in `nmfnet.data.module` (importing Lightning takes s
 from nmfnet.data.matrix import Matrix, Reference, Truth
 from nmfnet.data.sources.audio import Audio
 from nmfnet.data.sources.catalogue import BagOfWords, MatFile, Ratings
+from nmfnet.data.sources.cells import Cells
 from nmfnet.data.sources.documents import Documents
 from nmfnet.data.sources.graph import Graph, GraphArchive, Linked, Neighbours, Points
 from nmfnet.data.sources.hierarchical import HierarchicalBlocks
@@ -32,6 +33,7 @@ from nmfnet.data.stream.source import Stream
 __all__ = [
     "Audio",
     "BagOfWords",
+    "Cells",
     "Digits",
     "Documents",
     "EntrySplit",

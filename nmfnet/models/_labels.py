@@ -130,7 +130,7 @@ class LabelledFactor:
         scale = self._scale(batch, labels, beta).to(W.dtype)
         weight = (scale * labels.seen).expand_as(labels.one_hot)
         rule = nmf_sums_W if name == "W" else nmf_sums_H
-        return rule(weight * labels.one_hot, W, B, beta, weight)
+        return rule(labels.one_hot, W, B, beta, weight)
 
     def readout(self, batch: Batch, W: Float[Tensor, "*r n k"]) -> Float[Tensor, "*r k c"]:
         """A positive B to start from."""

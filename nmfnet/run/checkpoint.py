@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -107,10 +108,7 @@ def reader_of(feature_names: Sequence[str] | None) -> Reader:
     if known == numbered("feature", len(known or ())):  # nobody gave them
         known = None
 
-    def read(X: Any, mask: Any) -> tuple[Any, Any]:
-        return new_rows(X, mask, like_names=known)[:2]
-
-    return read
+    return partial(new_rows, like_names=known)
 
 
 def task_of(model: Factorization) -> Task:

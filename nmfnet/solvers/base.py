@@ -39,7 +39,7 @@ class Task(NamedTuple):
     def minibatches(self) -> Iterator[str]:
         """The reason of a solver that works on all rows at once."""
         if self.batch_size is not None:
-            yield f"works on all rows at once, and batch_size={self.batch_size}"
+            yield f"works on all rows at once (batch_size=null), and batch_size={self.batch_size}"
 
     def processes(self) -> Iterator[str]:
         """The reason of a solver that runs in one process."""
@@ -57,7 +57,7 @@ class Task(NamedTuple):
             own = factor.constraint
             if not own.identity or own.bounds != bounds:
                 said = type(own).__name__.lower()
-                yield f"needs {_between(bounds)} factors that are moved in place, and {name} is {said}"
+                yield f"needs {_between(bounds)} factors, and {name} is under constraint={said}"
                 return
 
     def fixed(self) -> Iterator[str]:
@@ -75,13 +75,13 @@ class Task(NamedTuple):
         """The reason of a solver for some of the beta family."""
         if self.model.loss.beta not in betas:
             words = " or ".join(
-                {2.0: "squared errors", 1.0: "kl and poisson"}[beta] for beta in betas
+                {2.0: "loss=frobenius", 1.0: "loss=kl and poisson"}[beta] for beta in betas
             )
             yield f"is for {words}, and the loss is {self.model.loss.name}"
 
 
 def _between(bounds: tuple[float, float]) -> str:
-    return "non-negative" if bounds[0] == 0 else "free"
+    return "non-negative (constraint=project)" if bounds[0] == 0 else "free (constraint=free)"
 
 
 class Solver(nn.Module, ABC):

@@ -214,7 +214,7 @@ class Adam(Solver):
         model.now = None
         terms = _judge(model, judged, batch.x.shape[0] / judged.x.shape[0])
         if not self.minibatch:
-            self._remember(model, adam, total(terms))
+            self._remember(model, adam, total(terms), model.iteration + n_iter < model.warm_up)
         return {name: term[live] for name, term in terms.items()}
 
     def _parted(self, batch: Batch) -> tuple[Batch, Batch]:
@@ -226,9 +226,12 @@ class Adam(Solver):
         seen, judged = (batch.by_row(lambda t, rows=rows: t[rows]) for rows in (~out, out))  # type: ignore[misc]
         return seen, judged
 
-    def _remember(self, model: Factorization, adam: RestartAdam, objective: Tensor) -> None:
+    def _remember(
+        self, model: Factorization, adam: RestartAdam, objective: Tensor, warming: bool
+    ) -> None:
+        """Keep the best parameters so far; of a model that warms up, the last."""
         tensors = [tensor.data for tensor in model.restart_tensors()]
-        if not self.best:
+        if warming or not self.best:
             self.best = [tensor.clone() for tensor in tensors]
             self.lowest = objective.clone()
             return

@@ -77,7 +77,7 @@ class Multiplicative(Solver):
             own = factor.constraint
             if not own.identity or (own.bounds or NON_NEGATIVE) != NON_NEGATIVE:
                 said = type(own).__name__.lower()
-                yield f"needs non-negative factors that are moved in place, and {name} is {said}"
+                yield f"needs non-negative factors (constraint=project), and {name} is under {said}"
         if self.loop != "eager":
             yield from self._loop_lacks(task)
 

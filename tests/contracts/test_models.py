@@ -36,8 +36,10 @@ PATIENT = [pytest.param(name, marks=MARKS[name]) for name in MODELS]
 """Models, those trained by gradients among the slow tests."""
 
 LOSSES = ["frobenius", "kl"]
-TAKER = {name: "autoencoder" if name in ("cd", "adam_early") else "nmf" for name in SOLVERS}
-"""A model for each solver that is in its quick tests: cd and adam_early need an encoder."""
+TAKER = {
+    name: "autoencoder" if name in ("cd", "adam_early", "adam_deep") else "nmf" for name in SOLVERS
+}
+"""A model for each solver that is in its quick tests: cd, adam_early and adam_deep need an encoder."""
 
 MINIBATCH = {"online": 10}
 """Solvers that need a batch size, and one for them."""

@@ -19,7 +19,8 @@ SOLVERS = [name for name in options("solver") if name != "auto"]
 OF_NMF = [
     name
     for name in SOLVERS
-    if name not in ("cd", "convex_newton", "adam_early", "exact", "weighted_als", "symmetric")
+    if name
+    not in ("cd", "convex_newton", "adam_early", "adam_deep", "exact", "weighted_als", "symmetric")
 ]  # for models with an encoder, a closed form, or ridge regressions
 EXACT = [
     name for name in OF_NMF if name not in ("adam", "adam_lbfgs", "adam_network", "als", "online")

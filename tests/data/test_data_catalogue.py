@@ -44,6 +44,8 @@ FACTS: list[tuple[str, dict[str, Any], tuple[int, int], float, float, float, int
     ("movielens-latest-small", {}, (610, 9724), 353083, 0, 5, 0),
     ("mfeat-digits", {"scaling": "none"}, (2000, 240), 1452834, 0, 6, 10),
     ("piano-fevotte", {}, (1353, 513), 97077.13422629943, 2.356477962761616e-08, 77.1707, 0),
+    ("sc-mixology-5cl", {}, (297, 500), 1028573, 0, 1212, 5),
+    ("sc-mixology-5cl", {"top_genes": None}, (297, 15564), 9783530, 0, None, 5),
     ("her2st-h1", {}, (613, 2000), 287831.4670343803, 0, 5.278803228, 7),
 ]  # type: ignore[list-item]
 

@@ -65,7 +65,7 @@ def test_hidden_labels_keep_every_class_and_are_not_in_the_batch() -> None:
     module.setup()
     seen = module.train.extra["labels"].numpy()
     assert np.array_equal(np.flatnonzero(seen < 0), hidden)
-    assert module.n_classes == 9
+    assert module.axes["class"] == 9
     assert np.array_equal(module.matrix.labels, matrix.labels)
 
 

@@ -180,6 +180,8 @@ class Convergence(L.Callback):
                     "lower solver.lr, or use dtype=float64"
                 )
             return
+        if iteration < model.warm_up:  # what is trained is not yet what is judged
+            past.clear()
         own.value, lowest = value, min(value, past[-1][1]) if past else value
         model.objectives[restart] = lowest
         past.append((iteration, lowest))

@@ -32,7 +32,7 @@ class _Symmetric(torch.autograd.Function):
 
 
 def times_weights(
-    x: Float[Tensor, "*#r n f"], weights: Float[Tensor, "*r f h"], transpose: Transpose | None
+    x: Float[Tensor, "... n f"], weights: Float[Tensor, "*r f h"], transpose: Transpose | None
 ) -> Float[Tensor, "*r n h"]:
     """``x weights``, also for a CSR x (n, f) and weights of several restarts."""
     if not x.is_sparse_csr:

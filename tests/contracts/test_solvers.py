@@ -19,8 +19,17 @@ SOLVERS = [name for name in options("solver") if name != "auto"]
 OF_NMF = [
     name
     for name in SOLVERS
-    if name not in ("cd", "convex_newton", "adam_early", "adam_deep", "exact", "weighted_als")
-]  # for models with an encoder, a closed form, or ridge regressions
+    if name
+    not in (
+        "cd",
+        "convex_newton",
+        "adam_early",
+        "adam_deep",
+        "exact",
+        "weighted_als",
+        "variational",
+    )
+]  # for models with an encoder, a closed form, ridge regressions or a bound
 EXACT = [name for name in OF_NMF if name not in ("adam", "adam_lbfgs", "als", "online")]
 """Solvers whose objective cannot rise, and that go all the way."""
 

@@ -35,6 +35,7 @@ from nmfnet.run.memory import in_memory
 from nmfnet.run.train import Interrupted
 from nmfnet.run.train import train as run
 from nmfnet.types import Batch
+from nmfnet.words import configuration
 
 
 def blocks(n: int = 60, groups: int = 3, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray, Any]:

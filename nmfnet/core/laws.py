@@ -23,8 +23,8 @@ class Law(ABC):
     noise: int = 0
     """How many standard normal numbers a sample of a row needs; 0 = the law is its mean."""
 
-    def sample(self, noise: Float[Tensor, "*#r #n k"]) -> Float[Tensor, "*r n k"]:
-        """A code of every row."""
+    def sample(self, noise: Tensor) -> Float[Tensor, "*r n k"]:
+        """A code of every row; ``noise`` is (*r, n or 1, k), and anything where there is none."""
         return self.mean
 
     @abstractmethod

@@ -130,6 +130,9 @@ class Factorization(L.LightningModule, ABC):
     ridges: bool = False
     """Whether ``ridge`` says what is left of the objective when the factors of one axis move."""
 
+    sweeps: bool = False
+    """Whether ``sweep`` moves all of the model in closed form, towards a better bound."""
+
     learns_graph: bool = False
     """Whether the model explains the links of the rows (``batch.context``) and not X itself."""
 
@@ -366,6 +369,10 @@ class Factorization(L.LightningModule, ABC):
         For models that say ``ridges``, of one restart; ``x`` has a row for every sample, or feature.
         """
         raise NotImplementedError(f"{type(self).__name__} has no ridge regressions")
+
+    def sweep(self, batch: Batch) -> None:
+        """One step of coordinate ascent on the bound, of one restart; models that say ``sweeps``."""
+        raise NotImplementedError(f"{type(self).__name__} has no sweeps")
 
     def scale_pair(self) -> tuple[Factor, Factor] | None:
         """Factors (*, k) and (k, *) whose product keeps when d goes from one to the other; or None."""

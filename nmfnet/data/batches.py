@@ -11,7 +11,7 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
-from nmfnet.kernels.csr import csr
+from nmfnet.kernels.csr import take_rows
 from nmfnet.types import Batch
 
 __all__ = [
@@ -32,32 +32,6 @@ def to_numpy(x: Tensor) -> Any:
         part.cpu().numpy() for part in (x.values(), x.col_indices(), x.crow_indices())
     )
     return sp.csr_matrix((values, columns, rows), shape=(x.shape[0], x.shape[1]))
-
-
-def take_rows(x: Tensor, rows: Tensor) -> Tensor:
-    """``x[rows]`` for a dense or a CSR tensor.
-
-    Parameters
-    ----------
-    x : Tensor, shape (n, f)
-        Dense or CSR.
-    rows : Tensor of int64, shape (m,)
-        Row numbers, on the device of x; repeats are allowed.
-
-    Returns
-    -------
-    Tensor, shape (m, f)
-    """
-    if x.layout != torch.sparse_csr:
-        return x.index_select(0, rows)
-    crow = x.crow_indices()
-    start = crow[rows].long()
-    counts = crow[rows + 1].long() - start
-    ends = counts.cumsum(0)
-    shift = torch.repeat_interleave(start - ends + counts, counts)  # old minus new position
-    at = shift + torch.arange(shift.numel(), device=x.device)
-    new_crow = torch.cat([ends.new_zeros(1), ends]).to(crow.dtype)
-    return csr(new_crow, x.col_indices()[at], x.values()[at], (rows.numel(), x.shape[1]))
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:

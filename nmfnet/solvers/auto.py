@@ -15,6 +15,7 @@ from nmfnet.solvers.multiplicative import Multiplicative
 from nmfnet.solvers.online import Online
 from nmfnet.solvers.pair import HALS, Newton
 from nmfnet.solvers.symmetric import Symmetric
+from nmfnet.solvers.variational import Variational
 from nmfnet.solvers.weighted_als import WeightedALS
 from nmfnet.types import Batch, Terms
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 class Auto(Solver):
     """The first solver that can do the task exactly.
 
-    They are asked in this order: exact, hals, symmetric, cd, newton, weighted_als,
+    They are asked in this order: exact, variational, hals, symmetric, cd, newton, weighted_als,
     convex_newton, mu, online, gd and adam.
 
     The one chosen is recorded as ``solver`` in ``metrics.json``. online is taken with ``n_sub=10``:
@@ -42,7 +43,8 @@ class Auto(Solver):
         """The solver to use in this one's place."""
         online = Online(n_sub=10)
         ordered = (
-            *(Exact(), HALS(), Symmetric(), CoordinateDescent(), Newton(), WeightedALS()),
+            *(Exact(), Variational(), HALS(), Symmetric(), CoordinateDescent(), Newton()),
+            WeightedALS(),
             *(ConvexNewton(), Multiplicative(), online),
             GradientDescent(),
         )

@@ -20,8 +20,11 @@ OF_NMF = [
     name
     for name in SOLVERS
     if name
-    not in ("cd", "convex_newton", "adam_early", "adam_deep", "exact", "weighted_als", "symmetric")
-]  # for models with an encoder, a closed form, or ridge regressions
+    not in (
+        *("cd", "convex_newton", "adam_early", "adam_deep", "exact", "weighted_als"),
+        *("symmetric", "variational"),
+    )
+]  # for models with an encoder, a closed form, ridge regressions, a graph or a bound
 EXACT = [
     name for name in OF_NMF if name not in ("adam", "adam_lbfgs", "adam_network", "als", "online")
 ]

@@ -82,7 +82,7 @@ def direction(
 def minimise(
     slope: Slope,
     point: Float[Tensor, " N"],
-    bounded: Float[Tensor, " N"],
+    bounded: Tensor,
     memory: Memory,
     n_iter: int,
     keep: int,

@@ -1,0 +1,237 @@
+"""Variational autoencoders: terms by hand, warm-up, special cases, resumed, saved, on cells."""
+
+from __future__ import annotations
+
+import functools
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+import torch
+from scipy import stats
+from scipy.special import expit, softmax
+from shell import refusal, the_run, train
+
+import nmfnet
+from nmfnet.core.losses import Loss
+from nmfnet.data import InMemory
+from nmfnet.models.vae import VAE
+from nmfnet.run.callbacks.history import History
+from nmfnet.run.train import Interrupted
+from nmfnet.run.train import train as run
+from nmfnet.types import Batch
+from nmfnet.words import configuration
+
+BASE: dict[str, Any] = {"figures": False, "threads": 1, "dtype": "float64", "progress": False}
+SMALL: dict[str, Any] = {"n_components": 2, "model.hidden": [6], "model.decoder": [6]}
+fit = functools.partial(nmfnet.fit, model="vae", **BASE)
+
+
+@functools.cache
+def counts() -> np.ndarray:
+    return VAE.example(None, np.random.default_rng(0))["X"]  # type: ignore[arg-type]
+
+
+def batch(X: np.ndarray) -> Batch:
+    return Batch(torch.from_numpy(X), torch.arange(len(X)))
+
+
+def tables(fitted: Any) -> dict[str, np.ndarray]:
+    return {name: f()[0].detach().numpy() for name, f in fitted.factors.items()}
+
+
+# ---------------------------------------------------------------------- terms by hand
+@pytest.mark.parametrize("loss", ["poisson", "negative_binomial", "zinb"])
+def test_terms_are_the_closed_forms(loss):
+    """One draw of the code, as in a gradient step of the warm-up, against scipy."""
+    fitted = fit(counts(), loss=loss, max_iter=30, **SMALL)
+    F = tables(fitted)
+    with torch.no_grad(), fitted.restarts(0):
+        fitted.now = 99
+        noise = fitted.noise(30, 2).numpy()
+        rows = {name: term.numpy() for name, term in fitted.row_terms(batch(counts())).items()}
+        fitted.now = None
+    h = np.maximum(np.log1p(counts()) @ F["E1"] + F["E1_bias"], 0)
+    m, log_v = h @ F["M"] + F["M_bias"], h @ F["V"] + F["V_bias"]
+    z = m + np.exp(log_v / 2) * noise
+    h = np.maximum(z @ F["D1"] + F["D1_bias"], 0)
+    mean = counts().sum(1, keepdims=True) * softmax(h @ F["H"] + F["H_bias"], 1)
+    if loss == "poisson":
+        log_p = stats.poisson.logpmf(counts(), mean)
+    else:
+        theta = F["dispersion"]
+        log_p = stats.nbinom.logpmf(counts(), theta, theta / (theta + mean))
+    if loss == "zinb":
+        zero = expit(h @ F["P"] + F["P_bias"])
+        log_p = np.log(zero * (counts() == 0) + (1 - zero) * np.exp(log_p))
+    np.testing.assert_allclose(rows["data"], -log_p.sum(1), rtol=1e-9)
+    kl = 0.5 * (np.exp(log_v) + m**2 - 1 - log_v).sum(1)
+    np.testing.assert_allclose(rows["kl"], 100 / 400 * kl, rtol=1e-9)
+
+
+def test_the_bound_in_the_metrics_is_that_of_eight_fixed_draws():
+    fitted = fit(counts(), max_iter=20, **SMALL)
+    with torch.no_grad(), fitted.restarts(0):
+        terms = fitted.terms(batch(counts()))
+    assert fitted.metrics["train/elbo"] == pytest.approx(
+        -float(sum(terms.values())) / 30, rel=1e-12
+    )
+    plain = fit(counts(), max_iter=20, **{**SMALL, "model.law": "point"})
+    assert "train/elbo" not in plain.metrics
+
+
+# ---------------------------------------------------------------------- warm-up
+def test_nothing_settles_or_halves_before_the_warm_up_is_over():
+    """A tolerance that every step is within, so that a run ends as soon as it may."""
+    own = {**SMALL, "solver": "adam", "solver.n_inner": 10, "tol": 1e6, "certificate_tol": None}
+    early = fit(counts(), max_iter=500, **{**own, "model.warm_up": 0})
+    late = fit(counts(), max_iter=500, **{**own, "model.warm_up": 200})
+    assert early.metrics["n_iter"] < 200 < late.metrics["n_iter"] < 500
+    still = fit(counts(), max_iter=190, **{**own, "solver.lr": 0.5, "model.warm_up": 200})
+    at_once = fit(counts(), max_iter=190, **{**own, "solver.lr": 0.5, "model.warm_up": 0, "tol": 0})
+    assert float(rate(still)) == 1
+    assert float(rate(at_once)) < 1
+
+
+def rate(fitted: Any) -> torch.Tensor:
+    """What is left of the learning rate."""
+    return fitted.optimizers().optimizer.param_groups[0]["multiplier"][0]
+
+
+# ---------------------------------------------------------------------- special cases
+def test_a_linear_point_with_squared_errors_is_pca():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(40, 3)) @ rng.normal(size=(3, 8)) + 0.3 * rng.normal(size=(40, 8)) + 5
+    fitted = fit(
+        X, loss="frobenius", solver="lbfgs", law="point", hidden=[], decoder=[], n_components=2,
+        max_iter=2000,
+    )  # fmt: skip
+    s = np.linalg.svd(X - X.mean(0), compute_uv=False) ** 2
+    left = np.square(X - fitted.reconstruct(X)).sum() / s.sum()
+    assert 1 - left == pytest.approx(s[:2].sum() / s.sum(), abs=1e-3)
+    assert fitted.components_.shape == (2, 8)
+
+
+def test_a_linear_decoder_has_components_of_any_sign():
+    fitted = fit(counts(), n_components=2, decoder=[], max_iter=100)
+    assert fitted.components_.shape == (2, 12)
+    assert fitted.components_.min() < 0 < fitted.components_.max()
+    z = fitted.transform(counts())
+    shares = softmax(z @ fitted.components_ + tables(fitted)["H_bias"], 1)
+    np.testing.assert_allclose(fitted.inverse_transform(z), shares, rtol=1e-10)
+    np.testing.assert_allclose(
+        fitted.reconstruct(counts()), counts().sum(1, keepdims=True) * shares, rtol=1e-10
+    )
+
+
+def test_the_size_of_a_row_is_given_or_its_sum():
+    fitted = fit(counts(), max_iter=5, **SMALL)
+    rows, size = batch(counts()), torch.full((30,), 7.0, dtype=torch.float64)
+    mask = torch.from_numpy((np.random.default_rng(0).random((30, 12)) < 0.7).astype(float))
+    with torch.no_grad(), fitted.restarts(0):
+        code = fitted.encode(rows)
+        sized = fitted.outputs(code, rows._replace(extra={"size": size}))["x"].mean
+        torch.testing.assert_close(sized.sum(-1), size)
+        part = rows._replace(x=rows.x * mask, mask=mask)
+        seen = (fitted.outputs(code, part)["x"].mean * mask).sum(-1)
+    torch.testing.assert_close(seen, part.x.sum(-1))
+
+
+def test_restarts_draw_noise_of_their_own():
+    three = fit(counts(), max_iter=20, n_restarts=3, **SMALL)
+    one = fit(counts(), max_iter=20, **SMALL)
+    for name, factor in one.factors.items():
+        torch.testing.assert_close(three.factors[name]()[0], factor()[0], rtol=1e-8, atol=1e-9)
+    assert len(set(three.objectives.tolist())) == 3
+
+
+# ---------------------------------------------------------------------- runs
+def result(folder: Any) -> Any:
+    own = {"model": "vae", "n_restarts": 2, "max_iter": 60, "tol": 0.0, "solver.n_inner": 10}
+    cfg = configuration({**BASE, **SMALL, **own, "model.warm_up": 40})
+    return run({**cfg, "run_dir": str(folder)}, InMemory(X=counts()))
+
+
+def test_a_continued_run_is_the_unbroken_run(tmp_path, monkeypatch):
+    unbroken = result(tmp_path / "unbroken")
+    plain = History.on_train_epoch_end
+
+    def on_train_epoch_end(self, trainer, model):
+        plain(self, trainer, model)
+        if model.iteration >= 30:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(History, "on_train_epoch_end", on_train_epoch_end)
+        with pytest.raises(Interrupted):
+            result(tmp_path / "broken")
+    continued = result(tmp_path / "broken")
+    for name, factor in unbroken.model.factors.items():
+        assert torch.equal(factor(), continued.model.factors[name]())
+
+
+def test_a_command_fits_and_reports_the_bound(tmp_path):
+    np.savetxt(tmp_path / "X.csv", counts(), delimiter=",", fmt="%d")
+    words = ["model=vae", "data=table", "data.path=X.csv", "data.orientation=samples_by_features"]
+    words += ["model.n_components=2", "split=rows", "max_iter=20", "model.hidden=[6]"]
+    done = train(*words, "loss=zinb", "model.decoder=[]", cwd=tmp_path)
+    assert done.code == 0, done.err
+    numbers = json.loads((the_run(tmp_path) / "metrics.json").read_text())
+    assert numbers["train/elbo"] < 0
+    assert numbers["test/elbo"] < 0
+    with np.load(the_run(tmp_path) / "factors.npz") as arrays:
+        assert arrays["H"].shape == (2, 12)
+        assert arrays["dispersion"].shape == (1, 12)
+    message = refusal(*words, "model.decoder=[0]", cwd=tmp_path)
+    assert "model.decoder has a width of 0" in message
+
+
+class Scaled(Loss):
+    """A loss that asks for what no decoder gives."""
+
+    name = "scaled"
+    heads = ("scale",)
+
+    def forward(self, x, x_hat, mask=None, heads=None):  # type: ignore[no-untyped-def, override]
+        raise NotImplementedError
+
+    def check(self, x, sample_names, feature_names, where, mask=None):  # type: ignore[no-untyped-def]
+        """Everything."""
+
+
+def test_what_it_cannot_take_is_refused(monkeypatch):
+    import nmfnet.core.losses
+
+    with pytest.raises(nmfnet.UserError, match="negative values, and loss=negative_binomial"):
+        fit(counts() - 1, n_components=2)
+    with pytest.raises(nmfnet.UserError, match="needs a dense X"):
+        fit(sp.csr_matrix(counts()), n_components=2)
+    with pytest.raises(nmfnet.UserError, match=r"model\.warm_up=-1: it must be >= 0"):
+        fit(counts(), n_components=2, **{"model.warm_up": -1})
+    monkeypatch.setattr(nmfnet.core.losses, "KL", Scaled)
+    with pytest.raises(nmfnet.UserError, match=r"loss=scaled needs the head 'scale'.*VAE does not"):
+        fit(counts(), n_components=2, loss="kl")
+
+
+# ---------------------------------------------------------------------- published data
+@pytest.mark.catalogue
+@pytest.mark.slow
+def test_cells_are_overdispersed():
+    """Held-out bounds in nats per cell: 326 with negative binomial counts, 499 with Poisson ones."""
+    found = {}
+    for name, own in {
+        "poisson": {"loss": "poisson"},
+        "nb": {},
+        "linear": {"model.decoder": []},
+    }.items():
+        cfg = configuration({
+            "model": "vae", "data": "sc-mixology-5cl", "split": "rows", "max_iter": 1200,
+            "data.top_genes": 120, "model.hidden": [32], "model.decoder": [32],
+            "figures": False, "progress": False, **own,
+        })  # fmt: skip
+        found[name] = run(cfg, write=False).metrics
+    assert found["nb"]["test/elbo"] - found["poisson"]["test/elbo"] >= 100
+    assert found["linear"]["test/elbo"] >= found["nb"]["test/elbo"]
+    assert all(metrics["labels/ari"] >= 0.85 for metrics in found.values())

@@ -142,6 +142,10 @@ class LDA(Factorization):
 
     def start(self, proposal: dict[str, Tensor], batch: Batch) -> None:
         """Lambda ~ Gamma(100, 1/100), as a sum of exponentials."""
+        if batch.mask is not None:
+            raise UserError(
+                "LDA cannot leave entries out: a document is all of its words; use model=nmf"
+            )
         drawn = torch.zeros_like(self.Lambda.raw)
         for _ in range(100):
             drawn -= torch.log1p(-self.uniform(self.Lambda))

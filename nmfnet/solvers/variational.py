@@ -40,6 +40,7 @@ class Variational(Solver):
         yield from task.minibatches()
         yield from task.processes()
         yield from task.fixed()
+        yield from task.weights()
         if task.model.penalty_list:
             yield "maximises the bound alone, and there is a penalty"
 

@@ -118,7 +118,7 @@ def test_solvers_agree_with_missing_entries(loss):
     X, mask = data(), some_mask(40, 12)
     wanted = best(loss, X=X, mask=mask)
     for solver in SOLVERS:
-        own = {"solver.lr": 0.1} if solver == "adam" else {}
+        own = {"solver.lr": 0.1} if solver in ("adam", "adam_network", "adam_deep") else {}
         value = reached(solver, X=X, loss=loss, mask=mask, **own)
         assert value is None or 0.99 * wanted <= value <= 1.03 * wanted, solver
 

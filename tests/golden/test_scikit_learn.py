@@ -6,6 +6,7 @@ import warnings
 
 import numpy as np
 import pytest
+from making import brings_data
 from sklearn.datasets import load_digits
 from sklearn.decomposition import NMF
 
@@ -48,11 +49,16 @@ def ours(X: np.ndarray, n_components: int, loss: str, **own) -> float:
     return fitted.metrics["objective"]
 
 
+CLOSE = {"auto": 1.001, "mu": 1.01}
+"""How near the best of as many starts has to be: the starts differ, and from some of them
+multiplicative updates end in minima half a per cent higher."""
+
+
 @pytest.mark.parametrize("solver", ["auto", pytest.param("mu", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("loss", ["frobenius", pytest.param("kl", marks=pytest.mark.slow)])
 def test_digits_end_no_worse_than_scikit_learn(loss, solver):
     X = digits()
-    assert ours(X, 8, loss, solver=solver) <= 1.001 * scikit_learn(X, 8, loss)
+    assert ours(X, 8, loss, solver=solver) <= CLOSE[solver] * scikit_learn(X, 8, loss)
 
 
 @pytest.mark.slow
@@ -62,11 +68,11 @@ def test_digits_end_no_worse_than_scikit_learn(loss, solver):
 def test_breast_cancer_signatures_end_no_worse_than_scikit_learn(loss, solver):
     X = breast()
     own = {"solver": solver} | ({"max_iter": 100_000} if solver == "mu" else {})
-    assert ours(X, 4, loss, **own) <= 1.001 * scikit_learn(X, 4, loss)
+    assert ours(X, 4, loss, **own) <= CLOSE[solver] * scikit_learn(X, 4, loss)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model", options("model"))
+@pytest.mark.parametrize("model", [name for name in options("model") if not brings_data(name)])
 @pytest.mark.parametrize("loss", ["frobenius", "kl"])
 def test_no_model_reports_an_error_below_the_svd_floor(model, loss):
     X = digits()[:300]
@@ -92,6 +98,7 @@ def test_linear_autoencoder_by_adam_ends_where_convex_nmf_does(loss):
     X = digits()[::3]
     convex = ours(X, 4, loss, model="convex_nmf", convex_axis="features", max_iter=10_000)
     adam = ours(
-        X, 4, loss, model="autoencoder", constraint="square", max_iter=10_000, **{"solver.lr": 0.03}
-    )
+        X, 4, loss, model="autoencoder", constraint="square", solver="adam", max_iter=10_000,
+        **{"solver.lr": 0.03},
+    )  # fmt: skip
     assert adam == pytest.approx(convex, rel=1e-3)

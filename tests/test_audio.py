@@ -118,6 +118,7 @@ def test_bad_sound_is_refused_in_a_sentence(wave, tmp_path):
 
 
 # ---------------------------------------------------------------------- the model
+@pytest.mark.slow
 def test_one_tap_is_nmf():
     """The same start and solver: the same objective."""
     from kinds import QUIET
@@ -138,6 +139,7 @@ def test_one_tap_is_nmf():
         assert found[0] == pytest.approx(found[1], rel=1e-9)
 
 
+@pytest.mark.quick("frobenius")
 @pytest.mark.parametrize("loss", ["kl", "frobenius"])
 def test_planted_templates_are_found(loss):
     X, _, T = planted()
@@ -160,6 +162,7 @@ def test_x_hat_is_the_sum_of_shifted_templates():
     )
 
 
+@pytest.mark.quick("frobenius")
 @pytest.mark.parametrize("loss", ["kl", "frobenius", "itakura_saito"])
 def test_a_clip_is_coded_as_a_whole(loss):
     """As well as in training, whether that had ended or not."""
@@ -213,6 +216,7 @@ def test_restarts_are_runs():
     assert_restarts_are_runs(InMemory(X=planted()[0] + 0.1), **own)
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_continues(tmp_path):
     own = {"model": "nmfd", "n_components": 2, "taps": 4}
     assert_resumes(InMemory(X=planted()[0] + 0.1), tmp_path, **own)

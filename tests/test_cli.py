@@ -117,6 +117,7 @@ def test_hydras_own_options_work(words, fragment, tmp_path):
 
 
 # ---------------------------------------------------------------------- output
+@pytest.mark.slow
 def test_nothing_but_the_result_is_printed_without_a_terminal(tmp_path):
     done = finished(start(*FAST[:3], "n_restarts=3", "loss=kl", cwd=tmp_path), tmp_path)
     assert done.code == 0

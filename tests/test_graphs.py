@@ -379,6 +379,7 @@ def test_sampling_comes_near_the_exact_objective():
     assert abs(np.mean(drawn) - float(meant)) < 4 * error
 
 
+@pytest.mark.slow
 def test_links_are_told_from_features_and_graph_better_than_from_features_alone():
     A, group, X = blocks(90)
     own = {"graph": A, "split": "links", "max_iter": 200, "labels": group, "n_components": 4}
@@ -428,6 +429,7 @@ def test_what_does_not_go_together_is_refused(settings, message):
 
 
 # ---------------------------------------------------------------------- symmetric NMF
+@pytest.mark.slow
 def test_groups_of_a_graph_are_found():
     A, group, _ = blocks(60)
     fitted = fit(A, "sym_nmf", n_components=3, n_restarts=5, labels=group)
@@ -508,6 +510,7 @@ def test_a_continued_run_is_the_unbroken_run(model, solver, tmp_path, monkeypatc
         assert torch.equal(factor(), continued.model.factors[name]())
 
 
+@pytest.mark.slow
 def test_a_graph_from_files_by_the_command_line(tmp_path):
     A, group, X = blocks(40)
     lines = [f"n{i}\tn{j}" for i, j in np.argwhere(np.triu(A))]
@@ -533,6 +536,7 @@ def test_a_graph_from_files_by_the_command_line(tmp_path):
     assert "NMF says nothing about links" in message
 
 
+@pytest.mark.slow
 def test_a_run_without_components_is_exported_compared_and_reported(tmp_path, capsys):
     A, group, X = blocks(30)
     own = {"graph": A, "split": "links", "n_components": 3, "max_iter": 20, "labels": group}

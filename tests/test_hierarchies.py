@@ -75,6 +75,7 @@ def test_the_gradient_is_the_published_one():
     assert float(value.detach()) == pytest.approx(((X - W @ b @ a) ** 2).mean(), rel=1e-9)
 
 
+@pytest.mark.slow
 def test_scale_between_layers_does_not_change_the_energy_but_games_the_released_one():
     for released in (False, True):
         model, batch = labelled(model="neural_nmf", objective="energy", as_released=released)
@@ -87,6 +88,7 @@ def test_scale_between_layers_does_not_change_the_energy_but_games_the_released_
         assert ratio == pytest.approx(1e-4 if released else 1, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_every_layer_counts_with_its_weight():
     one, batch = labelled(model="neural_nmf", objective="every_layer", layer_weights=[3.0, 0.5])
     found = one.objective(batch)
@@ -98,6 +100,7 @@ def test_every_layer_counts_with_its_weight():
     torch.testing.assert_close(total(last.objective(batch)), total(plain.objective(batch)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("layers", "start"),
     [pytest.param([5, 3], "layerwise", marks=pytest.mark.slow), ([4], "random")],
@@ -153,6 +156,7 @@ def test_multiplicative_sums_are_the_derivative_of_the_objective(model, layers, 
         torch.testing.assert_close(found, factor.raw.grad, rtol=1e-7, atol=1e-8)
 
 
+@pytest.mark.quick("kl-deep_nmf")
 @pytest.mark.parametrize("model", ["semi_supervised_nmf", "deep_nmf"])
 @pytest.mark.parametrize("loss", ["frobenius", "kl"])
 def test_multiplicative_updates_never_raise_the_objective(model, loss):
@@ -204,6 +208,7 @@ def test_one_layer_of_each_is_nmf():
         assert found == pytest.approx(floor.metrics["train/relative_error"], rel=2e-3), model
 
 
+@pytest.mark.slow
 def test_signed_layers_fit_negative_data_better_than_their_clipped_self():
     centred = X - X.mean(0)
     fitted = nmfnet.fit(
@@ -244,6 +249,7 @@ def test_a_sparse_x_gives_the_objective_and_gradient_of_a_dense_one(model):
                     torch.testing.assert_close(one, two, rtol=1e-8, atol=1e-10)
 
 
+@pytest.mark.quick("l2")
 @pytest.mark.parametrize("kind", ["l2", "cross_entropy"])
 def test_labels_reach_the_codes(kind, tmp_path):
     """Hidden labels of blocks that share most features are found with the help of the others."""
@@ -309,6 +315,7 @@ def test_labels_of_the_wrong_length_are_refused_by_fit():
         nmfnet.fit(X, "semi_supervised_nmf", labels=list("abcab"), figures=False)
 
 
+@pytest.mark.quick("samples_by_features")
 @pytest.mark.parametrize("orientation", ["samples_by_features", "features_by_samples"])
 def test_a_survey_of_symptoms_with_a_group_of_every_patient(tmp_path, orientation):
     """Severities 0 to 4 of named symptoms, whole numbers, with the answer of some patients unknown."""

@@ -27,7 +27,12 @@ MODELS = [name for name in options("model") if brings_data(name)]
 NEVER_NEW = ("labels", "W", "H")
 """What ``fit`` takes and ``transform`` does not."""
 
-pytestmark = pytest.mark.parametrize("model", MODELS)
+HEAVY = ("graph_ae", "lda", "vae")
+"""Models whose fits take seconds: their cases are slow tests."""
+
+pytestmark = pytest.mark.parametrize(
+    "model", [pytest.param(m, marks=[pytest.mark.slow] if m in HEAVY else []) for m in MODELS]
+)
 
 
 @functools.cache
@@ -108,6 +113,7 @@ def test_three_restarts_are_three_runs(model):
             torch.testing.assert_close(values(together)[name][i], value[0], rtol=1e-8, atol=1e-9)
 
 
+@pytest.mark.quick("sym_nmf", "joint_nmf", "biased_mf")
 def test_saved_and_loaded_is_the_same(model, tmp_path):
     fitted = fit(model, n_restarts=2, max_iter=20, run_dir=tmp_path / "run", figures=True)
     loaded = nmfnet.load(tmp_path / "run")
@@ -117,6 +123,7 @@ def test_saved_and_loaded_is_the_same(model, tmp_path):
         assert torch.equal(factor()[int(fitted.best)], loaded.factors[name]()[int(loaded.best)])
 
 
+@pytest.mark.quick("sym_nmf", "reference_nmf", "biased_mf")
 def test_transform_of_the_training_rows_is_the_training_code(model, tmp_path):
     """Exactly where the code is a function of the row; else the refit is no worse."""
     fitted = fit(model, dtype="float64", max_iter=1500, run_dir=tmp_path / "run")

@@ -184,6 +184,7 @@ def test_limits_of_the_dispersion_and_of_the_inflation():
     torch.testing.assert_close(zero_inflated(x, log_p, at_zero, none), log_p)
 
 
+@pytest.mark.slow
 def test_dispersion_is_recovered_by_a_factorisation():
     """Simulated counts of rank 2 and one known inverse dispersion; every restart has its own."""
     rng = np.random.default_rng(1)

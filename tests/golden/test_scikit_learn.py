@@ -49,6 +49,7 @@ def ours(X: np.ndarray, n_components: int, loss: str, **own) -> float:
     return fitted.metrics["objective"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", ["auto", pytest.param("mu", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("loss", ["frobenius", pytest.param("kl", marks=pytest.mark.slow)])
 def test_digits_end_no_worse_than_scikit_learn(loss, solver):

@@ -78,6 +78,7 @@ def test_the_bound_holds_and_is_tight(ratio):
     assert abs(float(gap[0])) < 1e-12
 
 
+@pytest.mark.quick("kl", "frobenius-masked")
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_end_is_stationary(kind):
     data, beta = problem(kind)
@@ -125,6 +126,7 @@ def test_sparse_is_dense(kind, penalties, compiled):
     torch.testing.assert_close(one.w, two.w, rtol=1e-8, atol=1e-8)
 
 
+@pytest.mark.slow
 def test_sparse_is_dense_in_float32():
     X = torch.from_numpy(planted(200, 60)[0]).float()
     dense, sparse = matrix(X), matrix(X.to_sparse_csr())

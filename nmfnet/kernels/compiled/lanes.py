@@ -18,7 +18,7 @@ JIT: dict[str, Any] = {
     "fastmath": {"contract", "reassoc", "arcp", "nsz"},  # NaN and infinity keep their meaning
 }
 """Of all kernels. A number or truth value written into a call (``0``, ``False``) has a type of its own
-and so compiles the called kernel once more: they are passed as ``np.int64(0)`` and ``np.bool_(False)``."""
+and so compiles the called kernel once more: it is passed as ``np.int64(0)`` or ``np.bool_(False)``."""
 
 
 @njit(inline="always", **JIT)

@@ -10,7 +10,7 @@ import numpy as np
 
 from nmfnet.config import plain
 from nmfnet.errors import UserError
-from nmfnet.words import configuration
+from nmfnet.settings.words import configuration
 
 if TYPE_CHECKING:
     from nmfnet.core.model import Factorization

@@ -13,10 +13,10 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from nmfnet.arguments import in_a_sentence, parsed
 from nmfnet.config import Plain, check_config, conf_dir, root_is_sound
 from nmfnet.errors import UserError
-from nmfnet.words import import_from, open_keys, own_folders, to_plain, with_own_root
+from nmfnet.settings.arguments import in_a_sentence, parsed
+from nmfnet.settings.words import import_from, open_keys, own_folders, to_plain, with_own_root
 
 
 def main() -> None:

@@ -51,7 +51,7 @@ def stop(message: str, code: int = 2) -> None:
 
 def make_parser() -> argparse.ArgumentParser:
     """Commands, their options and help."""
-    from nmfnet.version import __version__
+    from nmfnet import __version__
 
     parser = argparse.ArgumentParser(
         prog="nmfnet",
@@ -212,7 +212,7 @@ def list_runs(given: argparse.Namespace) -> None:
 
     from nmfnet.config import shown
     from nmfnet.report.collect import collect, settings, varied
-    from nmfnet.terminal import NUMBERS, readable, wide_console
+    from nmfnet.run.terminal import NUMBERS, readable, wide_console
 
     found = collect(given.runs)
     told = list(dict.fromkeys(["model", *varied(found)]))
@@ -241,7 +241,7 @@ def show_run(given: argparse.Namespace) -> None:
     """``nmfnet show``: the whole of one run, as text."""
     from nmfnet.config import shown
     from nmfnet.report.collect import read_run, settings
-    from nmfnet.terminal import readable, wide_console
+    from nmfnet.run.terminal import readable, wide_console
 
     folder = Path(given.run_folder)
     if not folder.is_dir():
@@ -302,8 +302,8 @@ def check_model(given: argparse.Namespace) -> None:
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
 
-    from nmfnet.arguments import in_a_sentence, setting
-    from nmfnet.words import configuration, import_from, own_folders
+    from nmfnet.settings.arguments import in_a_sentence, setting
+    from nmfnet.settings.words import configuration, import_from, own_folders
 
     asked = dict(setting(word) for word in given.settings)
     if "model" not in asked:
@@ -328,7 +328,7 @@ def print_findings(findings: Iterable[Finding], model: str) -> int:
     from rich.table import Table
     from rich.text import Text
 
-    from nmfnet.terminal import wide_console
+    from nmfnet.run.terminal import wide_console
 
     console = wide_console()
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from nmfnet.errors import UserError
-from nmfnet.ranges import Count, Natural, NotNegative, Positive, Range
+from nmfnet.settings.ranges import Count, Natural, NotNegative, Positive, Range
 
 Plain = dict[str, Any]
 

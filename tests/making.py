@@ -15,10 +15,10 @@ from nmfnet.config import Plain, check_config, conf_dir, locate
 from nmfnet.core.model import Factorization
 from nmfnet.run.check import make_steppable
 from nmfnet.run.checkpoint import assemble, task_of
+from nmfnet.settings.words import configuration, set_key
 from nmfnet.solvers.base import total
 from nmfnet.solvers.choice import check_solver
 from nmfnet.types import Batch, Sizes, Tensor
-from nmfnet.words import configuration, set_key
 
 MULTILINEAR: dict[str, dict[str, Any]] = {
     "nmf": {"model": "nmf"},

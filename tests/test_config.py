@@ -30,8 +30,8 @@ from nmfnet.config import (
     run_id,
 )
 from nmfnet.errors import UserError
-from nmfnet.ranges import Range
-from nmfnet.words import configuration, open_keys
+from nmfnet.settings.ranges import Range
+from nmfnet.settings.words import configuration, open_keys
 
 GROUPS = sorted(folder.name for folder in conf_dir().iterdir() if folder.is_dir())
 FILES = sorted(

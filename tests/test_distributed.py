@@ -17,7 +17,7 @@ from nmfnet.core.distributed import World
 from nmfnet.data.module import MatrixDataModule
 from nmfnet.run.checkpoint import assemble
 from nmfnet.run.sharding import block, shard
-from nmfnet.words import configuration
+from nmfnet.settings.words import configuration
 
 DATA = ("data=planted", "data.n_samples=61", "data.n_features=14", "dtype=float64")
 SHORT = (*DATA, "model.n_components=3", "n_restarts=2", "max_iter=40", "tol=0", "figures=false")

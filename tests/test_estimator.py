@@ -17,7 +17,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 import nmfnet
 from nmfnet import Estimator
 from nmfnet.config import options
-from nmfnet.words import configuration
+from nmfnet.settings.words import configuration
 
 QUICK = {"figures": False, "threads": 1}
 WITH_SPARSE = [

@@ -34,8 +34,8 @@ from nmfnet.run.callbacks.history import History
 from nmfnet.run.memory import in_memory
 from nmfnet.run.train import Interrupted
 from nmfnet.run.train import train as run
+from nmfnet.settings.words import configuration
 from nmfnet.types import Batch
-from nmfnet.words import configuration
 
 
 def blocks(n: int = 60, groups: int = 3, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray, Any]:

@@ -16,9 +16,9 @@ import nmfnet
 from nmfnet.core.model import Factorization
 from nmfnet.data import HierarchicalBlocks
 from nmfnet.run.checkpoint import assemble
+from nmfnet.settings.words import configuration
 from nmfnet.solvers.base import total
 from nmfnet.types import Batch, Sizes
-from nmfnet.words import configuration
 
 X = planted(24, 10, 4)[0] + 0.05 * np.random.default_rng(1).random((24, 10))
 Y = np.arange(24) % 3

@@ -23,9 +23,9 @@ from nmfnet.kernels import topics
 from nmfnet.run.callbacks.history import History
 from nmfnet.run.train import Interrupted
 from nmfnet.run.train import train as run
+from nmfnet.settings.words import configuration
 from nmfnet.solvers.descent import Problem
 from nmfnet.types import Batch
-from nmfnet.words import configuration
 
 BASE: dict[str, Any] = {"figures": False, "threads": 1, "dtype": "float64", "progress": False}
 fit = functools.partial(nmfnet.fit, model="lda", n_components=3, **BASE)

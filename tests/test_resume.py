@@ -19,7 +19,7 @@ from nmfnet.data import InMemory
 from nmfnet.run.callbacks.history import History
 from nmfnet.run.callbacks.resuming import Resuming
 from nmfnet.run.train import Interrupted, Result, Terminated, train
-from nmfnet.words import configuration
+from nmfnet.settings.words import configuration
 
 X = np.random.default_rng(0).gamma(0.5, size=(60, 4)) @ np.random.default_rng(1).gamma(
     0.5, size=(4, 15)

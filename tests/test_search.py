@@ -185,7 +185,7 @@ def test_the_pruners_word_ends_a_run(tmp_path):
     import torch
 
     from nmfnet.run.train import train as train_one
-    from nmfnet.words import configuration
+    from nmfnet.settings.words import configuration
 
     class Trial:
         seen: list[tuple[int, float]] = []  # noqa: RUF012

@@ -21,8 +21,8 @@ from nmfnet.models.vae import VAE
 from nmfnet.run.callbacks.history import History
 from nmfnet.run.train import Interrupted
 from nmfnet.run.train import train as run
+from nmfnet.settings.words import configuration
 from nmfnet.types import Batch
-from nmfnet.words import configuration
 
 BASE: dict[str, Any] = {"figures": False, "threads": 1, "dtype": "float64", "progress": False}
 SMALL: dict[str, Any] = {"n_components": 2, "model.hidden": [6], "model.decoder": [6]}

@@ -24,7 +24,7 @@ import nmfnet
 from nmfnet.config import build
 from nmfnet.data import EntrySplit
 from nmfnet.data.matrix import Matrix
-from nmfnet.words import configuration
+from nmfnet.settings.words import configuration
 
 HERE = Path(__file__).parent
 SEEDS = range(3)

@@ -20,8 +20,8 @@ from nmfnet.data.sources.registry import source
 from nmfnet.kernels.arrays import as_tensor
 from nmfnet.models._labels import labels_of
 from nmfnet.run.checkpoint import assemble
+from nmfnet.settings.words import configuration
 from nmfnet.types import Batch, Sizes
-from nmfnet.words import configuration
 
 Row = dict[str, Any]
 

@@ -21,7 +21,7 @@ CHOICES = ("csv", "tensorboard", "wandb", "trackio", "mlflow")
 def one(choice: str) -> dict[str, float]:
     """Microseconds per row of the history (seven numbers), and what opening and closing cost."""
     from nmfnet import loggers
-    from nmfnet.words import configuration
+    from nmfnet.settings.words import configuration
 
     for name in ("WANDB_API_KEY", "TRACKIO_DIR"):
         os.environ.pop(name, None)

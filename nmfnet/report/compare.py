@@ -135,7 +135,7 @@ def _print(a: Run, b: Run, found: RunComparison) -> None:
     from rich.table import Table
 
     from nmfnet.config import shown
-    from nmfnet.terminal import readable, wide_console
+    from nmfnet.run.terminal import readable, wide_console
 
     console = wide_console()
 

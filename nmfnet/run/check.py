@@ -56,7 +56,7 @@ class Case:
     Parameters
     ----------
     cfg : dict
-        Checked configuration, as of :func:`nmfnet.words.configuration`.
+        Checked configuration, as of :func:`nmfnet.settings.words.configuration`.
     folder : Path
         For a run folder.
     seed : int
@@ -523,7 +523,7 @@ def check(cfg: Plain, asked: Mapping[str, Any]) -> Iterator[Finding]:
     Parameters
     ----------
     cfg : dict
-        As of :func:`nmfnet.words.configuration`.
+        As of :func:`nmfnet.settings.words.configuration`.
     asked : mapping
         The settings it was made of: what is in there is left as it is; else fits are in float64 and,
         where a model has ``n_components``, of 3 (as the default example).

@@ -11,11 +11,11 @@ from nmfnet.errors import UserError
 from nmfnet.kernels.arrays import as_tensor
 from nmfnet.kernels.refit import refit_W
 from nmfnet.run.checkpoint import assemble, task_of
+from nmfnet.settings.words import configuration
 from nmfnet.solvers.base import total
 from nmfnet.solvers.choice import check_solver
 from nmfnet.solvers.online import Online
 from nmfnet.types import Batch, Sizes
-from nmfnet.words import configuration
 
 W_STEPS = 50
 """Updates of a batch's W under KL; the squared error is solved exactly."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from nmfnet.terminal import readable, wide_console
+from nmfnet.run.terminal import readable, wide_console
 
 if TYPE_CHECKING:
     from nmfnet.run.finished import Finished

@@ -17,7 +17,7 @@ import torch
 from nmfnet.core.constraints import ANY, NON_NEGATIVE, Free
 from nmfnet.errors import UserError
 from nmfnet.kernels.nnls import nnls
-from nmfnet.ranges import NotNegative
+from nmfnet.settings.ranges import NotNegative
 from nmfnet.solvers.base import Solver, Task, chunks, collect, count_step
 from nmfnet.types import Batch, Float, Tensor, Terms
 

@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from nmfnet.errors import UserError
 from nmfnet.kernels.divergences import TINY
-from nmfnet.ranges import Positive, Range
+from nmfnet.settings.ranges import Positive, Range
 from nmfnet.solvers.base import Solver, Task, total
 from nmfnet.types import Batch, Tensor, Terms
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, final
 
 import torch
 
-from nmfnet.ranges import Count
+from nmfnet.settings.ranges import Count
 from nmfnet.solvers.base import Solver, Task, collect, count_step
 from nmfnet.types import Batch, Terms
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.table import Table
 
-from nmfnet.terminal import NUMBERS, readable, wide_console
+from nmfnet.run.terminal import NUMBERS, readable, wide_console
 
 
 def print_sweep(records: list[dict[str, Any]], sweep: Path) -> None:

@@ -18,10 +18,10 @@ from nmfnet.data.module import MatrixDataModule
 from nmfnet.run.check import make_steppable
 from nmfnet.run.checkpoint import assemble, task_of
 from nmfnet.run.memory import in_memory
+from nmfnet.settings.words import configuration
 from nmfnet.solvers.base import total
 from nmfnet.solvers.choice import check_solver
 from nmfnet.types import Batch
-from nmfnet.words import configuration
 
 MODELS = [name for name in options("model") if brings_data(name)]
 NEVER_NEW = ("labels", "W", "H")

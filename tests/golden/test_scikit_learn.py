@@ -13,7 +13,7 @@ from sklearn.decomposition import NMF
 import nmfnet
 from nmfnet.config import build, options
 from nmfnet.metrics import svd_floor
-from nmfnet.words import configuration
+from nmfnet.settings.words import configuration
 
 RESTARTS = 10
 BETA = {"frobenius": "frobenius", "kl": "kullback-leibler"}

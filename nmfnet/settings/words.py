@@ -78,7 +78,7 @@ def _compose(choices: tuple[tuple[str, str], ...], folders: tuple[str, ...]) -> 
     from hydra.core.global_hydra import GlobalHydra
     from omegaconf import OmegaConf, open_dict
 
-    from nmfnet.arguments import quoted
+    from nmfnet.settings.arguments import quoted
 
     outer = GlobalHydra.instance().hydra  # a Hydra application may be calling
     GlobalHydra.instance().clear()

@@ -13,6 +13,7 @@ from _pytest.mark.structures import ParameterSet
 
 from nmfnet.config import Plain, check_config, conf_dir, locate
 from nmfnet.core.model import Factorization
+from nmfnet.core.starting import initialise
 from nmfnet.run.check import make_steppable
 from nmfnet.run.checkpoint import assemble, task_of
 from nmfnet.settings.words import configuration, set_key
@@ -151,7 +152,7 @@ def make(
     model = assemble(cfg, Sizes(*X.shape), restarts, masked=mask is not None)
     batch = batch_of(X, mask)
     check_solver(model.solver, task_of(model))
-    model.initialise(batch)
+    initialise(model, batch)
     make_steppable(model)
     return model, batch
 

@@ -23,6 +23,8 @@ from nmfnet.config import Plain, locate
 from nmfnet.core.constraints import NON_NEGATIVE
 from nmfnet.core.inference import penalties_on
 from nmfnet.core.model import Factorization
+from nmfnet.core.objective import factor_sums, misfit, moves_values
+from nmfnet.core.starting import initialise
 from nmfnet.data import NoSplit
 from nmfnet.data.batches import to_numpy
 from nmfnet.data.module import MatrixDataModule
@@ -123,7 +125,7 @@ class Case:
             given=given,
         )
         check_solver(model.solver, task_of(model))
-        model.initialise(data.train)
+        initialise(model, data.train)
         make_steppable(model)
         return model, data.train
 
@@ -470,8 +472,8 @@ def sums_are_right(case: Case) -> str | None:
     model, batch = case.started(range(2))
     model.solver.step(model, batch, 2, [0, 1])
     for name in model.moved():
-        neg, pos = model.factor_sums(name, batch)
-        fine_neg, fine_pos = model.factor_sums(name, batch, fused=False)
+        neg, pos = factor_sums(model, name, batch)
+        fine_neg, fine_pos = factor_sums(model, name, batch, fused=False)
         gap = _gap(pos - neg, fine_pos - fine_neg, unit=fine_pos + fine_neg.abs())
         if gap > CLOSE:
             return (
@@ -484,11 +486,11 @@ def sums_are_right(case: Case) -> str | None:
 def has_no_sums(case: Case) -> str | None:
     """Not asked where there are none, or none are used."""
     model = case.beginning[0]
-    if not model.has_own_sums:
+    if not model.overrides("sums"):
         return "it has no sums of its own"
-    if model.has_own_terms:
+    if model.overrides("terms"):
         return "its objective is not that of its decoder alone"
-    if model.loss.beta is None or not model.moves_values(NON_NEGATIVE):
+    if model.loss.beta is None or not moves_values(model, NON_NEGATIVE):
         return "multiplicative updates are not for it as configured"
     return None
 
@@ -607,7 +609,7 @@ def _cost(case: Case, code: np.ndarray) -> float:
     tables = model.code_factors()
     with torch.no_grad(), model.restarts(int(model.best)):
         held = torch.from_numpy(np.ascontiguousarray(code))
-        value = float(model.misfit(case.batch, held))
+        value = float(misfit(model, case.batch, held))
         widths = [factor.raw.shape[-1] for factor in tables.values()]
         parts: dict[str, Tensor] = (
             dict(zip(tables, held.split(widths, -1), strict=True)) if tables else {}

@@ -14,7 +14,9 @@ import torch
 from nmfnet.config import Plain, build, check_stored, constraints_of
 from nmfnet.core.budget import Budget
 from nmfnet.core.distributed import World
-from nmfnet.core.model import Factorization, Parts, Reader
+from nmfnet.core.model import Factorization, Parts
+from nmfnet.core.reading import Reader
+from nmfnet.core.starting import hold_frozen
 from nmfnet.errors import UserError
 from nmfnet.solvers.base import Task
 from nmfnet.types import Sizes
@@ -91,7 +93,9 @@ def assemble(
         "sparse": sparse,
         "axes": dict(axes or {}),
     }
-    model.hold_frozen()
+    hold_frozen(
+        model,
+    )
     model.solver = model.solver.chosen(task_of(model))
     model.solver.begin(task_of(model))
     model = model.to(dtype=getattr(torch, cfg["dtype"]))

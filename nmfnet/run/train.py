@@ -17,6 +17,8 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from nmfnet.config import Plain, build, run_folder, run_id
 from nmfnet.core.distributed import World
 from nmfnet.core.model import Factorization
+from nmfnet.core.scaling import check_normalise, normalise
+from nmfnet.core.starting import check_negative, initialise
 from nmfnet.data.batches import OneBatch
 from nmfnet.data.module import MatrixDataModule
 from nmfnet.data.sources.source import Source
@@ -163,19 +165,19 @@ def train(
         _check_streamed(cfg, datamodule, model, world)
     datamodule.check(model.loss.check)
     _check_rows(cfg, datamodule, model)
-    if datamodule.partition.pairs and not model.predicts_links:
+    if datamodule.partition.pairs and not model.overrides("link_scores"):
         raise UserError(
             f"split=links holds links out, and {type(model).__name__} says nothing about links: use "
             "split=none, or a model of the graph (graph_ae, sym_nmf)"
         )
     _note_views(datamodule, model)
     check_solver(model.solver, task_of(model))
-    model.check_normalise(cfg["normalize"])
+    check_normalise(model, cfg["normalize"])
     with threads(cfg["threads"], datamodule, model), _hushed(), _enough_memory(cfg, datamodule):
         if world.size > 1:
             check_shardable(model, cfg["batch_size"], world)
             model.world = World()  # this is the whole; its blocks come later
-        model.initialise(datamodule.sample)
+        initialise(model, datamodule.sample)
         _check_loss(cfg, model)
         model.recipe["feature_names"] = names = datamodule.feature_names
         model.reader = reader_of(names)
@@ -252,7 +254,7 @@ def _check_streamed(
             raise UserError(
                 f"{what} needs all rows at once, and data=stream has none: use {remedy}"
             )
-    model.check_negative(datamodule.matrix.scan.negative)
+    check_negative(model, datamodule.matrix.scan.negative)
 
 
 def _fit(
@@ -372,7 +374,7 @@ def _settle(model: Factorization, datamodule: MatrixDataModule, normalize: str |
         return
     model.settled = True
     model.solver.finish(model, datamodule.train)
-    model.normalise(normalize, datamodule.train)
+    normalise(model, normalize, datamodule.train)
     model.end(datamodule.train)
     if datamodule.batch_size is not None or model.solver.estimates:
         # what was recorded is of some rows, or a sum of minibatches of different moments

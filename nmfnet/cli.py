@@ -16,6 +16,7 @@ from yaml import YAMLError
 from nmfnet.config import Plain, check_config, conf_dir, root_is_sound
 from nmfnet.errors import UserError
 from nmfnet.settings.arguments import in_a_sentence, parsed
+from nmfnet.settings.compose import compose_once
 from nmfnet.settings.words import import_from, open_keys, own_folders, to_plain, with_own_root
 
 
@@ -37,6 +38,7 @@ def main() -> None:
 
             launchers.register(*launchers.PLUGINS, Search)
         hydra.version.setbase("1.3")
+        compose_once()
         _run_hydra(given, get_args_parser(), _task, str(conf_dir()), "train")
     except UserError as error:
         stop(str(error))

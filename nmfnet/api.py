@@ -83,10 +83,10 @@ def fit(
     if H is not None and model == "nmf":
         settings.setdefault("n_components", len(H))
     cfg = configuration(plain({"model": model, "progress": False, **settings}))
-    cfg["run_dir"] = None if run_dir is None else str(run_dir)
-    cfg["choices"]["data"] = "memory"
-    cfg["data"] = {"sha256": source.read().fingerprint()}
-    if cfg["ranks"] is not None:
+    cfg.run_dir = None if run_dir is None else str(run_dir)
+    cfg.choices["data"] = "memory"
+    cfg.data = {"sha256": source.read().fingerprint()}
+    if cfg.ranks is not None:
         raise UserError("ranks=...: use nmfnet.select_rank(X, ranks=...), which tries several")
     given = hold(cfg, W=W, H=H)
     result = train(cfg, source, write=run_dir is not None, given=given)
@@ -174,9 +174,9 @@ def select_rank(
 
     source = InMemory(X=X, mask=mask)
     cfg = configuration(plain({"model": model, "progress": False, "ranks": ranks, **settings}))
-    cfg["run_dir"] = None if run_dir is None else str(run_dir)
-    cfg["choices"]["data"] = "memory"
-    cfg["data"] = {"sha256": source.read().fingerprint()}
+    cfg.run_dir = None if run_dir is None else str(run_dir)
+    cfg.choices["data"] = "memory"
+    cfg.data = {"sha256": source.read().fingerprint()}
     result = select(cfg, source, write=run_dir is not None)
     if not isinstance(result, Selected):
         raise UserError(f"{run_dir} holds the finished run of this already: give force=True")

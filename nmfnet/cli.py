@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from nmfnet.config import Plain, check_config, conf_dir, root_is_sound
+from nmfnet.config import Config, Plain, check_config, conf_dir, root_is_sound
 from nmfnet.errors import UserError
 from nmfnet.settings.arguments import in_a_sentence, parsed
 from nmfnet.settings.compose import compose_once
@@ -87,24 +87,24 @@ def _task(cfg: DictConfig) -> float:
         raise
 
 
-def run_one(cfg: Plain) -> float:
+def run_one(values: Plain) -> float:
     """Train, print the result, return the objective."""
     from nmfnet.run.finished import finished
     from nmfnet.run.tables import print_result
 
     try:
-        before = finished(cfg) if root_is_sound(cfg) else None
+        before = finished(Config(**values)) if root_is_sound(values) else None
     except UserError:
-        check_config(cfg)  # a misspelt key is the more helpful message
+        check_config(values)  # a misspelt key is the more helpful message
         raise
     if before is not None:
         print_result(before)
         return float(before.metrics["objective"])
-    check_config(cfg)
+    cfg = check_config(values)
     from nmfnet.run.train import Interrupted, NotFirst, Terminated, train
 
     try:
-        if cfg.get("ranks") is not None:
+        if cfg.ranks is not None:
             return select_rank(cfg)
         result = train(cfg)
     except NotFirst:
@@ -116,7 +116,7 @@ def run_one(cfg: Plain) -> float:
     return float(result.metrics["objective"])
 
 
-def select_rank(cfg: Plain) -> float:
+def select_rank(cfg: Config) -> float:
     """Run a rank selection, print its table, return the objective at the suggested rank."""
     from nmfnet.run.tables import print_result
     from nmfnet.selection.run import Selected, select

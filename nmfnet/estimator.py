@@ -146,7 +146,7 @@ class Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         from nmfnet.settings.words import configuration
 
         try:
-            node = configuration(plain({"model": self.model}))["model"]
+            node = configuration(plain({"model": self.model})).model
         except UserError:
             return True
         return bool(locate(node["_target_"]).sparse)

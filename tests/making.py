@@ -11,7 +11,7 @@ import torch
 import yaml
 from _pytest.mark.structures import ParameterSet
 
-from nmfnet.config import Plain, check_config, conf_dir, locate
+from nmfnet.config import Config, check_config, conf_dir, locate
 from nmfnet.core.model import Factorization
 from nmfnet.core.starting import initialise
 from nmfnet.run.check import make_steppable
@@ -122,22 +122,21 @@ def batch_of(X: np.ndarray, mask: np.ndarray | None = None) -> Batch:
     return Batch(x if seen is None else torch.where(seen > 0, x, 0.0), torch.arange(len(X)), seen)
 
 
-def config(settings: dict[str, Any]) -> Plain:
+def config(settings: dict[str, Any]) -> Config:
     """The configuration of ``nmfnet.fit``'s settings, in float64 and with ``solver=mu`` by default."""
     groups = ("loss", "penalty", "constraint", "init", "solver")
     chosen = {group: settings[group] for group in groups if group in settings}
     model = settings.get("model", "nmf")
     if "autoencoder" not in model:
         chosen = {"solver": "mu"} | chosen
-    cfg = configuration({"model": model, "dtype": "float64"})
+    cfg = configuration({"model": model, "dtype": "float64"}).plain()
     for group, choice in chosen.items():
         own = {key: value for key, value in settings.items() if key.startswith(f"{group}.")}
-        cfg[group] = configuration({group: choice, **own})[group]
+        cfg[group] = getattr(configuration({group: choice, **own}), group)
     for key, value in settings.items():
         if key not in (*groups, "model"):
             set_key(cfg, key, value)
-    check_config(cfg)
-    return cfg
+    return check_config(cfg)
 
 
 def make(

@@ -49,7 +49,7 @@ def test_scikit_learns_own_checks(estimator, check):
 
 def small(model: str) -> dict[str, list[int]]:
     """Settings with which a model takes a few features."""
-    return {"layers": [4, 3]} if "layers" in configuration({"model": model})["model"] else {}
+    return {"layers": [4, 3]} if "layers" in configuration({"model": model}).model else {}
 
 
 # ---------------------------------------------------------------------- in scikit-learn

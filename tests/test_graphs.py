@@ -486,8 +486,7 @@ def test_a_continued_run_is_the_unbroken_run(model, solver, tmp_path, monkeypatc
     def result(folder):
         own = {"model": model, "solver": solver, "solver.n_inner": 10, "n_components": 3}
         own |= {"n_restarts": 2, "max_iter": 60, "tol": 0.0, "progress": False, "figures": False}
-        cfg = configuration(own)
-        return run({**cfg, "run_dir": str(folder)}, data)
+        return run(configuration(own | {"run_dir": str(folder)}), data)
 
     unbroken = result(tmp_path / "unbroken")
     plain = History.on_train_epoch_end

@@ -224,7 +224,7 @@ def test_signed_layers_fit_negative_data_better_than_their_clipped_self():
 )
 def test_a_sparse_x_gives_the_objective_and_gradient_of_a_dense_one(model):
     cfg = configuration({"dtype": "float64", "model": model, "n_restarts": 2})
-    cfg["model"].update({"layers": [4, 3]} if "layers" in cfg["model"] else {})
+    cfg.model.update({"layers": [4, 3]} if "layers" in cfg.model else {})
     made = assemble(cfg, Sizes(*X.shape))
     dense = batch_of(X * (X > 0.3))
     sparse = dense._replace(x=dense.x.to_sparse_csr())
@@ -299,7 +299,7 @@ def test_a_class_without_a_label_is_refused(model):
     few = np.where(Y == 1, -1, Y)
     options = {"supervision": "l2"} if model == "neural_nmf" else {"label_weight": 1.0}
     cfg = configuration({"dtype": "float64", "model": model, **options})
-    cfg["model"].update({"layers": [5, 3]} if "layers" in cfg["model"] else {})
+    cfg.model.update({"layers": [5, 3]} if "layers" in cfg.model else {})
     made = assemble(cfg, Sizes(*X.shape), axes={"class": 3})
     batch = batch_of(X)._replace(extra={"labels": torch.from_numpy(few)})
     with pytest.raises(nmfnet.UserError, match="1 of 3 classes have no labelled sample"):

@@ -161,7 +161,7 @@ def test_a_restart_of_many_is_the_run_alone():
 # ---------------------------------------------------------------------- runs
 def result(folder: Any) -> Any:
     own = {"model": "lda", "n_components": 3, "n_restarts": 2, "max_iter": 30, "tol": 0.0, **BASE}
-    return run({**configuration(own), "run_dir": str(folder)}, InMemory(X=counts()))
+    return run(configuration(own | {"run_dir": str(folder)}), InMemory(X=counts()))
 
 
 def test_a_continued_run_is_the_unbroken_run(tmp_path, monkeypatch):

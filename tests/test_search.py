@@ -199,7 +199,7 @@ def test_the_pruners_word_ends_a_run(tmp_path):
     cfg = configuration(
         {"data": "planted", "solver": "mu", "tol": 0, "max_iter": 1000, "figures": False}
     )
-    cfg["run_dir"] = str(tmp_path / "run")
+    cfg.run_dir = str(tmp_path / "run")
     with pytest.raises(Pruned, match="iteration 200"):
         train_one(cfg, callbacks=[Pruning(Trial())])
     assert [step for step, _ in Trial.seen] == [100, 200]

@@ -254,8 +254,8 @@ def stream_run(folder: Path | None, path: Path, **settings: Any):
 
     base = {"n_components": K, "max_iter": 200, "figures": False, "dtype": "float64"}
     cfg = configuration({"progress": False, "logger": "none", **base, **settings})
-    cfg["data"] = {"_target_": "nmfnet.data.Stream", "path": str(path)}
-    cfg["run_dir"] = None if folder is None else str(folder)
+    cfg.data = {"_target_": "nmfnet.data.Stream", "path": str(path)}
+    cfg.run_dir = None if folder is None else str(folder)
     return train_in_process(cfg, write=folder is not None)
 
 
@@ -371,8 +371,8 @@ from nmfnet.settings.words import configuration
 from nmfnet.run.train import train
 cfg = configuration({"n_components": 5, "max_iter": 90, "figures": False, "progress": False,
                      "logger": "none", "threads": 1, "split": "rows"})
-cfg["data"] = {"_target_": "nmfnet.data.Stream", "path": sys.argv[1]}
-cfg["run_dir"] = sys.argv[2]
+cfg.data = {"_target_": "nmfnet.data.Stream", "path": sys.argv[1]}
+cfg.run_dir = sys.argv[2]
 train(cfg)
 status = dict(line.split(":", 1) for line in open("/proc/self/status"))
 print(int(status["VmHWM"].split()[0]) / 1024)

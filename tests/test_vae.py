@@ -151,7 +151,7 @@ def test_restarts_draw_noise_of_their_own():
 def result(folder: Any) -> Any:
     own = {"model": "vae", "n_restarts": 2, "max_iter": 60, "tol": 0.0, "solver.n_inner": 10}
     cfg = configuration({**BASE, **SMALL, **own, "model.warm_up": 40})
-    return run({**cfg, "run_dir": str(folder)}, InMemory(X=counts()))
+    return run(cfg.but(run_dir=str(folder)), InMemory(X=counts()))
 
 
 def test_a_continued_run_is_the_unbroken_run(tmp_path, monkeypatch):

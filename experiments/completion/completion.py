@@ -38,7 +38,7 @@ Entries = tuple[np.ndarray, np.ndarray]
 def ratings() -> Matrix:
     """Users in rows, films in columns, CSR with the mask of what is rated."""
     cfg = configuration({"data": "movielens-latest-small", "data.sparse": True})
-    return build(cfg["data"]).read()
+    return build(cfg.data).read()
 
 
 def hold_out(matrix: Matrix, seed: int) -> tuple[Matrix, Entries]:

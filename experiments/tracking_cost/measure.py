@@ -26,7 +26,7 @@ def one(choice: str) -> dict[str, float]:
     for name in ("WANDB_API_KEY", "TRACKIO_DIR"):
         os.environ.pop(name, None)
     folder = Path(tempfile.mkdtemp())
-    context = loggers.Context("one", folder, folder, configuration({"data": "planted"}))
+    context = loggers.Context("one", folder, folder, configuration({"data": "planted"}).plain())
     file = (folder / "history.csv").open("w", newline="", buffering=1)
     table = csv.writer(file)
     begin = time.perf_counter()

@@ -19,7 +19,7 @@ import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
 
 from nmfnet import metrics
-from nmfnet.config import Plain, locate
+from nmfnet.config import Config, locate
 from nmfnet.core.constraints import NON_NEGATIVE
 from nmfnet.core.inference import penalties_on
 from nmfnet.core.model import Factorization
@@ -57,7 +57,7 @@ class Case:
 
     Parameters
     ----------
-    cfg : dict
+    cfg : Config
         Checked configuration, as of :func:`nmfnet.settings.words.configuration`.
     folder : Path
         For a run folder.
@@ -65,13 +65,13 @@ class Case:
         Of the example.
     """
 
-    def __init__(self, cfg: Plain, folder: Path, seed: int = 0) -> None:
+    def __init__(self, cfg: Config, folder: Path, seed: int = 0) -> None:
         self.cfg, self.folder, self.seed = cfg, folder, seed
 
     @property
     def kind(self) -> Any:
         """The class of the model."""
-        return locate(self.cfg["model"]["_target_"])
+        return locate(self.cfg.model["_target_"])
 
     @cached_property
     def example(self) -> dict[str, Any]:
@@ -84,19 +84,19 @@ class Case:
         """The example as ``transform`` takes it."""
         return {key: value for key, value in self.example.items() if key not in NEVER_NEW}
 
-    def configured(self, example: Mapping[str, Any], **settings: Any) -> tuple[Plain, Any, Any]:
+    def configured(self, example: Mapping[str, Any], **settings: Any) -> tuple[Config, Any, Any]:
         """Configuration, source and given factors of a fit to an example."""
-        cfg = {**self.cfg, **settings, "choices": {**self.cfg["choices"], "data": "memory"}}
-        cfg["model"] = dict(cfg["model"])
+        choices = {**self.cfg.choices, "data": "memory"}
         factors = {key: example[key] for key in ("W", "H") if key in example}
         source = in_memory(**{k: v for k, v in example.items() if k not in factors})
-        cfg["data"] = {"sha256": source.read().fingerprint()}
+        data, model = {"sha256": source.read().fingerprint()}, dict(self.cfg.model)
+        cfg = self.cfg.but(**{"choices": choices, "data": data, "model": model, **settings})
         return cfg, source, hold(cfg, **factors)
 
     def fit(self, example: Mapping[str, Any] | None = None, **settings: Any) -> Result:
         """A fit to the example, or to another, with some root keys changed."""
         cfg, source, given = self.configured(example or self.example, **settings)
-        result = train(cfg, source, write=cfg["run_dir"] is not None, given=given)
+        result = train(cfg, source, write=cfg.run_dir is not None, given=given)
         result.model.metrics = result.metrics
         return result
 
@@ -105,14 +105,14 @@ class Case:
     ) -> tuple[Factorization, Batch]:
         """A model at its start, whose solver can be stepped, and the batch of all rows."""
         cfg, source, given = self.configured(example or self.example, n_restarts=len(restarts))
-        dtype = getattr(torch, cfg["dtype"])
+        dtype = getattr(torch, cfg.dtype)
         data = MatrixDataModule(
             source,
             NoSplit(),
             dtype=dtype,
-            seed=cfg["seed"],
+            seed=cfg.seed,
             device=torch.device("cpu"),
-            reference=cfg["model"].get("reference"),
+            reference=cfg.model.get("reference"),
         )
         data.setup()
         model = assemble(
@@ -519,12 +519,12 @@ PROMISES = (
 
 
 # ---------------------------------------------------------------------- all of them
-def check(cfg: Plain, asked: Mapping[str, Any]) -> Iterator[Finding]:
+def check(cfg: Config, asked: Mapping[str, Any]) -> Iterator[Finding]:
     """Try every promise on the model of a configuration.
 
     Parameters
     ----------
-    cfg : dict
+    cfg : Config
         As of :func:`nmfnet.settings.words.configuration`.
     asked : mapping
         The settings it was made of: what is in there is left as it is; else fits are in float64 and,
@@ -542,14 +542,14 @@ def check(cfg: Plain, asked: Mapping[str, Any]) -> Iterator[Finding]:
             yield found
 
 
-def small(cfg: Plain, asked: Mapping[str, Any]) -> Plain:
+def small(cfg: Config, asked: Mapping[str, Any]) -> Config:
     """The configuration of fits that take a moment."""
     usual = {"dtype": "float64", "device": "cpu", "threads": 1, "run_dir": None, "logger": {}}
-    made = {**cfg, **{key: value for key, value in usual.items() if key not in asked}}
-    made |= {"figures": False, "progress": False, "model": dict(cfg["model"])}
+    free = {key: value for key, value in usual.items() if key not in asked}
+    made = cfg.but(**free, figures=False, progress=False, model=dict(cfg.model))
     chosen = {key.removeprefix("model.") for key in asked}
-    if "n_components" in made["model"] and "n_components" not in chosen:
-        made["model"]["n_components"] = 3
+    if "n_components" in made.model and "n_components" not in chosen:
+        made.model["n_components"] = 3
     return made
 
 

@@ -24,7 +24,7 @@ def digits() -> np.ndarray:
 
 
 def breast() -> np.ndarray:
-    return build(configuration({"data": "sbs21-breast"})["data"]).read().values
+    return build(configuration({"data": "sbs21-breast"}).data).read().values
 
 
 def scikit_learn(X: np.ndarray, n_components: int, loss: str) -> float:

@@ -194,11 +194,8 @@ class Scaled(Loss):
     name = "scaled"
     heads = ("scale",)
 
-    def forward(self, x, x_hat, mask=None, heads=None):  # type: ignore[no-untyped-def, override]
+    def entries(self, x, x_hat, mask, heads):  # type: ignore[no-untyped-def]
         raise NotImplementedError
-
-    def check(self, x, sample_names, feature_names, where, mask=None):  # type: ignore[no-untyped-def]
-        """Everything."""
 
 
 def test_what_it_cannot_take_is_refused(monkeypatch):

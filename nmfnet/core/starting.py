@@ -32,7 +32,7 @@ def initialise(model: Factorization, batch: Batch) -> None:
             f"init={model.init.name} has nothing to start from: give init.path=FILE.npz, or arrays in "
             "Python: nmfnet.fit(X, init='given', H=H)"
         )
-    if unknown and model.init.name != "given":
+    if unknown and not model.init.given:
         raise UserError(
             f"model.frozen={unknown[0]}: it needs a value: init=given init.path=FILE.npz, or in "
             f"Python nmfnet.fit(X, {unknown[0]}=array)"

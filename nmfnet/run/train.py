@@ -231,7 +231,7 @@ def _note_views(datamodule: MatrixDataModule, model: Factorization) -> None:
 
 def _check_loss(cfg: Config, model: Factorization) -> None:
     """Refuse a loss that was asked for and that the model has no use for."""
-    if model.asks_loss or model.loss.name in ("own", "frobenius"):
+    if model.asks_loss or model.loss.unasked:
         return
     raise UserError(
         f"loss={cfg.choices.get('loss', model.loss.name)} is not used: "

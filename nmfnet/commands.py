@@ -69,14 +69,7 @@ def make_parser() -> argparse.ArgumentParser:
     get.add_argument("name", metavar="NAME", help="as in data=NAME")
 
     ls = add(commands, "ls", "a table of the runs in a folder", list_runs)
-    ls.add_argument(
-        "runs",
-        type=expanduser,
-        metavar="RUNS",
-        nargs="?",
-        default="runs",
-        help="folder of runs (default: runs)",
-    )
+    add_runs(ls)
     show = add(commands, "show", "settings, results and origin of one run", show_run)
     show.add_argument(
         "run_folder", type=expanduser, metavar="RUN", help="folder of the run, as runs/MODEL/RUN_ID"
@@ -118,14 +111,7 @@ def add_reports(commands: Any) -> None:
     compare.add_argument("run_a", type=expanduser, metavar="RUN", help="folder of a run")
     compare.add_argument("run_b", type=expanduser, metavar="RUN", help="folder of another")
     report = add(commands, "report", "one self-contained web page about many runs", write_report)
-    report.add_argument(
-        "runs",
-        type=expanduser,
-        metavar="RUNS",
-        nargs="?",
-        default="runs",
-        help="folder of runs (default: runs)",
-    )
+    add_runs(report)
     report.add_argument(
         "-o",
         "--output",
@@ -135,14 +121,7 @@ def add_reports(commands: Any) -> None:
         help="(default: report.html)",
     )
     live = add(commands, "dashboard", "the same page, live while a sweep runs", serve_dashboard)
-    live.add_argument(
-        "runs",
-        type=expanduser,
-        metavar="RUNS",
-        nargs="?",
-        default="runs",
-        help="folder of runs (default: runs)",
-    )
+    add_runs(live)
     live.add_argument(
         "--port", type=int, default=8050, help="on this machine only; 0 = any free (default: 8050)"
     )
@@ -165,6 +144,14 @@ def add_reports(commands: Any) -> None:
         help="(default: RUN/export)",
     )
     add_trust(export, "import the classes that its checkpoint names")
+
+
+def add_runs(command: argparse.ArgumentParser) -> None:
+    """Add the folder that a command looks for runs in."""
+    words = "folder of runs (default: runs)"
+    command.add_argument(
+        "runs", type=expanduser, metavar="RUNS", nargs="?", default="runs", help=words
+    )
 
 
 def add_trust(command: argparse.ArgumentParser, words: str) -> None:
@@ -212,18 +199,19 @@ def list_runs(given: argparse.Namespace) -> None:
 
     from nmfnet.config import shown
     from nmfnet.report.collect import collect, settings, varied
-    from nmfnet.run.terminal import NUMBERS, readable, wide_console
+    from nmfnet.run.measures import columns
+    from nmfnet.run.terminal import readable, wide_console
 
     found = collect(given.runs)
     told = list(dict.fromkeys(["model", *varied(found)]))
-    numbers = [key for key in NUMBERS if any(key in run.metrics for run in found)]
+    numbers = columns(run.metrics for run in found)
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for heading in ("run", *told, "status", *(NUMBERS[key] for key in numbers)):
+    for heading in ("run", *told, "status", *(one.column for one in numbers)):
         table.add_column(heading, no_wrap=True)
     for run in found:
         flat = settings(run)
         cells = [run_name(run, Path(given.runs)), *(shown(flat.get(key, "")) for key in told)]
-        cells += [run.status, *(readable(run.metrics.get(key, "")) for key in numbers)]
+        cells += [run.status, *(readable(run.metrics.get(one.key, "")) for one in numbers)]
         table.add_row(*cells)
     console = wide_console()
     console.print(table)

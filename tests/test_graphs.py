@@ -518,7 +518,7 @@ def test_a_graph_from_files_by_the_command_line(tmp_path):
     words = ["data=graph", "data.path=edges.tsv", "split=links", "data.labels=labels.csv"]
     done = train("model=sym_nmf", "model.n_components=3", *words, cwd=tmp_path)
     assert done.code == 0, done.err
-    assert "area under the ROC curve, held-out links" in done.out
+    assert "area under the ROC curve of held-out links" in done.out
     numbers = json.loads((the_run(tmp_path) / "metrics.json").read_text())
     assert numbers["link/auc"] > 0.6
     assert (the_run(tmp_path) / "figures" / "weights.png").is_file()

@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 JUDGED = 8
 """Draws, in pairs of opposite sign, by which a stochastic model is judged."""
 
+FITTED = ("factors", "metrics", "best", "objectives", "n_iter", "n_components", "n_restarts")
+"""Attributes of a fitted model that say what was found."""
+
 Views = Mapping[str, Any] | None
 
 
@@ -414,6 +417,10 @@ class Factorization(L.LightningModule, ABC):
         return [*self.parameters(), *buffers]
 
     # ------------------------------------------------------------------ the fitted model
+    def __dir__(self) -> list[str]:
+        """What a user needs; a model has all of its own and Lightning's methods beside."""
+        return ["transform", "inverse_transform", "reconstruct", "components_", *FITTED]
+
     @property
     def components_(self) -> np.ndarray:
         """H of the best restart, shape (n_components, n_features).

@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from nmfnet.config import Config, Plain, check_config, conf_dir, root_is_sound
-from nmfnet.errors import UserError
+from nmfnet.errors import UserError, stop, stop_unusable
 from nmfnet.settings.arguments import in_a_sentence, parsed
 from nmfnet.settings.compose import compose_once
 from nmfnet.settings.words import import_from, open_keys, own_folders, to_plain, with_own_root
@@ -55,19 +55,6 @@ def main() -> None:
         stop("interrupted", code=130)
 
 
-def stop(message: str, code: int = 2) -> None:
-    """One message on standard error, then the exit code."""
-    print(f"nmfnet: {message}", file=sys.stderr)
-    sys.exit(code)
-
-
-def stop_unusable(error: OSError) -> None:
-    """Stop for a file that cannot be read or written."""
-    if error.strerror is None:
-        raise error
-    stop(f"cannot use {error.filename or 'the output'}: {error.strerror}")
-
-
 def _task(cfg: DictConfig) -> float:
     choices = HydraConfig.get().runtime.choices
     try:  # stopped here, before Hydra announces an error in its own words
@@ -76,15 +63,12 @@ def _task(cfg: DictConfig) -> float:
         return run_one(to_plain(cfg, choices))
     except UserError as error:
         stop(str(error))
-        raise
     except OmegaConfBaseException as error:
         stop(in_a_sentence(error))
-        raise
     except BrokenPipeError:
         raise
     except OSError as error:
         stop_unusable(error)
-        raise
 
 
 def run_one(values: Plain) -> float:
@@ -111,7 +95,6 @@ def run_one(values: Plain) -> float:
         sys.exit(0)
     except (Interrupted, Terminated) as error:
         stop(str(error), code=130)
-        raise
     print_result(result)
     return float(result.metrics["objective"])
 

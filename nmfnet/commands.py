@@ -10,7 +10,7 @@ from os.path import expanduser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nmfnet.errors import UserError
+from nmfnet.errors import UserError, stop, stop_unusable
 
 if TYPE_CHECKING:
     from nmfnet.report.collect import Run
@@ -36,17 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     except OSError as error:
-        if error.strerror is None:
-            raise
-        stop(f"cannot use {error.filename or 'the output'}: {error.strerror}")
+        stop_unusable(error)
     except KeyboardInterrupt:
         stop("interrupted", code=130)
-
-
-def stop(message: str, code: int = 2) -> None:
-    """One message on standard error, then the exit code."""
-    print(f"nmfnet: {message}", file=sys.stderr)
-    sys.exit(code)
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -52,17 +52,12 @@ def initialise(model: Factorization, batch: Batch) -> None:
     if batch.x.is_sparse_csr:
         model.transpose = transpose_of(batch.x)
     drawn = [model.init(batch.x, model.n_components, g) for g in model.generators]
-    W = torch.stack([proposal.W for proposal in drawn])
-    if W.shape[1] < model.sizes.n_samples:  # the batch is a sample: rows start from its W in turn
-        W = W[:, torch.arange(model.sizes.n_samples, device=W.device) % W.shape[1]]
+    W, H = (torch.stack(tables) for tables in zip(*drawn, strict=True))
+    own = torch.arange(model.sizes.n_samples, device=W.device)
+    if W.shape[1] < len(own):  # the batch is a sample: rows start from its W in turn
+        W = W[:, own % W.shape[1]]
     with torch.no_grad():
-        model.start(
-            {
-                "W": W,
-                "H": torch.stack([proposal.H for proposal in drawn]),
-            },
-            batch,
-        )
+        model.start({"W": W, "H": H}, batch)
         model.loss.start()
         for name, value in model.given.items():
             model.factors[name].assign_(value.to(model.device))
@@ -71,12 +66,8 @@ def initialise(model: Factorization, batch: Batch) -> None:
 
 def _check_parts(model: Factorization) -> None:
     """Refuse names of factors that the model does not have, and heads that its decoder lacks."""
-    asked = {
-        "constraint.": model.factors.own,
-        "the given ": model.given,
-    }
-    for where, names in asked.items():
-        _check_names(model, where, names)
+    _check_names(model, "constraint.", model.factors.own)
+    _check_names(model, "the given ", model.given)
     for name, value in model.given.items():
         wanted = tuple(model.factors[name].raw.shape[1:])
         if tuple(value.shape[-2:]) != wanted:

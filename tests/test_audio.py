@@ -15,6 +15,7 @@ from scipy.optimize import linear_sum_assignment
 from shell import refusal, train
 
 import nmfnet
+from nmfnet.core.objective import misfit
 from nmfnet.data import Audio, InMemory
 from nmfnet.data.sources.registry import source as data_set
 
@@ -172,8 +173,8 @@ def test_a_clip_is_coded_as_a_whole(loss):
     for max_iter in (50, 500):
         fitted = fit(X, max_iter=max_iter, **settings)
         with torch.no_grad(), fitted.restarts(int(fitted.best)):
-            trained = float(fitted.misfit(batch, fitted.encode(batch)))
-            again = float(fitted.misfit(batch, fitted.infer(batch)))
+            trained = float(misfit(fitted, batch, fitted.encode(batch)))
+            again = float(misfit(fitted, batch, fitted.infer(batch)))
         assert again <= 1.0001 * trained
         assert trained == pytest.approx(fitted.metrics["train/loss"], rel=1e-9)
     with torch.no_grad():

@@ -20,12 +20,11 @@ from nmfnet.core.budget import Budget
 from nmfnet.errors import UserError
 from nmfnet.kernels.arrays import as_tensor
 from nmfnet.kernels.sparse import transpose_of
-from nmfnet.report.measures import warnings_of
 from nmfnet.run import certificate
 from nmfnet.run.callbacks import convergence
 from nmfnet.run.callbacks.convergence import LONG, Convergence, Restart
 from nmfnet.run.certificate import Found, descend
-from nmfnet.run.tables import unfinished_words
+from nmfnet.run.measures import unfinished_words, warnings_of
 from nmfnet.run.train import Interrupted
 from nmfnet.solvers.base import total
 from nmfnet.solvers.descent import Problem

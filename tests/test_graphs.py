@@ -34,8 +34,8 @@ from nmfnet.run.callbacks.history import History
 from nmfnet.run.memory import in_memory
 from nmfnet.run.train import Interrupted
 from nmfnet.run.train import train as run
+from nmfnet.settings.words import configuration
 from nmfnet.types import Batch
-from nmfnet.words import configuration
 
 
 def blocks(n: int = 60, groups: int = 3, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray, Any]:
@@ -488,8 +488,7 @@ def test_a_continued_run_is_the_unbroken_run(model, solver, tmp_path, monkeypatc
     def result(folder):
         own = {"model": model, "solver": solver, "solver.n_inner": 10, "n_components": 3}
         own |= {"n_restarts": 2, "max_iter": 60, "tol": 0.0, "progress": False, "figures": False}
-        cfg = configuration(own)
-        return run({**cfg, "run_dir": str(folder)}, data)
+        return run(configuration(own | {"run_dir": str(folder)}), data)
 
     unbroken = result(tmp_path / "unbroken")
     plain = History.on_train_epoch_end
@@ -522,7 +521,7 @@ def test_a_graph_from_files_by_the_command_line(tmp_path):
     words = ["data=graph", "data.path=edges.tsv", "split=links", "data.labels=labels.csv"]
     done = train("model=sym_nmf", "model.n_components=3", *words, cwd=tmp_path)
     assert done.code == 0, done.err
-    assert "area under the ROC curve, held-out links" in done.out
+    assert "area under the ROC curve of held-out links" in done.out
     numbers = json.loads((the_run(tmp_path) / "metrics.json").read_text())
     assert numbers["link/auc"] > 0.6
     assert (the_run(tmp_path) / "figures" / "weights.png").is_file()

@@ -14,11 +14,13 @@ from shell import train
 
 import nmfnet
 from nmfnet.core.model import Factorization
+from nmfnet.core.objective import factor_sums
+from nmfnet.core.starting import initialise
 from nmfnet.data import HierarchicalBlocks
 from nmfnet.run.checkpoint import assemble
+from nmfnet.settings.words import configuration
 from nmfnet.solvers.base import total
 from nmfnet.types import Batch, Sizes
-from nmfnet.words import configuration
 
 X = planted(24, 10, 4)[0] + 0.05 * np.random.default_rng(1).random((24, 10))
 Y = np.arange(24) % 3
@@ -31,7 +33,7 @@ def labelled(x: np.ndarray = X, labels: np.ndarray = Y, **settings) -> tuple[Fac
     cfg = configuration({"dtype": "float64", **layers, **settings})
     batch = batch_of(x)._replace(extra={"labels": torch.from_numpy(labels)})
     model = assemble(cfg, Sizes(*x.shape), axes={"class": int(labels.max()) + 1})
-    model.initialise(batch)
+    initialise(model, batch)
     return model, batch
 
 
@@ -147,7 +149,7 @@ def test_multiplicative_sums_are_the_derivative_of_the_objective(model, layers, 
     deeper = model == "hierarchical_nmf" and len(layers) == 2
     power = 2 if loss == "frobenius" else 1
     for name, factor in fitted.factors.items():
-        neg, pos = fitted.factor_sums(name, batch)
+        neg, pos = factor_sums(fitted, name, batch)
         assert bool((neg >= 0).all())
         found = pos.expand_as(neg) - neg
         if deeper and name not in ("S0", "A0"):
@@ -166,7 +168,7 @@ def test_multiplicative_updates_never_raise_the_objective(model, loss):
     )
     fitted = assemble(cfg, Sizes(*X.shape), axes={"class": 3})
     batch = batch_of(X)._replace(extra={"labels": torch.from_numpy(Y)})
-    fitted.initialise(batch)
+    initialise(fitted, batch)
     fitted.solver.extrapolation = False
     optimizer = fitted.configure_optimizers()
     fitted.optimizers = lambda: optimizer
@@ -227,11 +229,11 @@ def test_signed_layers_fit_negative_data_better_than_their_clipped_self():
 )
 def test_a_sparse_x_gives_the_objective_and_gradient_of_a_dense_one(model):
     cfg = configuration({"dtype": "float64", "model": model, "n_restarts": 2})
-    cfg["model"].update({"layers": [4, 3]} if "layers" in cfg["model"] else {})
+    cfg.model.update({"layers": [4, 3]} if "layers" in cfg.model else {})
     made = assemble(cfg, Sizes(*X.shape))
     dense = batch_of(X * (X > 0.3))
     sparse = dense._replace(x=dense.x.to_sparse_csr())
-    made.initialise(sparse)
+    initialise(made, sparse)
     found = []
     for batch in (dense, sparse):
         terms = made.objective(batch)
@@ -244,7 +246,7 @@ def test_a_sparse_x_gives_the_objective_and_gradient_of_a_dense_one(model):
         with made.restarts(0):
             for name in made.factors:
                 for one, two in zip(
-                    made.factor_sums(name, dense), made.factor_sums(name, sparse), strict=True
+                    factor_sums(made, name, dense), factor_sums(made, name, sparse), strict=True
                 ):
                     torch.testing.assert_close(one, two, rtol=1e-8, atol=1e-10)
 
@@ -303,11 +305,11 @@ def test_a_class_without_a_label_is_refused(model):
     few = np.where(Y == 1, -1, Y)
     options = {"supervision": "l2"} if model == "neural_nmf" else {"label_weight": 1.0}
     cfg = configuration({"dtype": "float64", "model": model, **options})
-    cfg["model"].update({"layers": [5, 3]} if "layers" in cfg["model"] else {})
+    cfg.model.update({"layers": [5, 3]} if "layers" in cfg.model else {})
     made = assemble(cfg, Sizes(*X.shape), axes={"class": 3})
     batch = batch_of(X)._replace(extra={"labels": torch.from_numpy(few)})
     with pytest.raises(nmfnet.UserError, match="1 of 3 classes have no labelled sample"):
-        made.initialise(batch)
+        initialise(made, batch)
 
 
 def test_labels_of_the_wrong_length_are_refused_by_fit():

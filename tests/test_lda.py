@@ -23,9 +23,9 @@ from nmfnet.kernels import topics
 from nmfnet.run.callbacks.history import History
 from nmfnet.run.train import Interrupted
 from nmfnet.run.train import train as run
+from nmfnet.settings.words import configuration
 from nmfnet.solvers.descent import Problem
 from nmfnet.types import Batch
-from nmfnet.words import configuration
 
 BASE: dict[str, Any] = {"figures": False, "threads": 1, "dtype": "float64", "progress": False}
 fit = functools.partial(nmfnet.fit, model="lda", n_components=3, **BASE)
@@ -165,7 +165,7 @@ def test_a_restart_of_many_is_the_run_alone():
 # ---------------------------------------------------------------------- runs
 def result(folder: Any) -> Any:
     own = {"model": "lda", "n_components": 3, "n_restarts": 2, "max_iter": 30, "tol": 0.0, **BASE}
-    return run({**configuration(own), "run_dir": str(folder)}, InMemory(X=counts()))
+    return run(configuration(own | {"run_dir": str(folder)}), InMemory(X=counts()))
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ from shell import nmfnet
 
 from nmfnet.config import options
 from nmfnet.run.check import PROMISES, check
-from nmfnet.words import configuration
+from nmfnet.settings.words import configuration
 
 QUICK = ("nmf", "sym_nmf")
 EVERY = [

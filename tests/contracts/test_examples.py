@@ -13,15 +13,17 @@ from making import advance, brings_data, model_class, values
 import nmfnet
 from nmfnet.config import options
 from nmfnet.core.model import Factorization
+from nmfnet.core.objective import misfit
+from nmfnet.core.starting import initialise
 from nmfnet.data import NoSplit
 from nmfnet.data.module import MatrixDataModule
 from nmfnet.run.check import make_steppable
 from nmfnet.run.checkpoint import assemble, task_of
 from nmfnet.run.memory import in_memory
+from nmfnet.settings.words import configuration
 from nmfnet.solvers.base import total
 from nmfnet.solvers.choice import check_solver
 from nmfnet.types import Batch
-from nmfnet.words import configuration
 
 MODELS = [name for name in options("model") if brings_data(name)]
 NEVER_NEW = ("labels", "W", "H")
@@ -71,7 +73,7 @@ def started(model: str, restarts: range, **settings: Any) -> tuple[Factorization
         given={key: value for key, value in example(model).items() if key in ("W", "H")},
     )  # fmt: skip
     check_solver(made.solver, task_of(made))
-    made.initialise(data.train)
+    initialise(made, data.train)
     make_steppable(made)
     return made, data.train
 
@@ -134,7 +136,7 @@ def test_transform_of_the_training_rows_is_the_training_code(model, tmp_path):
         np.testing.assert_allclose(again, W, rtol=1e-10, atol=1e-12)
     batch = data_of(model).train
     with torch.no_grad(), fitted.restarts(int(fitted.best)):
-        trained, refitted = (float(fitted.misfit(batch, torch.from_numpy(w))) for w in (W, again))
+        trained, refitted = (float(misfit(fitted, batch, torch.from_numpy(w))) for w in (W, again))
     assert refitted <= trained + 1e-3 * abs(trained)
 
 

@@ -18,12 +18,12 @@ from nmfnet.config import build, options
 from nmfnet.kernels.counts import negative_binomial, zero_inflated
 
 ALL = options("loss")
-LOSSES = [name for name in ALL if build(config({"loss": name})["loss"]).beta is not None]
+LOSSES = [name for name in ALL if build(config({"loss": name}).loss).beta is not None]
 """The beta family; likelihoods with parameters of their own have tests of their own below."""
 
 
 def loss_of(name):
-    return build(config({"loss": name})["loss"]).double()
+    return build(config({"loss": name}).loss).double()
 
 
 def matrices(seed: int = 0, n: int = 4, f: int = 3):

@@ -21,6 +21,7 @@ from making import advance, batch_of, brings_data, make, planted, some_mask, val
 
 import nmfnet
 from nmfnet.config import conf_dir, locate, options
+from nmfnet.core.objective import row_losses
 from nmfnet.data import Planted
 from nmfnet.metrics import matched_cosine
 from nmfnet.report.models import model_lines
@@ -218,7 +219,7 @@ def test_transform_of_the_training_rows_is_w(model, loss, tmp_path):
     batch = batch_of(X)
     with torch.no_grad(), fitted.restarts(int(fitted.best)):
         trained, refitted = (
-            float(fitted.row_losses(batch, torch.from_numpy(w)).sum()) for w in (W, again)
+            float(row_losses(fitted, batch, torch.from_numpy(w)).sum()) for w in (W, again)
         )
     assert refitted <= 1.001 * trained
 

@@ -20,7 +20,7 @@ AXES = {"W": ("sample", "component"), "G": ("feature", "component"), "E": ("feat
 
 def penalty_of(name, **own):
     settings = {f"penalty.{name}.{key}": value for key, value in own.items()}
-    made = build(config({"penalty": name, **settings})["penalty"][name])
+    made = build(config({"penalty": name, **settings}).penalty[name])
     axes = AXES.get(made.on, ("component", "feature"))
     made.attach({made.on: Factor(1, 3, 4, Project(), axes=axes)})
     return made

@@ -133,7 +133,7 @@ def test_solvers_agree_with_missing_entries(loss):
 
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_options_out_of_range_are_refused(solver):
-    node = config({"solver": solver})["solver"]
+    node = config({"solver": solver}).solver
     for key in {"n_inner", "lr", "n_sub", "sweeps", "memory", "first"} & set(node):
         with pytest.raises(nmfnet.UserError, match=f"{key}=-1"):
             nmfnet.fit(data(), solver=solver, **{f"solver.{key}": -1})
@@ -141,8 +141,8 @@ def test_options_out_of_range_are_refused(solver):
 
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_docstring_says_how_it_moves_and_where_from(solver):
-    text = inspect.getdoc(type(build(config({"solver": solver})["solver"]))) or ""
-    for key in set(config({"solver": solver})["solver"]) - {"_target_", "n_inner"}:
+    text = inspect.getdoc(type(build(config({"solver": solver}).solver))) or ""
+    for key in set(config({"solver": solver}).solver) - {"_target_", "n_inner"}:
         assert re.search(rf"^\s*{key} : ", text, re.MULTILINE), f"{key} is not described"
 
 

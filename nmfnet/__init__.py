@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from nmfnet.errors import UserError
@@ -22,30 +23,23 @@ if TYPE_CHECKING:
 __all__ = ["Estimator", "UserError", "__version__", "fit", "load", "project", "runs", "select_rank"]
 
 
+_PLACES = {
+    "Estimator": "nmfnet.estimator",
+    "fit": "nmfnet.api",
+    "load": "nmfnet.run.checkpoint",
+    "project": "nmfnet.api",
+    "runs": "nmfnet.report.collect",
+    "select_rank": "nmfnet.api",
+}
+
+
 def __getattr__(name: str) -> Any:
     """Import torch and Lightning only when something that needs them is used."""
-    if name == "fit":
-        from nmfnet.api import fit
+    if name not in _PLACES:
+        raise AttributeError(f"module 'nmfnet' has no attribute {name!r}")
+    return getattr(import_module(_PLACES[name]), name)
 
-        return fit
-    if name == "project":
-        from nmfnet.api import project
 
-        return project
-    if name == "select_rank":
-        from nmfnet.api import select_rank
-
-        return select_rank
-    if name == "load":
-        from nmfnet.run.checkpoint import load
-
-        return load
-    if name == "Estimator":
-        from nmfnet.estimator import Estimator
-
-        return Estimator
-    if name == "runs":
-        from nmfnet.report.collect import runs
-
-        return runs
-    raise AttributeError(f"module 'nmfnet' has no attribute {name!r}")
+def __dir__() -> list[str]:
+    """What nmfnet offers."""
+    return sorted(__all__)

@@ -89,9 +89,7 @@ def fit(
     if cfg["ranks"] is not None:
         raise UserError("ranks=...: use nmfnet.select_rank(X, ranks=...), which tries several")
     given = hold(cfg, W=W, H=H)
-    result = train(cfg, source, write=run_dir is not None, given=given)
-    result.model.metrics = result.metrics
-    return result.model
+    return train(cfg, source, write=run_dir is not None, given=given).model
 
 
 def project(X: Any, H: Any, *, mask: Any = None, **settings: Any) -> np.ndarray:

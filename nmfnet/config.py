@@ -113,7 +113,7 @@ class Root:
     force: bool
     resume: bool
     checkpoint_every: NotNegative | None
-    figures: bool
+    figures: bool | Literal["png", "pdf", "svg"]
     progress: bool | Literal["auto"]
     choices: dict[str, Any]
     certificate_tol: NotNegative | None = 1e-3

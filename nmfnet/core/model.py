@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from nmfnet.core.about import as_html, as_text
 from nmfnet.core.budget import Budget
 from nmfnet.core.constraints import ANY, NON_NEGATIVE, Constraint
 from nmfnet.core.distributed import World
@@ -172,6 +173,7 @@ class Factorization(L.LightningModule, ABC):
         self.transpose: Transpose | None = None  # of the training rows, when they are sparse
         self.metrics: dict[str, Any] = {}
         self.reader: Reader | None = None  # of users' rows, which know their columns by name
+        self.plot: Any = None  # figures of a fitted model
         for name, value in (
             ("best", torch.zeros((), dtype=torch.long)),
             ("objectives", torch.full((self.n_restarts,), float("inf"), dtype=torch.float64)),
@@ -860,6 +862,23 @@ class Factorization(L.LightningModule, ABC):
         right.assign_(right() / d.unsqueeze(-1))
 
     # ------------------------------------------------------------------ the fitted model
+    def __repr__(self) -> str:
+        return as_text(self)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        return as_html(self)
+
+    @property
+    def feature_names(self) -> list[str] | None:
+        """Names of the columns of X, as they were fitted; None before."""
+        return self.recipe.get("feature_names")
+
+    @property
+    def component_names(self) -> list[str] | None:
+        """Names of the components in figures and files, in the order of ``components_``; None before."""
+        return self.recipe.get("component_names")
+
     @property
     def components_(self) -> np.ndarray:
         """H of the best restart, shape (n_components, n_features).

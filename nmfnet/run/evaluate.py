@@ -14,6 +14,7 @@ from nmfnet.core.model import Factorization
 from nmfnet.data.batches import to_numpy
 from nmfnet.data.matrix import Matrix
 from nmfnet.data.module import MatrixDataModule
+from nmfnet.data.sources.channels import component_names
 from nmfnet.kernels.rows import take_rows
 from nmfnet.run.callbacks.convergence import Verdict
 from nmfnet.types import Batch
@@ -38,9 +39,8 @@ class Factors:
         Every factor of the model by its name.
     axes : dict of str to (str, str)
         What the rows and the columns of each of them are.
-
-    names : list of str, or None
-        Of the components, where they are known ones.
+    names : list of str
+        Of the components, in the order of W and H: the reference's, where they are its own.
 
     A model without components has an H of no rows.
     """
@@ -52,7 +52,7 @@ class Factors:
     all_H: np.ndarray
     tables: dict[str, np.ndarray] = field(default_factory=dict)
     axes: dict[str, tuple[str, str]] = field(default_factory=dict)
-    names: list[str] | None = None
+    names: list[str] = field(default_factory=list)
 
 
 @torch.no_grad()
@@ -76,7 +76,7 @@ def factors_of(model: Factorization, datamodule: MatrixDataModule) -> Factors:
     axes = {name: factor.axes for name, factor in model.factors.items()} | axes
     tables |= {"W": W[best], "H": H[best]}
     known = datamodule.matrix.reference if model.named_components else None
-    names = None if known is None else known.names
+    names = component_names(datamodule.feature_names, W.shape[-1]) if known is None else known.names
     return Factors(W[best], H[best], W_test, W, H, tables, axes, names)
 
 

@@ -7,9 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
+from nmfnet.run.leading import leading_lines
 from nmfnet.terminal import readable, wide_console
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from rich.console import Console
+
     from nmfnet.run.finished import Finished
     from nmfnet.run.train import Result
 
@@ -58,6 +63,15 @@ def unfinished_words(metrics: Mapping[str, Any]) -> str:
     return f"not converged in {metrics.get('n_iter', '?')} iterations{further}: {remedy}"
 
 
+def print_leading(console: Console, folder: Path | None) -> None:
+    """The leading features of the components of a run, where its folder lists them."""
+    lines = [] if folder is None else leading_lines(folder)
+    if lines:
+        console.print("leading features, % of the component:")
+    for line in lines:
+        console.print(f"  {line}")
+
+
 def print_result(result: Result | Finished) -> None:
     """The result of one run, and its folder last."""
     console = wide_console()
@@ -68,6 +82,7 @@ def print_result(result: Result | Finished) -> None:
         if result.metrics.get(key) is not None:
             table.add_row(words, readable(result.metrics[key]))
     console.print(table)
+    print_leading(console, result.folder)
     for note in result.notes:
         console.print(f"note: {note}", style="yellow")
     if unfinished := unfinished_words(result.metrics):

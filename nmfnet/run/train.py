@@ -7,6 +7,7 @@ import signal
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,18 +25,20 @@ from nmfnet.data.stream.module import StreamDataModule
 from nmfnet.data.stream.source import Stream
 from nmfnet.errors import UserError
 from nmfnet.loggers import Context, finish, log_result
+from nmfnet.plots import run_figures
 from nmfnet.run.callbacks.convergence import Convergence
 from nmfnet.run.callbacks.history import History
 from nmfnet.run.callbacks.progress import ProgressBar
 from nmfnet.run.callbacks.resuming import Resuming
 from nmfnet.run.checkpoint import assemble, load, reader_of, resumable, task_of
 from nmfnet.run.evaluate import Factors, factors_of, run_metrics
+from nmfnet.run.figures import Figures, run_of
 from nmfnet.run.finished import finished
 from nmfnet.run.lock import locked
 from nmfnet.run.machine import device_of, threads
 from nmfnet.run.quiet import quiet
 from nmfnet.run.sharding import block, check_shardable, join, shard
-from nmfnet.run.write import figures_of, make_folder, write_run
+from nmfnet.run.write import make_folder, write_run
 from nmfnet.solvers.base import total
 from nmfnet.solvers.choice import check_solver
 
@@ -180,6 +183,8 @@ def train(
         model.recipe["feature_names"] = names = datamodule.feature_names
         model.reader = reader_of(names)
         model.recipe |= {"run_id": run_id(cfg), "data_sha256": datamodule.fingerprint}
+        kind, shape = datamodule.matrix.kind, datamodule.matrix.image_shape
+        model.recipe |= {"kind": kind, "image_shape": shape}
         with locked(folder) if folder is not None and world.rank == 0 else nullcontext():
             resumed = None if anew or folder is None or world.size > 1 else resumable(folder, model)
             return _fit(cfg, datamodule, model, folder, world, resumed, callbacks, sweep)
@@ -304,11 +309,14 @@ def _fit(
                 trainer.fit(model, datamodule=datamodule, ckpt_path=before)
             settle()
             factors = factors_of(model, datamodule)
+            model.recipe["component_names"] = factors.names
+            model.plot = Figures(
+                model, partial(run_of, datamodule, model, factors, convergence.records)
+            )
             seconds, verdict = convergence.seconds, convergence.verdict(model)
-            numbers = run_metrics(model, datamodule, factors, seconds, verdict)
+            model.metrics = numbers = run_metrics(model, datamodule, factors, seconds, verdict)
             if folder is not None:
-                draw = cfg["figures"]
-                figures = figures_of(datamodule, model, factors, convergence) if draw else {}
+                figures = dict(run_figures(model.plot.run)) if cfg["figures"] else {}
                 write_run(cfg, datamodule, trainer, folder, numbers, factors, figures)
                 best = {"best_restart": int(model.best)}
                 log_result(loggers, numbers | best, figures, context)

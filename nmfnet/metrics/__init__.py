@@ -45,6 +45,7 @@ from nmfnet.metrics.factors import (
 from nmfnet.metrics.fit import (
     Product,
     explained_variance,
+    feature_means,
     fit_metrics,
     kl,
     mse,
@@ -110,6 +111,7 @@ __all__ = [
     "dispersion",
     "explained_variance",
     "exposure_recovery",
+    "feature_means",
     "feature_scores",
     "fit_metrics",
     "hoyer_sparsity",

@@ -75,12 +75,12 @@ def decomposition(
     }
     count = min(len(found), max_components)
     layout = spectra.LAYOUTS.get(kind) or spectra.find_layout(feature_names)
-    left = 0.62
+    left = 0.62 if layout is not None else 0.3 + 0.075 * min(14, max(map(len, labels)))
     beside = left if layout is None else left + WIDTH + 0.25
-    row, top = (0.34 if layout is None else ROW), style.HEAD + 0.04
+    row, top = (0.4 if layout is None else ROW), style.HEAD + 0.04
     top += 0.2 if layout is not None else 0.0
     top += 0.14 if layout is not None and layout.above else 0.0
-    figure = style.new_figure(beside + SHARES + 0.9, top + count * (row + GAP) + 0.42)
+    figure = style.new_figure(beside + SHARES + 0.9, top + count * (row + GAP) + 0.2)
     title = f"{style.plural(field.component, count)} as sums of {len(used)} known ones"
     note = "" if layout is None else f"Upwards the {field.component}, downwards the sum. "
     note += "" if count == len(found) else f"The first {count} of {len(found)}."
@@ -97,9 +97,6 @@ def decomposition(
             axes = style.panel(figure, left, above, WIDTH, row, label=labels[i], grid="y")
             _mirror(axes, place[i], mirrored[i], layout)
             style.write(axes, 0.0, 1.03, style.shorten(labels[i], 40), bold=True, relative=True)
-            if i == count - 1:
-                spectra.channel_ticks(axes, layout)
-                axes.tick_params(axis="x", labelsize=4.5)
         bar = style.panel(
             figure,
             beside,
@@ -135,9 +132,9 @@ def _bar(
     cosine: float,
     caption: str,
 ) -> None:
-    """One bar of shares, each with its name where it fits, and the cosine at its end."""
+    """One bar of shares with their names above, narrow ones' below, and the cosine at its end."""
     style.bare(axes)
-    start = 0.0
+    start, narrow = 0.0, []
     for row, share in zip(*part, strict=True):
         style.bars(
             axes,
@@ -147,16 +144,17 @@ def _bar(
             at=np.array([0.0]),
             horizontal=True,
         )
-        text = f"{names[row]} {100 * share:.0f} %"
-        room = int(share * SHARES / 0.075)
-        style.write(
-            axes, start + 0.01, 0.55, style.shorten(text, room) if room >= 4 else "", va="bottom"
-        )
+        text = style.shorten(f"{names[row]} {100 * share:.0f} %", 24)
+        if len(text) * 0.072 < share * SHARES:
+            style.write(axes, start + 0.01, 0.55, text, va="bottom")
+        else:
+            narrow.append(text)
         start += share
+    style.write(axes, 1.0, -0.6, ", ".join(narrow), size=style.SMALL, ha="right", va="top")
     style.write(axes, 1.02, 0.0, f"cosine {cosine:.3f}", va="center")
     if caption:
         style.write(
-            axes, -0.02, 0.0, style.shorten(caption, 10), bold=True, ha="right", va="center"
+            axes, -0.02, 0.0, style.shorten(caption, 14), bold=True, ha="right", va="center"
         )
     axes.set(xlim=(0, 1), ylim=(-0.5, 0.5))
 

@@ -205,7 +205,8 @@ def _fit(
     of_pairs = part == "test" and bool(datamodule.partition.pairs)  # and so not of X
     if not model.learns_graph and not of_pairs:
         x_hat = reconstruction(model, W, None if datamodule.streamed else whole)
-        scores |= metrics.fit_metrics(datamodule.values(part), x_hat, mask)
+        means = _training_means(datamodule) if part == "test" else None
+        scores |= metrics.fit_metrics(datamodule.values(part), x_hat, mask, means)
     loss, start = 0.0, 0
     own: dict[str, float] = {}
     with torch.no_grad(), model.restarts(int(model.best)):
@@ -218,6 +219,14 @@ def _fit(
     if of_pairs and not model.learns_graph:
         return own
     return {f"{part}/loss": loss} | {f"{part}/{k}": v for k, v in scores.items()} | own
+
+
+def _training_means(datamodule: MatrixDataModule) -> np.ndarray:
+    """What a prediction without any model would be: the mean of every feature in the training data."""
+    mask = datamodule.train.mask
+    return metrics.feature_means(
+        datamodule.values("train"), None if mask is None else to_numpy(mask)
+    )
 
 
 def _links(model: Factorization, code: torch.Tensor, batch: Batch) -> dict[str, float]:

@@ -105,6 +105,7 @@ def train(
     given: Mapping[str, Any] | None = None,
     callbacks: Sequence[L.Callback] = (),
     sweep: str | None = None,
+    title: str | None = None,
 ) -> Result:
     """Run one experiment.
 
@@ -122,6 +123,8 @@ def train(
         Called after the stopping rule; no part of the experiment, and so of the run's name.
     sweep : str, optional
         Name of the sweep that the run belongs to, for trackers.
+    title : str, optional
+        What the run is called while it trains; by default the choice of the model.
 
     Raises
     ------
@@ -187,7 +190,7 @@ def train(
         model.recipe |= {"kind": kind, "image_shape": shape}
         with locked(folder) if folder is not None and world.rank == 0 else nullcontext():
             resumed = None if anew or folder is None or world.size > 1 else resumable(folder, model)
-            return _fit(cfg, datamodule, model, folder, world, resumed, callbacks, sweep)
+            return _fit(cfg, datamodule, model, folder, world, resumed, callbacks, sweep, title)
 
 
 @contextmanager
@@ -269,13 +272,14 @@ def _fit(
     before: Path | None,
     more: Sequence[L.Callback],
     sweep: str | None,
+    title: str | None,
 ) -> Result:
     convergence = Convergence(datamodule.train, in_memory=not datamodule.streamed)
     callbacks: list[L.Callback] = [convergence]
     first = world.rank == 0
     callbacks.append(History(folder / "history.csv" if folder and first else None, convergence))
-    if first and _progress_wanted(cfg["progress"]):
-        callbacks.append(ProgressBar(cfg["choices"].get("model", "model"), convergence))
+    if first and cfg["progress"]:
+        callbacks.append(ProgressBar(title or cfg["choices"].get("model", "model"), convergence))
     callbacks += [*(build(node) for node in cfg["callbacks"].values()), *more]
     kept = folder / "model.ckpt" if folder is not None and world.size == 1 else None
 
@@ -394,9 +398,3 @@ def _hushed() -> AbstractContextManager[None]:
     """Without Lightning's advice, which is about training networks."""
     loggers = ("lightning.pytorch", "lightning.fabric")
     return quiet(loggers, module="lightning", messages=("Sparse CSR tensor support is in beta",))
-
-
-def _progress_wanted(asked: bool | str) -> bool:
-    import sys
-
-    return sys.stderr.isatty() if asked == "auto" else bool(asked)

@@ -81,6 +81,7 @@ class Selected:
         """Consensus components of the suggested rank, shape (n_components, n_features), rows sum to 1."""
         return self.ranks[self.n_components].components
 
+    @property
     def sums(self) -> list[str]:
         """Each component as a sum of references in words: ``SBS13 51.0% + SBS2 49.0%``."""
         if self.reference is None:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from nmfnet.run.leading import leading_lines
 from nmfnet.terminal import readable, wide_console
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from rich.console import Console
 
     from nmfnet.run.finished import Finished
@@ -63,9 +60,8 @@ def unfinished_words(metrics: Mapping[str, Any]) -> str:
     return f"not converged in {metrics.get('n_iter', '?')} iterations{further}: {remedy}"
 
 
-def print_leading(console: Console, folder: Path | None) -> None:
-    """The leading features of the components of a run, where its folder lists them."""
-    lines = [] if folder is None else leading_lines(folder)
+def print_leading(console: Console, lines: Sequence[str]) -> None:
+    """The leading features of the components of a run, if there are any to tell of."""
     if lines:
         console.print("leading features, % of the component:")
     for line in lines:
@@ -82,7 +78,7 @@ def print_result(result: Result | Finished) -> None:
         if result.metrics.get(key) is not None:
             table.add_row(words, readable(result.metrics[key]))
     console.print(table)
-    print_leading(console, result.folder)
+    print_leading(console, result.leading)
     for note in result.notes:
         console.print(f"note: {note}", style="yellow")
     if unfinished := unfinished_words(result.metrics):

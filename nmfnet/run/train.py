@@ -34,6 +34,7 @@ from nmfnet.run.checkpoint import assemble, load, reader_of, resumable, task_of
 from nmfnet.run.evaluate import Factors, factors_of, run_metrics
 from nmfnet.run.figures import Figures, run_of
 from nmfnet.run.finished import finished
+from nmfnet.run.leading import leading_lines
 from nmfnet.run.lock import locked
 from nmfnet.run.machine import device_of, threads
 from nmfnet.run.quiet import quiet
@@ -76,6 +77,13 @@ class Result:
     factors: Factors | None
     notes: list[str]
     found: bool = False
+
+    @property
+    def leading(self) -> list[str]:
+        """Leading features of every component, a line each; not of images, whose pixels say nothing."""
+        if self.folder is None or self.model.recipe.get("kind") == "image":
+            return []
+        return leading_lines(self.folder)
 
 
 class NotFirst(Exception):

@@ -7,6 +7,7 @@ import math
 from rich.console import Console
 from rich.table import Table
 
+from nmfnet.run.leading import leading_lines
 from nmfnet.run.tables import print_leading
 from nmfnet.selection.outcome import Selected
 from nmfnet.terminal import readable, wide_console
@@ -48,7 +49,7 @@ def print_selection(result: Selected) -> None:
     if result.matches:
         _print_sums(console, result)
     else:
-        print_leading(console, result.folder)
+        print_leading(console, [] if result.folder is None else leading_lines(result.folder))
     for note in result.notes:
         console.print(f"note: {note}", style="yellow")
     if not result.metrics["converged"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Sequence
 from itertools import pairwise
@@ -98,7 +99,7 @@ class ProgressBar(L.Callback):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, Factorization)
-        if self._bar is None and not self.beat.due():
+        if self._bar is None and not (pl_module.live and self.beat.due()):
             return
         record = self.convergence.records[-1]
         end = expected_end(self.convergence.records, pl_module.budget)
@@ -112,9 +113,11 @@ class ProgressBar(L.Callback):
         most, live = model.budget.max_iter, model.live
         limit = f"at most {most:,}"
         if end is not None:
-            limit = limit if end >= most else f"about {end:,}, {limit}"
+            near = "near its end" if end <= record.iteration else f"about {end:,}"
+            limit = limit if end >= most else f"{near}, {limit}"
         parts = [f"iteration {record.iteration:,} ({limit})", f"objective {record.objective:.6g}"]
-        parts.append(f"change {record.relative_change:.1e}")
+        if math.isfinite(record.relative_change):
+            parts.append(f"change {record.relative_change:.1e}")
         if quiet := max((self.convergence.restarts[i].quiet for i in live), default=0):
             parts.append(f"quiet {min(quiet, model.budget.patience)} of {model.budget.patience}")
         if model.n_restarts > 1:

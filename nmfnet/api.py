@@ -62,7 +62,8 @@ def fit(
     -------
     Factorization
         Fitted: ``transform``, ``inverse_transform``, ``reconstruct``, ``components_``; the best of
-        the restarts. ``model.metrics`` holds the numbers of ``metrics.json``.
+        the restarts. ``model.metrics`` holds the numbers of ``metrics.json``, ``model.plot.components()``
+        and its like give figures, and the model prints as a short table of how well it fits.
 
     Raises
     ------

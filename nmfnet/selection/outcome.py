@@ -25,7 +25,7 @@ from nmfnet.selection.weights import Intervals, intervals, refit_weights
 __all__ = ["Selected", "result_of"]
 
 
-@dataclass
+@dataclass(repr=False)
 class Selected:
     """A finished rank selection.
 
@@ -70,6 +70,9 @@ class Selected:
     metrics: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     found: bool = False
+
+    def __repr__(self) -> str:
+        return f"{self.n_components} components suggested: {self.suggestion.reason}"
 
     @property
     def n_components(self) -> int:

@@ -146,7 +146,7 @@ def _same(run: Run) -> Run:
 
 
 def _without_rows(run: Run) -> Run:
-    absent = dict.fromkeys(("W", "x", "mask", "labels", "sample_names"))
+    absent: dict[str, Any] = dict.fromkeys(("W", "x", "mask", "labels", "sample_names"))
     return replace(run, **absent, x_hat=run.x_hat if callable(run.x_hat) else None)
 
 

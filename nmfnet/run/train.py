@@ -194,8 +194,8 @@ def train(
         model.recipe["feature_names"] = names = datamodule.feature_names
         model.reader = reader_of(names)
         model.recipe |= {"run_id": run_id(cfg), "data_sha256": datamodule.fingerprint}
-        kind, shape = datamodule.matrix.kind, datamodule.matrix.image_shape
-        model.recipe |= {"kind": kind, "image_shape": shape}
+        matrix = datamodule.matrix
+        model.recipe |= {"kind": matrix.kind, "image_shape": matrix.image_shape}
         with locked(folder) if folder is not None and world.rank == 0 else nullcontext():
             resumed = None if anew or folder is None or world.size > 1 else resumable(folder, model)
             return _fit(cfg, datamodule, model, folder, world, resumed, callbacks, sweep, title)

@@ -27,7 +27,8 @@ def facts(model: Factorization) -> dict[str, str]:
             told[words] = f"{error:.4g}"
     status = numbers.get("status", "converged" if bool(model.converged[best]) else "not converged")
     seconds = f", {numbers['seconds']:.3g} s" if "seconds" in numbers else ""
-    told["ended"] = f"{status} after {int(model.n_iter[best]):,} iterations{seconds}"
+    word = "at the end of its budget" if status == "budget" else status
+    told["ended"] = f"{word} after {int(model.n_iter[best]):,} iterations{seconds}"
     if (fall := numbers.get("certificate/fall")) is not None:
         told["certificate"] = (
             f"another descent lowers the objective by {fall:.1e} of its value"

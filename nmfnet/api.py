@@ -63,7 +63,8 @@ def fit(
     -------
     Factorization
         Fitted: ``transform``, ``inverse_transform``, ``reconstruct``, ``components_``; the best of
-        the restarts. ``model.metrics`` holds the numbers of ``metrics.json``.
+        the restarts. ``model.metrics`` holds the numbers of ``metrics.json``, ``model.plot.components()``
+        and its like give figures, and the model prints as a short table of how well it fits.
 
     Raises
     ------
@@ -87,9 +88,7 @@ def fit(
     if cfg.ranks is not None:
         raise UserError("ranks=...: use nmfnet.select_rank(X, ranks=...), which tries several")
     given = hold(cfg, W=W, H=H)
-    result = train(cfg, source, write=run_dir is not None, given=given)
-    result.model.metrics = result.metrics
-    return result.model
+    return train(cfg, source, write=run_dir is not None, given=given).model
 
 
 def _configured(source: Source, run_dir: str | Path | None, settings: dict[str, Any]) -> Config:

@@ -107,7 +107,7 @@ class Config:
     force: bool
     resume: bool
     checkpoint_every: NotNegative | None
-    figures: bool
+    figures: bool | Literal["png", "pdf", "svg"]
     progress: bool | Literal["auto"]
     choices: dict[str, Any]
     data: dict[str, Any]

@@ -125,7 +125,8 @@ def test_nothing_but_the_result_is_printed_without_a_terminal(tmp_path):
     lines = [line.rstrip() for line in done.out.splitlines()]
     assert lines[0].startswith("training loss ")
     assert lines[-1] == f"results in {the_run(tmp_path).relative_to(tmp_path)}"
-    shape = re.compile(r"[a-z A-Z,()-]+?  +(\S+)|note: .+|results in \S+")
+    leading = r"leading features, % of the component:|  C\d: .+ %"
+    shape = re.compile(rf"[a-z A-Z,()-]+?  +(\S+)|note: .+|results in \S+|{leading}")
     assert all(shape.fullmatch(line) for line in lines), done.out
     assert len(lines) == len(set(lines))
     assert not re.search(r"\x1b|\r|Lightning|litlogger|wandb|warn", done.out, re.IGNORECASE)
@@ -135,7 +136,8 @@ def test_nothing_but_the_result_is_printed_without_a_terminal(tmp_path):
 def test_the_printed_numbers_are_those_of_the_folder(tmp_path):
     done = train(*FAST, cwd=tmp_path)
     numbers = json.loads((the_run(tmp_path) / "metrics.json").read_text())
-    printed = {line[: line.index("  ")]: line.split()[-1] for line in done.out.splitlines()[:-2]}
+    table = done.out.partition("leading features")[0].splitlines()
+    printed = {line[: line.index("  ")]: line.split()[-1] for line in table}
     assert printed["training loss"] == f"{numbers['train/loss']:.5g}"
     assert printed["training relative error"] == f"{numbers['train/relative_error']:.5g}"
     assert printed["iterations"] == "20"
@@ -156,7 +158,8 @@ def test_a_terminal_gets_a_progress_bar_that_goes_away(tmp_path):
     done = in_a_terminal(*FAST[:3], "figures=false", "tol=0", "max_iter=30000", cwd=tmp_path)
     assert done.code == 0
     bar = re.search(
-        r"(\d+)/30000 .*?objective \S+ +change \S+ +(\d+) it/s", screen_of_bar(done.out)
+        r"iteration \S+ \(at most 30,000\) +objective \S+ +change \S+ .*it/s",
+        screen_of_bar(done.out),
     )
     assert bar, done.out
     assert done.out.count("\x1b[?25h") >= done.out.count("\x1b[?25l") > 0  # the cursor is back

@@ -67,6 +67,12 @@ def test_every_experiment_is_in_the_gallery():
             assert f"[{folder.name}]({folder.name}/" in gallery
 
 
+def test_pictures_are_small():
+    pictures = list((ROOT / "experiments").rglob("*.png"))
+    assert pictures
+    assert [file for file in pictures if file.stat().st_size > 100_000] == []
+
+
 def test_every_picture_and_page_it_names_is_there():
     for name in re.findall(r"\]\((experiments/[^)]+)\)", README):
         assert (Path(__file__).parent.parent / name).is_file(), name

@@ -31,6 +31,7 @@ FILES = [
     "metrics.json",
     "model.ckpt",
     "provenance.json",
+    "top_features.csv",
 ]
 N, F, K = 60, 12, 3
 

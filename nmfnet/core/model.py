@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from nmfnet.core.about import as_html, as_text
 from nmfnet.core.distributed import World
 from nmfnet.core.factor import Factor, Factors, only
 from nmfnet.core.inference import fold_in
@@ -36,7 +37,10 @@ if TYPE_CHECKING:
 JUDGED = 8
 """Draws, in pairs of opposite sign, by which a stochastic model is judged."""
 
-FITTED = ("factors", "metrics", "best", "objectives", "n_iter", "n_components", "n_restarts")
+FITTED = (
+    *("factors", "metrics", "plot", "best", "objectives", "n_iter", "n_components", "n_restarts"),
+    *("feature_names", "component_names"),
+)
 """Attributes of a fitted model that say what was found."""
 
 Views = Mapping[str, Any] | None
@@ -138,6 +142,7 @@ class Factorization(L.LightningModule, ABC):
         self.transpose: Transpose | None = None  # of the training rows, when they are sparse
         self.metrics: dict[str, Any] = {}
         self.reader: Reader | None = None  # of users' rows, which know their columns by name
+        self.plot: Any = None  # figures of a fitted model
         for name, value in (
             ("best", torch.zeros((), dtype=torch.long)),
             ("objectives", torch.full((self.n_restarts,), float("inf"), dtype=torch.float64)),
@@ -417,6 +422,23 @@ class Factorization(L.LightningModule, ABC):
         return [*self.parameters(), *buffers]
 
     # ------------------------------------------------------------------ the fitted model
+    def __repr__(self) -> str:
+        return as_text(self)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        return as_html(self)
+
+    @property
+    def feature_names(self) -> list[str] | None:
+        """Names of the columns of X, as they were fitted; None before."""
+        return self.recipe.get("feature_names")
+
+    @property
+    def component_names(self) -> list[str] | None:
+        """Names of the components in figures and files, in the order of ``components_``; None before."""
+        return self.recipe.get("component_names")
+
     def __dir__(self) -> list[str]:
         """What a user needs; a model has all of its own and Lightning's methods beside."""
         return ["transform", "inverse_transform", "reconstruct", "components_", *FITTED]

@@ -45,6 +45,7 @@ from nmfnet.metrics.factors import (
 from nmfnet.metrics.fit import (
     Product,
     explained_variance,
+    feature_means,
     fit_metrics,
     kl,
     mse,

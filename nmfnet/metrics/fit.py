@@ -30,6 +30,7 @@ from nmfnet.metrics._blocks import Product, is_sparse, readable, row_blocks
 __all__ = [
     "Product",
     "explained_variance",
+    "feature_means",
     "fit_metrics",
     "kl",
     "mse",
@@ -123,7 +124,21 @@ def thinned_deviance(x_test: Any, x_hat_train: Any, fraction: float, mask: Any =
     return poisson_deviance(x_test, lambda rows: odds * np.asarray(given(rows)), mask)
 
 
-def explained_variance(x: Any, x_hat: Any, mask: Any = None, *, centered: bool = True) -> float:
+def feature_means(x: Any, mask: Any = None) -> FloatArray:
+    """Mean of the observed entries of every feature, shape (f,); 0 where none is observed."""
+    data = readable(x)
+    observed = np.ones(data.shape[1]) * data.shape[0]
+    if mask is not None:
+        observed = np.asarray((readable(mask) != 0).sum(axis=0), np.float64).ravel()
+    sums = np.zeros(data.shape[1])
+    for xb, _, _ in row_blocks(x, _same_row(sums, data), mask):
+        sums += xb.sum(axis=0)
+    return np.asarray(sums / np.maximum(observed, 1.0))
+
+
+def explained_variance(
+    x: Any, x_hat: Any, mask: Any = None, *, centered: bool = True, means: Any = None
+) -> float:
     """Share of the sum of squares that the reconstruction explains: ``1 - SSE / SST``.
 
     Parameters
@@ -134,6 +149,8 @@ def explained_variance(x: Any, x_hat: Any, mask: Any = None, *, centered: bool =
         True: SST is about the feature means (variance; as R^2 of PCA). False: SST is
         ``||X||_F^2`` (Hutchins et al. 2008, usual in NMF papers; equals ``1 - relative_error **
         2``).
+    means : array, shape (f,), optional
+        The feature means: those of the training data, where X was held out of it; by default of X.
 
     Returns
     -------
@@ -141,7 +158,7 @@ def explained_variance(x: Any, x_hat: Any, mask: Any = None, *, centered: bool =
         In (-inf, 1], no unit; 1 is exact. For SST = 0: 1 if exact, else -inf.
     """
     _, residual, squares = _totals(x, x_hat, mask, (_squared_error, _squared_data))
-    total = _centered_squares(x, mask) if centered else squares
+    total = _centered_squares(x, mask, means) if centered else squares
     return 1.0 - _root_ratio(residual, total) ** 2
 
 
@@ -157,8 +174,15 @@ def sample_cosine(x: Any, x_hat: Any, mask: Any = None) -> FloatArray:
     return np.concatenate(rows)
 
 
-def fit_metrics(x: Any, x_hat: Any, mask: Any = None) -> dict[str, float]:
+def fit_metrics(x: Any, x_hat: Any, mask: Any = None, means: Any = None) -> dict[str, float]:
     """All fit metrics from one evaluation of the reconstruction.
+
+    Parameters
+    ----------
+    x, x_hat, mask
+        As for every function here.
+    means : array, shape (f,), optional
+        As for :func:`explained_variance`.
 
     Returns
     -------
@@ -174,7 +198,7 @@ def fit_metrics(x: Any, x_hat: Any, mask: Any = None) -> dict[str, float]:
         "kl": divergence,
         "mse": residual / count,
         "rmse": float(np.sqrt(residual / count)),
-        "explained_variance": 1.0 - _root_ratio(residual, _centered_squares(x, mask)) ** 2,
+        "explained_variance": 1.0 - _root_ratio(residual, _centered_squares(x, mask, means)) ** 2,
         "poisson_deviance": 2.0 * divergence,
         "cosine": cosines / rows,
     }
@@ -285,17 +309,10 @@ def _totals(x: Any, x_hat: Any, mask: Any, terms: Sequence[Term]) -> list[float]
     return totals
 
 
-def _centered_squares(x: Any, mask: Any) -> float:
+def _centered_squares(x: Any, mask: Any, means: Any) -> float:
     """Squares about the feature means, observed entries only (two passes: no cancellation)."""
-    data = readable(x)
-    observed = np.ones(data.shape[1]) * data.shape[0]
-    if mask is not None:
-        observed = np.asarray((readable(mask) != 0).sum(axis=0), np.float64).ravel()
-    sums = np.zeros(data.shape[1])
-    for xb, _, _ in row_blocks(x, _same_row(sums, data), mask):
-        sums += xb.sum(axis=0)
-    means = sums / np.maximum(observed, 1.0)
-    return _totals(x, _same_row(means, data), mask, (_squared_error,))[1]
+    row = feature_means(x, mask) if means is None else np.asarray(means, np.float64)
+    return _totals(x, _same_row(row, readable(x)), mask, (_squared_error,))[1]
 
 
 def _same_row(row: FloatArray, data: Any) -> Callable[[slice], FloatArray]:

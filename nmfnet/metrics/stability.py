@@ -192,16 +192,11 @@ def _assign_restarts(unit: FloatArray, centroids: FloatArray, max_iter: int) -> 
 
 
 def _silhouettes(distances: FloatArray, codes: IntArray) -> FloatArray:
+    from sklearn.metrics import silhouette_samples
+
     n_clusters = int(codes.max()) + 1
-    if n_clusters == 1:
-        return np.ones(len(codes))
-    member = np.eye(n_clusters)[codes]  # (m, cluster)
-    sizes, sums = member.sum(axis=0), distances @ member
-    own, items = sizes[codes], np.arange(len(codes))
-    inside = (sums[items, codes] - np.diag(distances)) / np.maximum(own - 1, 1)
-    others = sums / sizes
-    others[items, codes] = np.inf
-    outside = others.min(axis=1)
-    top = np.maximum(inside, outside)
-    value = np.divide(outside - inside, top, out=np.zeros_like(top), where=top > 1e-12)
-    return np.where(own > 1, value, 0.0)
+    if n_clusters in (1, len(codes)):  # nothing to be confused with; nothing to be alike
+        return np.full(len(codes), float(n_clusters == 1))
+    apart = np.where(distances > 1e-12, distances, 0.0)
+    np.fill_diagonal(apart, 0.0)
+    return np.asarray(silhouette_samples(apart, codes, metric="precomputed"))

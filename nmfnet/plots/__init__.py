@@ -12,6 +12,7 @@ module                  figures
 ``weights``             weights_by_class, weights_stack, weights_heatmap
 ``reconstruction``      reconstruction_examples
 ``similarity``          cosine_heatmap, consensus_matrix
+``decomposition``       decomposition: components as sums of references
 ``selection``           rank_selection
 ``tree``                topic_tree
 ======================  ============================================================================
@@ -19,18 +20,21 @@ module                  figures
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from nmfnet.plots.run import Run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["FIGURES", "Drawing", "Run", "run_figures", "save"]
+__all__ = ["FIGURES", "KINDS", "Drawing", "Run", "run_figures", "save", "save_all"]
 
 _DPI = 150
+
+KINDS = (".png", ".pdf", ".svg")
+"""Files that a figure can be."""
 
 
 def _components(run: Run) -> Figure:
@@ -102,7 +106,11 @@ def _tree(run: Run) -> Figure:
     from nmfnet.metrics import topic_tree as shares_of
     from nmfnet.plots.tree import topic_tree
 
-    return topic_tree(run.layers, shares_of(run.layers), run.feature_names, kind=run.kind)
+    names = [[f"{i}.{j + 1}" for j in range(len(H))] for i, H in enumerate(run.layers, start=1)]
+    if run.names is not None and len(run.names) == len(names[-1]):  # the components of the run
+        names[-1] = list(run.names)
+    shares = shares_of(run.layers)
+    return topic_tree(run.layers, shares, run.feature_names, kind=run.kind, names=names)
 
 
 class Drawing(NamedTuple):
@@ -114,9 +122,9 @@ class Drawing(NamedTuple):
 
 FIGURES = {
     "components": Drawing(_components, lambda run: run.H is not None),
-    "reconstruction": Drawing(_reconstruction, lambda run: run.x is not None),
+    "reconstruction": Drawing(_reconstruction, lambda run: run.x is not None and run.W is not None),
     "weights_by_class": Drawing(_weights_by_class, lambda run: run.labels is not None),
-    "weights": Drawing(_weights),
+    "weights": Drawing(_weights, lambda run: run.W is not None),
     "reference": Drawing(_reference, lambda run: run.reference is not None and run.H is not None),
     "convergence": Drawing(_convergence, lambda run: run.history is not None),
     "restarts": Drawing(_restarts, lambda run: len(run.restarts_objective) > 1),
@@ -134,26 +142,37 @@ def run_figures(run: Run) -> Iterator[tuple[str, Figure]]:
             yield name, draw(run)
 
 
+def save_all(figures: Mapping[str, Figure], folder: Path, kind: str | Literal[True]) -> None:
+    """Write figures into a folder, each under its name: png (also ``True``), pdf or svg."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, figure in figures.items():
+        save(figure, folder / f"{name}.{'png' if kind is True else kind}")
+
+
 def save(figure: Figure, path: str | Path) -> Path:
-    """Write a figure as PNG (150 dpi, 256 colours, no date: same figure, same bytes) or as PDF.
+    """Write a figure: same figure, same bytes (no date). PNG has 150 dpi and 256 colours.
 
     Returns the path; missing folders are made.
 
     Raises
     ------
     UserError
-        If the file name ends in neither ``.png`` nor ``.pdf``.
+        If the file name ends in neither ``.png`` nor ``.pdf`` nor ``.svg``.
     """
     from nmfnet.errors import UserError
 
     path = Path(path)
-    if path.suffix not in (".png", ".pdf"):
+    if path.suffix not in KINDS:
         raise UserError(
-            f"'{path.name}' is no .png and no .pdf file; figures are written as either."
+            f"'{path.name}' is no {', '.join(KINDS)} file; figures are written as these."
         )
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".pdf":
-        figure.savefig(path, metadata={"CreationDate": None})
+    if path.suffix != ".png":
+        from matplotlib import rc_context
+
+        date = {".pdf": "CreationDate", ".svg": "Date"}[path.suffix]
+        with rc_context({"svg.hashsalt": "nmfnet"}):  # names inside the file that do not change
+            figure.savefig(path, metadata={date: None})
         return path
     import numpy as np
     from matplotlib.backends.backend_agg import FigureCanvasAgg

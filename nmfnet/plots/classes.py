@@ -136,8 +136,7 @@ def weights_by_class(
     keep = np.sort(np.argsort(-sizes, kind="stable")[:_MANY])
     shown, means, sizes = [classes[i] for i in keep], 100 * means[keep], sizes[keep]
     owner = means.argmax(axis=0)
-    largest = np.argsort(-np.abs(means).max(axis=0), kind="stable")[:_MOST]
-    order = largest[np.lexsort((-means.max(axis=0)[largest], owner[largest]))]
+    order = np.sort(np.argsort(-np.abs(means).max(axis=0), kind="stable")[:_MOST])
     k = len(order)
     left, width = 1.7, max(2.4, float(np.clip(6.4, 0.12 * k, 0.5 * k)))
     height = len(shown) * float(np.clip(4.0 / len(shown), 0.145, 0.26))

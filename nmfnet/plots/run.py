@@ -16,7 +16,7 @@ class Run:
 
     Attributes
     ----------
-    W : array, shape (n, k)
+    W : array, shape (n, k), optional
         Weights; drawn in units of the data (:attr:`amounts`).
     H : array, shape (k, f), optional
         Components, possibly signed. Without them W is drawn as it is.
@@ -34,7 +34,8 @@ class Run:
     image_shape : (int, int), optional
         Height and width of images.
     sample_names, feature_names, names : sequence of str, optional
-        Names of samples, features and components (C1, C2, ...).
+        Names of samples, features and components (C1, C2, ...); components are drawn in the order
+        of H everywhere.
     labels, label_names
         Class of each sample (see `nmfnet.plots.weights.weights_by_class`).
     reference, reference_names
@@ -46,7 +47,7 @@ class Run:
         Components of every layer of a hierarchy, from wide to narrow; drawn from two layers on.
     """
 
-    W: Any
+    W: Any = None
     H: Any = None
     x: Any = None
     x_hat: Any = None

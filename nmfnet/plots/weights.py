@@ -23,11 +23,8 @@ _MANY, _MOST = 60, 40
 
 
 def _leading_order(share: np.ndarray) -> np.ndarray:
-    """Order samples by their largest component (components by size), then by its share."""
-    rank = np.empty(share.shape[1], dtype=int)
-    rank[np.argsort(-share.sum(axis=0), kind="stable")] = np.arange(share.shape[1])
-    leader = share.argmax(axis=1)
-    return np.lexsort((-share.max(axis=1), rank[leader]))
+    """Order samples by their largest component, then by its share."""
+    return np.lexsort((-share.max(axis=1), share.argmax(axis=1)))
 
 
 def weights_stack(
@@ -42,7 +39,8 @@ def weights_stack(
 
     Up to 60 samples both panels are sorted by total and named. More samples are sorted by total
     above and by their largest component below; beyond ``most_samples``, evenly spaced ones of each
-    order are drawn (the figure says so). Beyond ten components the small ones are joined.
+    order are drawn (the figure says so). Components keep their order; beyond ten the small ones are
+    joined.
 
     Parameters
     ----------
@@ -135,18 +133,18 @@ def _ceiling(total: np.ndarray) -> tuple[float, int]:
 
 
 def _layers(weights: np.ndarray, names: list[str]) -> tuple[np.ndarray, list[str], list[str]]:
-    """Return weights in drawing order (large components first), their names and colours.
+    """Return weights, names and colours of the components that are drawn, in their own order.
 
     Large is a component with a large mean share, or a large share of the total: samples count alike
     in the first and amounts in the second: neither common nor massive components go missing.
     """
     amount = weights.sum(axis=0)
     size = unit_rows(weights).mean(axis=0) + amount / (amount.sum() or 1.0)
-    order = np.argsort(-size, kind="stable")
     most = len(style.PALETTE)
-    if len(order) <= most:
-        return weights[:, order], [names[j] for j in order], list(style.PALETTE[: len(order)])
-    large, small = order[: most - 1], order[most - 1 :]
+    if len(size) <= most:
+        return weights, names, list(style.PALETTE[: len(size)])
+    order = np.argsort(-size, kind="stable")
+    large, small = np.sort(order[: most - 1]), order[most - 1 :]
     layers = np.column_stack([weights[:, large], weights[:, small].sum(axis=1)])
     legend = [names[j] for j in large] + [f"{len(small)} others"]
     return layers, legend, [*style.PALETTE[: most - 1], style.OTHER]
@@ -182,8 +180,8 @@ def weights_heatmap(
 ) -> Figure:
     """Draw normalised weights as a heat map, samples ordered by their largest component.
 
-    Parameters as in `weights_stack`; W may be signed (then the map is diverging). Of more than 40
-    components the largest 40 are drawn.
+    Parameters as in `weights_stack`; W may be signed (then the map is diverging). Components keep
+    their order; of more than 40 the largest 40 are drawn.
     """
     share = 100 * unit_rows(matrix(W, "W"))
     field = style.words(kind)
@@ -192,7 +190,7 @@ def weights_heatmap(
     samples = names_for(sample_names, count, f"{field.sample} ", f"{field.sample}s")
     order = _leading_order(np.abs(share))
     rows = order[spread_rows(count, most_samples)]
-    columns = np.argsort(-np.abs(share).sum(axis=0), kind="stable")[:_MOST]
+    columns = np.sort(np.argsort(-np.abs(share).sum(axis=0), kind="stable")[:_MOST])
     k = len(columns)
     most = float(np.percentile(np.abs(share[rows]).max(axis=1), 95))
     line = float(np.clip(3.6 / k, 0.13, 0.3))

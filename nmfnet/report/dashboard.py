@@ -13,6 +13,7 @@ from threading import Lock
 from nmfnet.errors import UserError
 from nmfnet.report.collect import Run, collect
 from nmfnet.report.page import page
+from nmfnet.report.run import progress_of
 
 __all__ = ["Dashboard", "dashboard", "fingerprint"]
 
@@ -26,17 +27,19 @@ def dashboard(runs: str | Path = "runs", port: int = 8050) -> None:
     Parameters
     ----------
     runs : str or Path
-        A folder of runs; it may still be empty.
+        A folder of runs; it may still be empty, or not be there yet.
     port : int
         0 = any free port.
 
     Raises
     ------
     UserError
-        If there is no such folder, or the port is in use.
+        If that is no folder, or the port is in use.
     """
     server = Dashboard(Path(runs), port)
     try:
+        if not server.root.is_dir():
+            print(f"{runs} is not there yet: the page waits for the first run")
         print(
             f"nmfnet dashboard of {runs}: http://127.0.0.1:{server.server_port}  (Ctrl-C ends it)"
         )
@@ -48,7 +51,7 @@ def dashboard(runs: str | Path = "runs", port: int = 8050) -> None:
 
 
 class Dashboard(ThreadingHTTPServer):
-    """A server of ``/`` (the page) and ``/fingerprint.json`` (whether there is a newer one).
+    """A server of ``/`` (the page) and ``/fingerprint.json`` (is there a newer one, what is running).
 
     Listens on 127.0.0.1 and answers only to that name, so that no other site can read it.
 
@@ -63,12 +66,13 @@ class Dashboard(ThreadingHTTPServer):
     daemon_threads = True
 
     def __init__(self, root: Path, port: int) -> None:
-        if not root.is_dir():
+        if root.exists() and not root.is_dir():
             raise UserError(f"{root} is no folder: give one that holds runs, such as runs/")
         self.root = root
         self._lock = Lock()
         self._page = b""
         self._shown = ""
+        self._running: list[Run] = []
         self._made, self._cost = 0.0, 0.0
         try:
             super().__init__(("127.0.0.1", port), _Handler)
@@ -85,10 +89,16 @@ class Dashboard(ThreadingHTTPServer):
                 now = fingerprint(self.root)
                 if now != self._shown or not self._page:
                     began = time.monotonic()
-                    self._page = page(_runs(self.root), self.root, fingerprint=now).encode()
+                    every = _runs(self.root)
+                    self._running = [run for run in every if run.status == "running"]
+                    self._page = page(every, self.root, fingerprint=now).encode()
                     self._shown, self._made = now, time.monotonic()
                     self._cost = self._made - began
             return self._page, self._shown
+
+    def running(self) -> list[list[str]]:
+        """Name of every run that is training, and how far it is."""
+        return [[run.name, progress_of(run.folder)] for run in self._running]
 
 
 def fingerprint(root: Path) -> str:
@@ -129,7 +139,8 @@ class _Handler(BaseHTTPRequestHandler):
         elif path == "/":
             self._send(200, "text/html; charset=utf-8", self.server.current()[0])
         elif path == "/fingerprint.json":
-            body = json.dumps({"fingerprint": self.server.current()[1]}).encode()
+            news = {"fingerprint": self.server.current()[1], "running": self.server.running()}
+            body = json.dumps(news).encode()
             self._send(200, "application/json", body)
         else:
             self._send(404, "text/plain", b"not here: the dashboard is at /")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nmfnet.data.sources.channels import component_names, recognise_channels
 from nmfnet.errors import UserError
 from nmfnet.report.arrays import read_factors
 
@@ -33,8 +34,9 @@ def export(
         Folder of a finished run.
     to : {"csv", "sigprofiler", "anndata", "safetensors", "onnx"}
         ``csv``: W.csv, H.csv and every other factor with names (and W_test.csv).
-        ``sigprofiler``: signatures.txt (rows = the 96 channels, columns sum to 1) and activities.txt (in
-        mutations). ``anndata``: factors.h5ad. ``safetensors``: factors.safetensors, names as
+        ``sigprofiler``: signatures.txt (rows = channels, columns sum to 1), activities.txt (in
+        mutations) and mutation_probabilities.txt (of each signature, for every sample and channel).
+        ``anndata``: factors.h5ad. ``safetensors``: factors.safetensors, names as
         metadata. ``onnx``: model.onnx, from X to W and its reconstruction.
     output : str or Path, optional
         Folder; by default ``export`` in the run folder.
@@ -85,12 +87,13 @@ class _Factors:
     test_samples: list[str]
     others: dict[str, np.ndarray]
     axes: dict[str, list[str]]
+    components: list[str]
     trust: bool = False
 
     @property
     def names(self) -> list[str]:
-        """C1, C2, ... as in the figures."""
-        return [f"C{i}" for i in range(1, self.W.shape[1] + 1)]
+        """Of the components, as in the figures."""
+        return self.components or component_names(self.features, self.W.shape[1])
 
     def along(self, axis: str, size: int) -> pd.Index:
         """Names of what a factor has along one of its axes."""
@@ -108,15 +111,16 @@ class _Factors:
 
 def _read(run: Run, trust: bool) -> _Factors:
     held = read_factors(run.folder)
-    samples, features, held_out = (
+    samples, features, held_out, components = (
         [str(name) for name in held.get(key, ())]
-        for key in ("sample_names", "feature_names", "test_sample_names")
+        for key in ("sample_names", "feature_names", "test_sample_names", "component_names")
     )
     axes = json.loads(str(held["axes"])) if "axes" in held else {}
     others = {name: held[name] for name in axes if name not in ("W", "H")}
     W_test = held.get("W_test")
     return _Factors(
-        run, held["W"], held["H"], samples, features, W_test, held_out, others, axes, trust
+        *(run, held["W"], held["H"], samples, features, W_test, held_out, others, axes),
+        *(components, trust),
     )
 
 
@@ -143,15 +147,12 @@ def _csv(factors: _Factors, folder: Path) -> list[Path]:
 
 def _sigprofiler(factors: _Factors, folder: Path) -> list[Path]:
     """Signatures sum to 1, so activities are in mutations; channels in SigProfiler's order."""
-    import pandas as pd
-
-    from nmfnet.data.sources.channels import recognise_sbs96
     from nmfnet.metrics import normalize_scale
+    from nmfnet.run import signatures
 
-    channels = recognise_sbs96(factors.features)
-    if channels is None:
+    if recognise_channels(factors.features) is None:
         raise UserError(
-            f"--to sigprofiler needs the 96 channels of single-base substitutions (A[C>A]A, ...); "
+            "--to sigprofiler needs the channels of mutations (A[C>A]A, ... for single bases); "
             f"this run has {len(factors.features)} features, the first is {factors.features[0]!r}: "
             "use --to csv"
         )
@@ -162,24 +163,16 @@ def _sigprofiler(factors: _Factors, folder: Path) -> list[Path]:
             "--to sigprofiler needs signatures >= 0, and H has negative entries: use csv"
         )
     W, H = normalize_scale(factors.W, factors.H)
-    samples = factors.samples
+    samples, names = factors.samples, factors.names
     if factors.W_test is not None:
         W = np.vstack([W, normalize_scale(factors.W_test, factors.H)[0]])
         samples = samples + factors.test_samples
-    names = [f"SBS96{_letters(i)}" for i in range(len(H))]
-    order = sorted(range(96), key=lambda i: (channels[i][0], channels[i][2:5], channels[i][6]))
-    rows = pd.Index([channels[i] for i in order], name="MutationType")
-    signatures = pd.DataFrame(H.T[order], index=rows, columns=names)
-    activities = pd.DataFrame(W, index=pd.Index(samples, name="Samples"), columns=names)
-    files = [folder / "signatures.txt", folder / "activities.txt"]
-    for table, file in zip((signatures, activities), files, strict=True):
-        table.to_csv(file, sep="\t", float_format="%.8g")
+    stems = ("signatures", "activities", "mutation_probabilities")
+    files = [folder / f"{stem}.txt" for stem in stems]
+    signatures.write_signatures(files[0], H, factors.features, names)
+    signatures.write_activities(files[1], W, samples, names)
+    signatures.write_probabilities(files[2], W, H, samples, factors.features, names)
     return files
-
-
-def _letters(i: int) -> str:
-    """0, 1, ..., 25, 26 as A, B, ..., Z, AA."""
-    return (_letters(i // 26 - 1) if i >= 26 else "") + chr(ord("A") + i % 26)
 
 
 def _anndata(factors: _Factors, folder: Path) -> list[Path]:

@@ -20,6 +20,7 @@ from nmfnet.report.pairs import (
     compared_methods,
 )
 from nmfnet.report.pictures import Album
+from nmfnet.report.run import progress_of
 from nmfnet.report.terms import Group, groups_of, refusals, size_of
 from nmfnet.run.measures import Measure, measure, measures_of, number, warnings_of
 
@@ -246,6 +247,7 @@ def _lost(run: Run, root: Path) -> dict[str, Any]:
         "folder": _relative(run.folder, root),
         "status": run.status,
         "problem": run.problem,
+        "progress": progress_of(run.folder) if run.status == "running" else "",
         "traceback": run.traceback,
         "command": command_of(run),
         "settings": {key: _plain(value) for key, value in settings(run).items()},

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from nmfnet.config import Plain
 from nmfnet.run.stored import read_table
 
-__all__ = ["Run", "Status", "read_run", "word"]
+__all__ = ["Run", "Status", "progress_of", "read_run", "word"]
 
 Status = Literal["done", "running", "interrupted", "failed", "pruned", "damaged", "newer"]
 
@@ -106,6 +106,21 @@ def fresh(history: Path) -> bool:
         return time.time() - history.stat().st_mtime < FRESH
     except OSError:
         return False
+
+
+def progress_of(folder: Path) -> str:
+    """How far a run that is training has come, by the last line of its history; "" before the first."""
+    try:
+        with (folder / "history.csv").open() as stream:
+            head = stream.readline().strip().split(",")
+            last = [line for line in stream if line.endswith("\n")][-1].strip().split(",")
+        told = dict(zip(head, map(float, last), strict=True))
+        return (
+            f"iteration {told['iteration']:,.0f}, objective {told['objective']:.6g}, "
+            f"{told['seconds']:.0f} s"
+        )
+    except (OSError, ValueError, KeyError, IndexError):
+        return ""
 
 
 def _newer(origin: Mapping[str, Any]) -> bool:

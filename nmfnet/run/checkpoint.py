@@ -18,6 +18,8 @@ from nmfnet.core.model import Factorization, Parts
 from nmfnet.core.reading import Reader
 from nmfnet.core.starting import hold_frozen
 from nmfnet.errors import UserError
+from nmfnet.run.figures import Figures, stored
+from nmfnet.run.stored import read_table
 from nmfnet.solvers.base import Task
 from nmfnet.types import Sizes
 
@@ -204,12 +206,24 @@ def load(path: str | Path, *, trust: bool = False) -> Factorization:
         )
         model.load_state_dict(saved["state_dict"])
         model.iteration = recipe["iteration"]
-    model.reader = reader_of(recipe.get("feature_names"))
+    names = ("feature_names", "component_names", "kind", "image_shape")
+    model.recipe |= {key: recipe[key] for key in names if key in recipe}
+    model.reader = reader_of(model.feature_names)
     broken = [name for name, value in model.named_parameters() if not value.isfinite().all()]
     if broken:
         raise UserError(f"{file} holds values in {broken[0]} that are no finite numbers")
+    model.metrics = _numbers(file.with_name("metrics.json"))
+    model.plot = Figures(model, partial(stored, model, file.parent))
     model.eval()
     return model
+
+
+def _numbers(file: Path) -> dict[str, Any]:
+    """The numbers of the run that a checkpoint lies beside; none where it lies alone."""
+    try:
+        return read_table(file)
+    except (OSError, ValueError):
+        return {}
 
 
 def _old_axes(recipe: dict[str, Any]) -> dict[str, int]:
@@ -240,6 +254,8 @@ def _selected(folder: Path, trust: bool) -> Factorization:
         config = yaml.safe_load((folder / "config.yaml").read_text())
         with np.load(folder / "factors.npz", allow_pickle=False) as arrays:
             W, H = (torch.from_numpy(arrays[name]) for name in ("W", "H"))
+            known = [key for key in ("feature_names", "component_names") if key in arrays]
+            names = {key: arrays[key].tolist() for key in known}
         if not (W.isfinite().all() and H.isfinite().all()):
             raise UserError(f"{folder}/factors.npz holds values that are no finite numbers")
         if H.min() < 0:
@@ -252,7 +268,11 @@ def _selected(folder: Path, trust: bool) -> Factorization:
         config |= {"constraint": {"_target_": "nmfnet.core.constraints.Project"}, "penalty": {}}
         check_stored(config, PARTS, folder / "config.yaml", trust=trust)
         model = assemble(Config.of(config), Sizes(W.shape[0], H.shape[1]))
+        model.recipe |= names
+        model.reader = reader_of(model.feature_names)
         for name, value in (("W", W), ("H", H)):
             model.factors[name].assign_(value.to(model.precision)[None])
+    model.metrics = _numbers(folder / "metrics.json")
+    model.plot = Figures(model, partial(stored, model, folder))
     model.eval()
     return model

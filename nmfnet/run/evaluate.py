@@ -15,6 +15,7 @@ from nmfnet.core.objective import kkt, misfit
 from nmfnet.data.batches import to_numpy
 from nmfnet.data.matrix import Matrix
 from nmfnet.data.module import MatrixDataModule
+from nmfnet.data.sources.channels import component_names
 from nmfnet.kernels.rows import take_rows
 from nmfnet.run.callbacks.convergence import Verdict
 from nmfnet.types import Batch
@@ -39,9 +40,8 @@ class Factors:
         Every factor of the model by its name.
     axes : dict of str to (str, str)
         What the rows and the columns of each of them are.
-
-    names : list of str, or None
-        Of the components, where they are known ones.
+    names : list of str
+        Of the components, in the order of W and H: the reference's, where they are its own.
 
     A model without components has an H of no rows.
     """
@@ -53,7 +53,7 @@ class Factors:
     all_H: np.ndarray
     tables: dict[str, np.ndarray] = field(default_factory=dict)
     axes: dict[str, tuple[str, str]] = field(default_factory=dict)
-    names: list[str] | None = None
+    names: list[str] = field(default_factory=list)
 
 
 @torch.no_grad()
@@ -77,7 +77,7 @@ def factors_of(model: Factorization, datamodule: MatrixDataModule) -> Factors:
     axes = {name: factor.axes for name, factor in model.factors.items()} | axes
     tables |= {"W": W[best], "H": H[best]}
     known = datamodule.matrix.reference if model.named_components else None
-    names = None if known is None else known.names
+    names = component_names(datamodule.feature_names, W.shape[-1]) if known is None else known.names
     return Factors(W[best], H[best], W_test, W, H, tables, axes, names)
 
 
@@ -206,7 +206,8 @@ def _fit(
     of_pairs = part == "test" and bool(datamodule.partition.pairs)  # and so not of X
     if not model.learns_graph and not of_pairs:
         x_hat = reconstruction(model, W, None if datamodule.streamed else whole)
-        scores |= metrics.fit_metrics(datamodule.values(part), x_hat, mask)
+        means = _training_means(datamodule) if part == "test" else None
+        scores |= metrics.fit_metrics(datamodule.values(part), x_hat, mask, means)
     loss, start = 0.0, 0
     own: dict[str, float] = {}
     with torch.no_grad(), model.restarts(int(model.best)):
@@ -219,6 +220,14 @@ def _fit(
     if of_pairs and not model.learns_graph:
         return own
     return {f"{part}/loss": loss} | {f"{part}/{k}": v for k, v in scores.items()} | own
+
+
+def _training_means(datamodule: MatrixDataModule) -> np.ndarray:
+    """What a prediction without any model would be: the mean of every feature in the training data."""
+    mask = datamodule.train.mask
+    return metrics.feature_means(
+        datamodule.values("train"), None if mask is None else to_numpy(mask)
+    )
 
 
 def _links(model: Factorization, code: torch.Tensor, batch: Batch) -> dict[str, float]:

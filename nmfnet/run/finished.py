@@ -22,6 +22,7 @@ class Finished:
     folder: Path
     metrics: dict[str, Any]
     notes: list[str] = field(default_factory=list)
+    leading: list[str] = field(default_factory=list)
     found: bool = True
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich.table import Table
@@ -10,8 +11,18 @@ from nmfnet.run.measures import MEASURES, unfinished_words
 from nmfnet.run.terminal import readable, wide_console
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from nmfnet.run.finished import Finished
     from nmfnet.run.train import Result
+
+
+def print_leading(console: Console, lines: Sequence[str]) -> None:
+    """The leading features of the components of a run, if there are any to tell of."""
+    if lines:
+        console.print("leading features, % of the component:")
+    for line in lines:
+        console.print(f"  {line}")
 
 
 def print_result(result: Result | Finished) -> None:
@@ -24,6 +35,7 @@ def print_result(result: Result | Finished) -> None:
         if one.told and result.metrics.get(one.key) is not None:
             table.add_row(one.words, readable(result.metrics[one.key]))
     console.print(table)
+    print_leading(console, result.leading)
     for note in result.notes:
         console.print(f"note: {note}", style="yellow")
     if unfinished := unfinished_words(result.metrics):

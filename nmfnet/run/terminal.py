@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+PULSE = 30.0
+"""Seconds between two lines about work that goes on, where there is no terminal for a bar."""
 
 
 def wide_console() -> Console:
@@ -24,3 +28,23 @@ def readable(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:.5g}" if isinstance(value, float) else str(value)
+
+
+class Beat:
+    """Says now and then that it is time for a line about work that goes on.
+
+    Parameters
+    ----------
+    every : float
+        Seconds from the start to the first time, and from each to the next.
+    """
+
+    def __init__(self, every: float = PULSE) -> None:
+        self.every, self._last = every, time.monotonic()
+
+    def due(self) -> bool:
+        """Whether it is time; if so, it begins to wait anew."""
+        if time.monotonic() - self._last < self.every:
+            return False
+        self._last = time.monotonic()
+        return True

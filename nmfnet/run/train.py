@@ -7,6 +7,7 @@ import signal
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,18 +27,21 @@ from nmfnet.data.stream.module import StreamDataModule
 from nmfnet.data.stream.source import Stream
 from nmfnet.errors import UserError
 from nmfnet.loggers import Context, finish, log_result
+from nmfnet.plots import run_figures
 from nmfnet.run.callbacks.convergence import Convergence
 from nmfnet.run.callbacks.history import History
 from nmfnet.run.callbacks.progress import ProgressBar
 from nmfnet.run.callbacks.resuming import Resuming
 from nmfnet.run.checkpoint import assemble, load, reader_of, resumable, task_of
 from nmfnet.run.evaluate import Factors, factors_of, run_metrics
+from nmfnet.run.figures import Figures, run_of
 from nmfnet.run.finished import finished
+from nmfnet.run.leading import leading_lines
 from nmfnet.run.lock import locked
 from nmfnet.run.machine import device_of, threads
 from nmfnet.run.quiet import quiet
 from nmfnet.run.sharding import block, check_shardable, join, shard
-from nmfnet.run.write import figures_of, make_folder, write_run
+from nmfnet.run.write import make_folder, write_run
 from nmfnet.solvers.base import total
 from nmfnet.solvers.choice import check_solver
 
@@ -76,6 +80,13 @@ class Result:
     notes: list[str]
     found: bool = False
 
+    @property
+    def leading(self) -> list[str]:
+        """Leading features of every component, a line each; not of images, whose pixels say nothing."""
+        if self.folder is None or self.model.recipe.get("kind") == "image":
+            return []
+        return leading_lines(self.folder)
+
 
 class NotFirst(Exception):
     """This process has done its part of a run that the first process goes on with."""
@@ -104,6 +115,7 @@ def train(
     given: Mapping[str, Any] | None = None,
     callbacks: Sequence[L.Callback] = (),
     sweep: str | None = None,
+    title: str | None = None,
 ) -> Result:
     """Run one experiment.
 
@@ -121,6 +133,8 @@ def train(
         Called after the stopping rule; no part of the experiment, and so of the run's name.
     sweep : str, optional
         Name of the sweep that the run belongs to, for trackers.
+    title : str, optional
+        What the run is called while it trains; by default the choice of the model.
 
     Raises
     ------
@@ -182,9 +196,11 @@ def train(
         model.recipe["feature_names"] = names = datamodule.feature_names
         model.reader = reader_of(names)
         model.recipe |= {"run_id": run_id(cfg.plain()), "data_sha256": datamodule.fingerprint}
+        matrix = datamodule.matrix
+        model.recipe |= {"kind": matrix.kind, "image_shape": matrix.image_shape}
         with locked(folder) if folder is not None and world.rank == 0 else nullcontext():
             resumed = None if anew or folder is None or world.size > 1 else resumable(folder, model)
-            return _fit(cfg, datamodule, model, folder, world, resumed, callbacks, sweep)
+            return _fit(cfg, datamodule, model, folder, world, resumed, callbacks, sweep, title)
 
 
 @contextmanager
@@ -266,13 +282,14 @@ def _fit(
     before: Path | None,
     more: Sequence[L.Callback],
     sweep: str | None,
+    title: str | None,
 ) -> Result:
     convergence = Convergence(datamodule.train, in_memory=not datamodule.streamed)
     callbacks: list[L.Callback] = [convergence]
     first = world.rank == 0
     callbacks.append(History(folder / "history.csv" if folder and first else None, convergence))
-    if first and _progress_wanted(cfg.progress):
-        callbacks.append(ProgressBar(cfg.model_name, convergence))
+    if first and cfg.progress:
+        callbacks.append(ProgressBar(title or cfg.model_name, convergence))
     callbacks += [*(build(node) for node in cfg.callbacks.values()), *more]
     kept = folder / "model.ckpt" if folder is not None and world.size == 1 else None
 
@@ -306,11 +323,14 @@ def _fit(
                 trainer.fit(model, datamodule=datamodule, ckpt_path=before)
             settle()
             factors = factors_of(model, datamodule)
+            model.recipe["component_names"] = factors.names
+            model.plot = Figures(
+                model, partial(run_of, datamodule, model, factors, convergence.records)
+            )
             seconds, verdict = convergence.seconds, convergence.verdict(model)
-            numbers = run_metrics(model, datamodule, factors, seconds, verdict)
+            model.metrics = numbers = run_metrics(model, datamodule, factors, seconds, verdict)
             if folder is not None:
-                draw = cfg.figures
-                figures = figures_of(datamodule, model, factors, convergence) if draw else {}
+                figures = dict(run_figures(model.plot.run)) if cfg.figures else {}
                 write_run(cfg, datamodule, trainer, folder, numbers, factors, figures)
                 best = {"best_restart": int(model.best)}
                 log_result(loggers, numbers | best, figures, context)
@@ -388,9 +408,3 @@ def _hushed() -> AbstractContextManager[None]:
     """Without Lightning's advice, which is about training networks."""
     loggers = ("lightning.pytorch", "lightning.fabric")
     return quiet(loggers, module="lightning", messages=("Sparse CSR tensor support is in beta",))
-
-
-def _progress_wanted(asked: bool | str) -> bool:
-    import sys
-
-    return sys.stderr.isatty() if asked == "auto" else bool(asked)

@@ -20,6 +20,7 @@ from nmfnet.errors import UserError
 from nmfnet.kernels.arrays import as_tensor
 from nmfnet.kernels.rows import dense
 from nmfnet.metrics import balance_scale
+from nmfnet.run.terminal import Beat
 from nmfnet.selection.options import Selection
 from nmfnet.selection.relevance import fit_relevance
 from nmfnet.selection.resampling import capped_shares, resample, thin, with_values
@@ -260,10 +261,15 @@ def key_of(plan: Plan) -> str:
     return hashlib.sha256((text + plan.matrix.fingerprint()).encode()).hexdigest()[:16]
 
 
-def fit_all(
-    plan: Plan, todo: list[Job], store: Store, say: Callable[[str], None] = lambda line: None
-) -> None:
-    """Do every job that is not in the store; a line when a rank is complete."""
+Say = Callable[[str], None]
+
+
+def fit_all(plan: Plan, todo: list[Job], store: Store, say: Say, still: Say) -> None:
+    """Do every job that is not in the store.
+
+    ``say`` gets a line when a rank is complete, ``still`` one now and then.
+    """
+    beat = Beat()
     missing = [job for job in todo if store.read(job) is None]
     if found := len(todo) - len(missing):
         say(f"{found} of {len(todo)} fits were done before")
@@ -275,6 +281,8 @@ def fit_all(
         left[job.n_components] -= 1
         if not left[job.n_components]:
             say(f"rank {job.n_components} done ({done} of {len(todo)} fits)")
+        elif beat.due():
+            still(f"{done} of {len(todo)} fits done, the last of rank {job.n_components}")
 
 
 def _results(plan: Plan, missing: list[Job]) -> Iterator[tuple[Job, Fit]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import yaml
@@ -13,9 +13,11 @@ import yaml
 from nmfnet import metrics
 from nmfnet.config import Config
 from nmfnet.data.module import MatrixDataModule
-from nmfnet.data.sources.channels import CHANNELS, recognise_channels
+from nmfnet.data.sources.channels import recognise_channels
 from nmfnet.errors import UserError
+from nmfnet.run.leading import write_leading
 from nmfnet.run.provenance import provenance
+from nmfnet.run.signatures import write_activities, write_probabilities, write_signatures
 from nmfnet.run.write import without_nan
 from nmfnet.selection.options import Selection
 from nmfnet.selection.outcome import Selected
@@ -49,13 +51,14 @@ def write_folder(
         _factors(folder, result)
         _catalogue(folder, result)
         _intervals(folder, result)
-        _reference(folder, result, datamodule)
+        _reference(folder, result)
+        write_leading(folder, result.components_, result.feature_names, result.names)
         said = result.suggestion._asdict() | {"options": vars(options)}
         (folder / "selection.json").write_text(json.dumps(said, indent=2) + "\n")
         origin = json.dumps(provenance(cfg, datamodule), indent=2)
         (folder / "provenance.json").write_text(origin + "\n")
         if cfg.figures:
-            _figures(folder, result, datamodule, options, clusters)
+            _figures(folder, cfg.figures, result, datamodule, options, clusters)
         partial = folder / "metrics.json.part"
         numbers = without_nan(result.metrics)
         partial.write_text(json.dumps(numbers, indent=2, allow_nan=False) + "\n")
@@ -78,10 +81,11 @@ def _factors(folder: Path, result: Selected) -> None:
     names = {
         "sample_names": np.array(result.sample_names),
         "feature_names": np.array(result.feature_names),
+        "component_names": np.array(result.names),
     }
     best: dict[str, Any] = {"W": result.weights, "H": result.components_, **names}
     np.savez_compressed(folder / "factors.npz", **best)
-    every: dict[str, Any] = dict(names)
+    every: dict[str, Any] = {k: v for k, v in names.items() if k != "component_names"}
     for k, rank in result.ranks.items():
         every |= {
             f"H_{k}": rank.components.astype(np.float32),
@@ -92,23 +96,16 @@ def _factors(folder: Path, result: Selected) -> None:
 
 
 def _catalogue(folder: Path, result: Selected) -> None:
-    """``signatures.txt`` and ``activities.txt`` in the layout that SigProfiler reads and writes."""
-    known = recognise_channels(result.feature_names)
-    if known is None:
+    """Signatures, activities and probabilities of mutations, as SigProfiler writes them."""
+    features, names = result.feature_names, result.names
+    if recognise_channels(features) is None:
         return
-    system, channels = known
-    place = {channel: i for i, channel in enumerate(channels)}
-    order = sorted(CHANNELS[system]) if system.startswith("SBS") else list(CHANNELS[system])
-    head = "\t".join(result.names)
-    lines = [f"MutationType\t{head}"]
-    for channel in order:
-        values = result.components_[:, place[channel]]
-        lines.append("\t".join([channel, *(f"{value:.9g}" for value in values)]))
-    (folder / "signatures.txt").write_text("\n".join(lines) + "\n")
-    lines = [f"Samples\t{head}"]
-    for name, row in zip(result.sample_names, np.rint(result.weights), strict=True):
-        lines.append("\t".join([name, *(f"{value:.0f}" for value in row)]))
-    (folder / "activities.txt").write_text("\n".join(lines) + "\n")
+    W, H, samples = result.weights, result.components_, result.sample_names
+    write_signatures(folder / "signatures.txt", H, features, names)
+    write_activities(folder / "activities.txt", np.rint(W), samples, names)
+    if H.min() >= 0:
+        file = folder / "mutation_probabilities.txt"
+        write_probabilities(file, W, H, samples, features, names)
 
 
 def _intervals(folder: Path, result: Selected) -> None:
@@ -129,36 +126,31 @@ def _intervals(folder: Path, result: Selected) -> None:
     write_rows(folder / "intervals.csv", rows)
 
 
-def _reference(folder: Path, result: Selected, datamodule: MatrixDataModule) -> None:
-    known = datamodule.matrix.reference
-    if known is None or not result.matches:
-        return
-    rows: list[dict[str, Any]] = []
+def _reference(folder: Path, result: Selected) -> None:
     silhouettes = result.ranks[result.n_components].silhouettes
-    total = result.weights.sum()
-    for i, (match, sums) in enumerate(zip(result.matches, result.decompositions, strict=True)):
-        parts = [
-            f"{known.names[j]} {100 * share:.1f}%"
-            for j, share in zip(sums.references, sums.shares, strict=True)
-        ]
-        rows.append(
-            match._asdict()
-            | {"sum_of_references": " + ".join(parts), "sum_cosine": sums.cosine}
-            | {"silhouette": float(silhouettes[i])}
-            | {"share_of_data": float(result.weights[:, i].sum() / total) if total > 0 else 0.0}
+    rows = [
+        match._asdict()
+        | {"sum_of_references": sums, "sum_cosine": found.cosine}
+        | {"silhouette": float(silhouettes[i]), "share_of_data": float(result.shares[i])}
+        for i, (match, sums, found) in enumerate(
+            zip(result.matches, result.sums, result.decompositions, strict=True)
         )
-    write_rows(folder / "assignment.csv", rows)
+    ]
+    if rows:
+        write_rows(folder / "assignment.csv", rows)
 
 
 def _figures(
     folder: Path,
+    wanted: str | Literal[True],
     result: Selected,
     datamodule: MatrixDataModule,
     options: Selection,
     clusters: np.ndarray,
 ) -> None:
-    from nmfnet.plots import save
+    from nmfnet.plots import save_all
     from nmfnet.plots.components import components
+    from nmfnet.plots.decomposition import decomposition
     from nmfnet.plots.selection import rank_selection
     from nmfnet.plots.similarity import consensus_matrix, cosine_heatmap
     from nmfnet.plots.weights import weights_stack
@@ -185,14 +177,20 @@ def _figures(
             result.weights, result.sample_names, names=result.names, kind=kind
         ),
     }
-    if matrix.reference is not None and result.matches:
+    if (known := result.reference) is not None:
         drawn["reference"] = cosine_heatmap(
-            result.components_, matrix.reference.values, result.names, matrix.reference.names,
+            result.components_, known.values, result.names, known.names, kind=kind
+        )
+        drawn["decomposition"] = decomposition(
+            result.components_,
+            known.values,
+            [(found.references, found.shares) for found in result.decompositions],
+            matrix.feature_names,
+            names=result.names,
+            reference_names=known.names,
             kind=kind,
-        )  # fmt: skip
+        )
     if clusters.shape[1] <= MOST_SAMPLES and len(clusters) > 1:
         shares = metrics.consensus_matrix(np.eye(result.n_components)[clusters])
         drawn["consensus"] = consensus_matrix(shares, n_components=result.n_components)
-    (folder / "figures").mkdir(exist_ok=True)
-    for name, figure in drawn.items():
-        save(figure, folder / "figures" / f"{name}.png")
+    save_all(drawn, folder / "figures", wanted)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,9 @@ import numpy as np
 
 from nmfnet import metrics
 from nmfnet.config import Config
-from nmfnet.data.matrix import Matrix
+from nmfnet.data.matrix import Matrix, Reference
 from nmfnet.data.module import MatrixDataModule
-from nmfnet.data.sources.channels import recognise_channels
+from nmfnet.data.sources.channels import component_names
 from nmfnet.metrics.decomposition import Decomposition
 from nmfnet.metrics.reference import ReferenceMatch
 from nmfnet.selection.fits import Plan, replicate
@@ -23,10 +22,10 @@ from nmfnet.selection.resampling import are_counts, hypermutators_note, rates_no
 from nmfnet.selection.rule import Suggestion
 from nmfnet.selection.weights import Intervals, intervals, refit_weights
 
-__all__ = ["Selected", "component_names", "result_of"]
+__all__ = ["Selected", "result_of"]
 
 
-@dataclass
+@dataclass(repr=False)
 class Selected:
     """A finished rank selection.
 
@@ -45,6 +44,8 @@ class Selected:
     intervals : Intervals or None
     matches : list of ReferenceMatch
         Components of the suggested rank against the reference, one to one and best; empty without.
+    reference : Reference or None
+        What they were compared with.
     decompositions : list of Decomposition
         The same as sums of few references.
     ard : Kept or None
@@ -63,11 +64,15 @@ class Selected:
     feature_names: list[str]
     intervals: Intervals | None = None
     matches: list[ReferenceMatch] = field(default_factory=list)
+    reference: Reference | None = None
     decompositions: list[Decomposition] = field(default_factory=list)
     ard: Kept | None = None
     metrics: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     found: bool = False
+
+    def __repr__(self) -> str:
+        return f"{self.n_components} components suggested: {self.suggestion.reason}"
 
     @property
     def n_components(self) -> int:
@@ -80,22 +85,29 @@ class Selected:
         return self.ranks[self.n_components].components
 
     @property
+    def sums(self) -> list[str]:
+        """Each component as a sum of references in words: ``SBS13 51.0% + SBS2 49.0%``."""
+        if self.reference is None:
+            return []
+        names = self.reference.names
+        return [
+            " + ".join(
+                f"{names[j]} {100 * share:.1f}%"
+                for j, share in zip(found.references, found.shares, strict=True)
+            )
+            for found in self.decompositions
+        ]
+
+    @property
+    def shares(self) -> np.ndarray:
+        """Share of each component in all weights, shape (n_components,), in [0, 1]."""
+        total = self.weights.sum(axis=0)
+        return np.asarray(total / (total.sum() or 1.0))
+
+    @property
     def weights(self) -> np.ndarray:
         """Weights of the samples on them, shape (n_samples, n_components), in the unit of X."""
         return self.ranks[self.n_components].weights
-
-
-def component_names(feature_names: Sequence[str], count: int) -> list[str]:
-    """``SBS96A``, ``SBS96B``, ... for mutation channels, else ``C1``, ``C2``, ..."""
-    known = recognise_channels(feature_names)
-    if known is None:
-        return [f"C{i + 1}" for i in range(count)]
-    return [f"{known[0]}{_letters(i)}" for i in range(count)]
-
-
-def _letters(i: int) -> str:
-    """0, 1, ..., 25, 26 as A, B, ..., Z, AA."""
-    return (_letters(i // 26 - 1) if i >= 26 else "") + chr(ord("A") + i % 26)
 
 
 def result_of(
@@ -132,6 +144,7 @@ def result_of(
         result.matches = metrics.match_reference(
             chosen.components, known.values, component_names=names, reference_names=known.names
         )
+        result.reference = known
         result.decompositions = metrics.decompose(chosen.components, known.values)
     result.metrics = _metrics(cfg, result, whole, rows)
     return result

@@ -10,7 +10,7 @@ from typing import Any
 from nmfnet.config import Config, build, run_folder, run_id
 from nmfnet.data.sources.source import Source
 from nmfnet.run.finished import Finished, finished
-from nmfnet.selection.fits import Job, Store, fit_all, jobs, key_of
+from nmfnet.selection.fits import Job, Say, Store, fit_all, jobs, key_of
 from nmfnet.selection.measures import measure, refined, table
 from nmfnet.selection.options import parse_ranks
 from nmfnet.selection.outcome import Selected, result_of
@@ -63,7 +63,7 @@ def select(cfg: Config, source: Source | None = None, *, write: bool = True) -> 
         anew=before is not None or not cfg.resume,
     )
     try:
-        fit_all(plan, todo, store, _say(cfg.progress))
+        fit_all(plan, todo, store, *_sayings(cfg.progress))
     except (KeyboardInterrupt, Interrupted) as stop:
         done = sum(job in store.memory for job in todo)
         raise Interrupted(
@@ -110,6 +110,14 @@ def _restarts(todo: Sequence[Any], n_components: int) -> Any:
     return next(j for j in todo if j.kind == "restarts" and j.n_components == n_components)
 
 
-def _say(progress: bool | str) -> Any:
-    wanted = sys.stderr.isatty() if progress == "auto" else bool(progress)
-    return (lambda line: print(line, file=sys.stderr, flush=True)) if wanted else lambda line: None
+def _sayings(progress: bool | str) -> tuple[Say, Say]:
+    """How a complete rank is told of, and how it is told now and then that the fits go on."""
+
+    def told(line: str) -> None:
+        print(f"nmfnet: {line}", file=sys.stderr, flush=True)
+
+    def hushed(line: str) -> None:
+        """Nobody is watching."""
+
+    watched = sys.stderr.isatty() if progress == "auto" else bool(progress)
+    return told if watched else hushed, told if progress else hushed

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 
+from rich.console import Console
 from rich.table import Table
 
+from nmfnet.run.leading import leading_lines
+from nmfnet.run.tables import print_leading
 from nmfnet.run.terminal import readable, wide_console
 from nmfnet.selection.outcome import Selected
 
@@ -43,13 +46,10 @@ def print_selection(result: Selected) -> None:
     console.print(table)
     console.print(f"suggested: {result.n_components}: {result.suggestion.reason}")
     console.print(f"rule: {result.suggestion.rule}")
-    for match, silhouette in zip(
-        result.matches, result.ranks[result.n_components].silhouettes, strict=False
-    ):
-        console.print(
-            f"  {match.component}: {match.best} (cosine {match.best_cosine:.3f}), silhouette "
-            f"{silhouette:.2f}"
-        )
+    if result.matches:
+        _print_sums(console, result)
+    else:
+        print_leading(console, [] if result.folder is None else leading_lines(result.folder))
     for note in result.notes:
         console.print(f"note: {note}", style="yellow")
     if not result.metrics["converged"]:
@@ -60,6 +60,32 @@ def print_selection(result: Selected) -> None:
         )
     if result.folder is not None:
         console.print(f"results in {result.folder}")
+
+
+def _print_sums(console: Console, result: Selected) -> None:
+    """A line per component: its share of the data, as a sum of references, and the nearest one."""
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for words in ("", "share", "sum of references", "cosine", "nearest", "cosine", "silhouette"):
+        table.add_column(
+            words, no_wrap=True, justify="right" if words != "sum of references" else "left"
+        )
+    rows = zip(
+        result.matches,
+        result.shares,
+        result.sums,
+        result.decompositions,
+        result.ranks[result.n_components].silhouettes,
+        strict=True,
+    )
+    for match, share, sums, found, silhouette in rows:
+        numbers = (
+            f"{found.cosine:.3f}",
+            match.best,
+            f"{match.best_cosine:.3f}",
+            f"{silhouette:.2f}",
+        )
+        table.add_row(match.component, f"{100 * share:.1f}%", sums, *numbers)
+    console.print(table)
 
 
 def _cell(key: str, value: float) -> str:

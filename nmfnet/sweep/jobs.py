@@ -7,7 +7,7 @@ import signal
 import socket
 import sys
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +23,20 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True)
 class Job:
-    """One run of a sweep, as plain values that any process can be given."""
+    """One run of a sweep, ``number`` (from 0) ``of`` so many, as plain values for any process."""
 
     number: int
     overrides: tuple[str, ...]
     cfg: Plain
     sweep: Path
     cwd: Path
+    of: int = 1
+
+    @property
+    def title(self) -> str:
+        """Which job of how many, and what it was given."""
+        words = " ".join(word.lstrip("+") for word in self.overrides)
+        return f"{self.number + 1} of {self.of} {words}".strip()
 
     @property
     def folder(self) -> Path:
@@ -71,7 +78,12 @@ def run_job(job: Job) -> Record:
 
             result: Any = select(cfg)
         else:
-            result = train(cfg, callbacks=pruning(job.sweep, job.number), sweep=job.sweep.name)
+            result = train(
+                cfg,
+                callbacks=pruning(job.sweep, job.number),
+                sweep=job.sweep.name,
+                title=job.title,
+            )
     except UserError as error:
         return job.record("failed", error=str(error))
     except Pruned as error:
@@ -106,6 +118,7 @@ def settled(job: Job) -> Record | None:
 def in_worker(job: Job) -> Record:
     """:func:`run_job` in a process of its own, where Ctrl-C counts only while a job runs."""
     os.chdir(job.cwd)
+    job = replace(job, cfg={**job.cfg, "progress": False})  # the parent tells of all of them
     sys.argv = ["nmfnet-train", *job.overrides]
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:

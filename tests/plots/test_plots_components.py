@@ -222,3 +222,20 @@ def test_long_names_and_dollar_signs_are_written_safely() -> None:
     figure.canvas.draw()
     longest = max(len(text) for text in texts(figure) if "gene" in text)
     assert longest <= 30
+
+
+def test_a_decomposition_names_every_reference_and_its_share() -> None:
+    from nmfnet.plots.decomposition import decomposition
+    from nmfnet.plots.spectra import LAYOUTS
+
+    R = np.random.default_rng(0).dirichlet(np.full(96, 0.2), 4)
+    W = np.array([[0.51, 0.49, 0, 0], [0, 0, 0.05, 0.95]])
+    parts = [([0, 1], [0.51, 0.49]), ([3, 2], [0.95, 0.05])]
+    names = ["SBS13", "SBS2", "SBS8", "SBS5"]
+    for features in (LAYOUTS["sbs96"].keys, None):
+        figure = decomposition(W @ R, R, parts, features, reference_names=names)
+        said = "\n".join(text.get_text() for text in figure.findobj(Text))
+        for words in ("SBS13 51 %", "SBS2 49 %", "SBS5 95 %", "SBS8 5 %", "cosine 1.000", "C2"):
+            assert words in said
+    with pytest.raises(UserError, match="every component needs a sum"):
+        decomposition(W @ R, R, parts[:1])

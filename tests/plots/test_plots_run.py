@@ -104,7 +104,10 @@ def test_same_figure_same_bytes_and_size_in_pixels(tmp_path: Path) -> None:
         assert abs(image.height - 804) <= 1
     assert figure.dpi == 100
     assert save(figure, tmp_path / "size.pdf").read_bytes()[:4] == b"%PDF"
-    with pytest.raises(UserError, match=r"no \.png and no \.pdf"):
+    first, second = (save(figure, tmp_path / f"{i}.svg").read_bytes() for i in range(2))
+    assert first == second
+    assert b"</svg>" in first
+    with pytest.raises(UserError, match=r"no \.png, \.pdf, \.svg file"):
         save(figure, tmp_path / "size.gif")
 
 

@@ -46,11 +46,10 @@ def test_heat_map_cells_are_class_means_under_their_names(rng: np.random.Generat
     figure = weights_by_class(W, labels, ["x", "y", "z"])
     axes = axes_of(figure, "class means")
     assert tick_texts(axes, "y") == [f"{n} ({(labels == i).sum()})" for i, n in enumerate("xyz")]
-    columns = [int(t[1:]) - 1 for t in tick_texts(axes_of(figure, "distribution"), "x")]
     _, means, _ = class_means(W, labels, ["x", "y", "z"])
-    np.testing.assert_allclose(axes.images[0].get_array(), 100 * means[:, columns])
-    owners = means.argmax(axis=0)[columns]
-    assert (np.diff(owners) >= 0).all()  # components are grouped by their top class
+    np.testing.assert_allclose(axes.images[0].get_array(), 100 * means)
+    below = tick_texts(axes_of(figure, "distribution"), "x")
+    assert below == [f"C{i + 1}" for i in range(W.shape[1])]  # in the order of every figure
 
 
 def test_distribution_shows_median_in_and_out_of_the_top_class() -> None:
@@ -103,8 +102,8 @@ def test_stack_shows_amounts_and_shares_sorted_by_total(rng: np.random.Generator
     np.testing.assert_allclose(amount.sum(axis=0), W.sum(axis=1)[order])
     np.testing.assert_allclose(share.sum(axis=0), 100)
     legend = [text.get_text() for text in figure.legends[0].get_texts()]
-    columns = [int(name[1:]) - 1 for name in legend]
-    np.testing.assert_allclose(amount, W[order][:, columns].T)
+    assert legend == ["C1", "C2", "C3"]
+    np.testing.assert_allclose(amount, W[order].T)
 
 
 def test_stack_joins_small_components(rng: np.random.Generator) -> None:
@@ -112,7 +111,8 @@ def test_stack_joins_small_components(rng: np.random.Generator) -> None:
     W[:, 3] += 10
     figure = weights_stack(W)
     legend = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert legend[0] == "C4"
+    assert "C4" in legend
+    assert legend[:-1] == sorted(legend[:-1], key=lambda name: int(name[1:]))
     assert legend[-1] == "5 others"
     np.testing.assert_allclose(bar_table(axes_of(figure, "share")).sum(axis=0), 100)
 
@@ -145,9 +145,9 @@ def test_heat_map_orders_samples_by_their_largest_component() -> None:
     W = np.array([[0.2, 0.8], [0.9, 0.1], [0.4, 0.6], [0.3, 0.7]])
     figure = weights_heatmap(W, list("abcd"), names=["p", "q"])
     axes = axes_of(figure, "weights")
-    assert tick_texts(axes, "x") == ["a", "d", "c", "b"]
-    assert tick_texts(axes, "y") == ["q", "p"]
-    np.testing.assert_allclose(axes.images[0].get_array(), 100 * W[[0, 3, 2, 1]][:, [1, 0]].T)
+    assert tick_texts(axes, "x") == ["b", "a", "d", "c"]
+    assert tick_texts(axes, "y") == ["p", "q"]
+    np.testing.assert_allclose(axes.images[0].get_array(), 100 * W[[1, 0, 3, 2]].T)
 
 
 def test_heat_map_of_signed_weights_diverges(rng: np.random.Generator) -> None:

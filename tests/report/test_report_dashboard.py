@@ -102,8 +102,22 @@ def test_a_taken_port_and_a_missing_folder_have_one_message(tmp_path, serve):
         Dashboard(tmp_path, taken)
     with pytest.raises(UserError, match="port 99999"):
         Dashboard(tmp_path, 99999)
+    (tmp_path / "file").touch()
     with pytest.raises(UserError, match="is no folder"):
-        Dashboard(tmp_path / "nope", 0)
+        Dashboard(tmp_path / "file", 0)
+
+
+def test_it_waits_for_the_first_run_and_shows_how_far_it_is(tmp_path, serve):
+    server = serve(tmp_path / "runs")
+    assert "0 runs" in ask(server, "/")[1]
+    folder = tmp_path / "runs" / "nmf" / "a"
+    folder.mkdir(parents=True)
+    head = "iteration,seconds,objective\n"
+    (folder / "history.csv").write_text(f"{head}100,0.5,12\n200,1.5,7.25\n300,2")  # not yet whole
+    time.sleep(max(0.2, 4 * server._cost))
+    said = [["nmf/a", "iteration 200, objective 7.25, 2 s"]]
+    assert json.loads(ask(server, "/fingerprint.json")[1])["running"] == said
+    assert said[0][1] in ask(server, "/")[1]
 
 
 def test_the_command_says_its_address_and_ctrl_c_ends_it(tmp_path):

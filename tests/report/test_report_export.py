@@ -50,7 +50,7 @@ def test_csv_has_names_and_reads_back_exactly(tmp_path, capsys):
 def test_sigprofiler_files_have_its_channels_order_and_units(signatures, tmp_path):
     folder, arrays, order = signatures
     files = export(folder, "sigprofiler", tmp_path / "out")
-    S, A = (pd.read_csv(file, sep="\t", index_col=0) for file in files)
+    S, A, P = (pd.read_csv(file, sep="\t", index_col=0) for file in files)
     assert S.index.name == "MutationType"
     assert A.index.name == "Samples"
     assert list(S.index[:5]) == ["A[C>A]A", "A[C>A]C", "A[C>A]G", "A[C>A]T", "A[C>G]A"]
@@ -61,6 +61,10 @@ def test_sigprofiler_files_have_its_channels_order_and_units(signatures, tmp_pat
     whole = np.vstack([arrays["W"], arrays["W_test"]]) @ arrays["H"]
     back = (A.to_numpy() @ S.to_numpy().T)[:, [list(S.index).index(SBS96[i]) for i in order]]
     np.testing.assert_allclose(back, whole, rtol=1e-6)
+    parts = A.to_numpy()[:, None] * S.to_numpy()  # (sample, channel, signature)
+    expected = parts / parts.sum(2, keepdims=True)
+    assert list(P.columns) == ["MutationType", "SBS96A", "SBS96B"]
+    np.testing.assert_allclose(P[["SBS96A", "SBS96B"]], expected.reshape(-1, 2), rtol=1e-3)
 
 
 def test_sigprofiler_refuses_other_features_and_signs(signatures, tmp_path):

@@ -95,9 +95,20 @@ def test_signatures_of_a_catalogue(tmp_path):
     inside = [float(b["low"]) <= float(b["weight"]) <= float(b["high"]) for b in bounds]
     assert np.mean(inside) > 0.6  # of four replicates
     with (run / "assignment.csv").open() as file:
-        assert {row["assigned"] for row in csv.DictReader(file)} == set(names)
+        rows = list(csv.DictReader(file))
+    assert {row["assigned"] for row in rows} == set(names)
+    for row in rows:  # the end of the command says what the file knows
+        said = next(line for line in done.out.splitlines() if row["component"] in line)
+        assert row["sum_of_references"] in said
+        assert f"{float(row['sum_cosine']):.3f}" in said
+    with (run / "mutation_probabilities.txt").open() as file:
+        chances = list(csv.DictReader(file, delimiter="\t"))
+    assert len(chances) == 24 * 96
+    assert (chances[97]["Sample Names"], chances[97]["MutationType"]) == ("S1", sorted(SBS96)[1])
     drawn = {path.stem for path in (run / "figures").glob("*.png")}
-    assert drawn == {"rank_selection", "components", "weights", "reference", "consensus"}
+    assert drawn == {
+        *("rank_selection", "components", "weights", "reference", "decomposition", "consensus")
+    }
     assert "samples are zero in every feature" in done.out
     again = train(*command, cwd=tmp_path)
     assert again.code == 0

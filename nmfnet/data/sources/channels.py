@@ -19,6 +19,7 @@ __all__ = [
     "SBS384",
     "SBS1536",
     "SUBSTITUTIONS",
+    "component_names",
     "parse_channel",
     "recognise_channels",
     "recognise_sbs96",
@@ -145,6 +146,19 @@ def recognise_channels(labels: Sequence[str]) -> tuple[str, list[str]] | None:
         if set(found) == set(known):
             return name, [label for label in found if label is not None]
     return None
+
+
+def component_names(feature_names: Sequence[str], count: int) -> list[str]:
+    """``SBS96A``, ``SBS96B``, ... for mutation channels, else ``C1``, ``C2``, ..."""
+    known = recognise_channels(feature_names)
+    if known is None:
+        return [f"C{i + 1}" for i in range(count)]
+    return [f"{known[0]}{_letters(i)}" for i in range(count)]
+
+
+def _letters(i: int) -> str:
+    """0, 1, ..., 25, 26 as A, B, ..., Z, AA."""
+    return (_letters(i // 26 - 1) if i >= 26 else "") + chr(ord("A") + i % 26)
 
 
 def _canonical(system: str, label: str) -> str | None:

@@ -250,7 +250,7 @@ def newton_run(  # type: ignore[no-untyped-def]
     store_w = np.empty((pairs, n if lazy else 0), x.dtype)
     store_h = np.empty((pairs, f if lazy else 0), x.dtype)
     t, previous = memory[0], memory[1]
-    start, no, fresh = np.int64(0), np.bool_(False), np.bool_(True)  # see JIT
+    start, no, fresh = np.int64(0), np.bool_(False), np.bool_(n_iter > 0)  # see JIT
     for _ in range(n_iter):
         t_next = 0.5 * (1 + np.sqrt(1 + 4 * t * t))
         step = kind(min((t - 1) / t_next, limit))
@@ -307,5 +307,5 @@ def newton_run(  # type: ignore[no-untyped-def]
                 fresh,
             )
             ht[:] = h.T
-        fresh = not (fresh and slowly and not rose)
+        fresh = np.bool_(not (fresh and slowly and not rose))
     memory[0], memory[1] = t, previous

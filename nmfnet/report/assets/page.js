@@ -20,6 +20,11 @@ function drawSummary() {
   $("short").replaceChildren(...say.map((text) => el("p", {}, text)),
     here ? note(`Equal terms: ${Object.entries(here.terms).map(term).join(", ")}`) : "",
     D.runs.length ? "" : note("No finished run yet."));
+  drawRunning(D.lost.filter((r) => r.status === "running").map((r) => [r.id, r.progress]));
+}
+function drawRunning(runs) {
+  $("running").replaceChildren(...runs.slice(0, PICTURES).map(([id, how]) => el("p", {},
+    el("span", { className: "chip running" }, "running"), " ", el("b", {}, id), how ? `: ${how}` : "")));
 }
 
 // ---------------------------------------------------------------- curves
@@ -211,6 +216,7 @@ function live() {
     try {
       const answer = await (await fetch("fingerprint.json", { cache: "no-store" })).json();
       say("live", "live");
+      drawRunning(answer.running);
       if (answer.fingerprint === D.fingerprint) return;
       const here = { scroll: scrollY, focus: document.activeElement?.id || "" };
       sessionStorage.setItem("nmfnet", JSON.stringify(here));

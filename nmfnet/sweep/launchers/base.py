@@ -23,6 +23,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
 from nmfnet.errors import UserError
+from nmfnet.run.terminal import Beat
 from nmfnet.settings.ranges import Count
 from nmfnet.settings.words import OF_HYDRA, to_plain
 from nmfnet.sweep.jobs import Job, Record, read_record, settled
@@ -54,6 +55,8 @@ class Jobs(Launcher, ABC):
     config: DictConfig
     context: HydraContext
     begun = False
+    total: int | None = None
+    """Jobs in all, where they are not all launched at once."""
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
@@ -73,10 +76,11 @@ class Jobs(Launcher, ABC):
         """
         setup_globals()
         sweep = Path(self.config.hydra.sweep.dir).absolute()
+        total = self.total or initial_job_idx + len(job_overrides)
         with nullcontext() if self.begun else first_refusal(sweep):
             begin(sweep)
             jobs = [
-                self._job(sweep, initial_job_idx + i, overrides)
+                self._job(sweep, initial_job_idx + i, overrides, total)
                 for i, overrides in enumerate(job_overrides)
             ]
             if not self.begun:
@@ -86,7 +90,7 @@ class Jobs(Launcher, ABC):
         records: dict[int, Record] = {}
         try:
             for record in self.run(jobs):
-                say(record)
+                say(record, jobs[0].of)
                 records[record["job"]] = record
                 if record["status"] == "interrupted":
                     raise KeyboardInterrupt
@@ -97,7 +101,7 @@ class Jobs(Launcher, ABC):
             self.close()
         return [_returned(records[job.number]) for job in jobs]
 
-    def _job(self, sweep: Path, number: int, overrides: Sequence[str]) -> Job:
+    def _job(self, sweep: Path, number: int, overrides: Sequence[str], total: int) -> Job:
         """The configuration of one job."""
         cfg = self.context.config_loader.load_sweep_config(self.config, list(overrides))
         with open_dict(cfg):
@@ -109,7 +113,7 @@ class Jobs(Launcher, ABC):
             words = tuple(word for word in words if word.partition("=")[0] not in OF_HYDRA)
             with open_dict(cfg):
                 del cfg["hydra"]
-            return Job(number, words, to_plain(cfg, choices), sweep, Path.cwd())
+            return Job(number, words, to_plain(cfg, choices), sweep, Path.cwd(), total)
         finally:
             HydraConfig.instance().cfg = outer
 
@@ -183,6 +187,7 @@ class Pool(Jobs):
             else:
                 yield record
         suspects: set[int] = set()
+        beat = Beat()
         while waiting or self.running:
             started = self._next(waiting, suspects)
             if started:
@@ -197,6 +202,10 @@ class Pool(Jobs):
                     waiting.append(job)
                 else:
                     yield record
+            if self.running and beat.due() and jobs[0].cfg["progress"]:
+                titles = "; ".join(job.title for job in self.running.values())
+                told = f"nmfnet: at work on {titles}; {len(waiting)} waiting"
+                print(told, file=sys.stderr, flush=True)
             time.sleep(POLL)
 
     def _next(self, waiting: list[Job], suspects: set[int]) -> list[Job]:
@@ -275,10 +284,11 @@ def needs_package(package: str, launcher: str) -> None:
         )
 
 
-def say(record: Record) -> None:
+def say(record: Record, total: int) -> None:
     """One line per job, as it ends."""
     words = " ".join(word.lstrip("+") for word in record["overrides"])
-    print(f"[{record['job']}] {words}: {record['status']}", file=sys.stderr, flush=True)
+    told = f"[{record['job']}] {words}: {record['status']} ({record['job'] + 1} of {total})"
+    print(told, file=sys.stderr, flush=True)
 
 
 def _returned(record: Record) -> JobReturn:

@@ -157,6 +157,7 @@ class Search(Sweeper):
         if self.sampler == "grid":
             wanted = min(wanted, math.prod(len(v) for v in space.grid().values()))
             queue_grid(study, space)
+        self.launcher.total = wanted
         while (missing := wanted - _counted(study)) > 0:
             trials = [study.ask(space.searched) for _ in range(min(size, missing))]
             results = self.launcher.launch(

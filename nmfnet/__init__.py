@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from nmfnet.deferred import defer
 from nmfnet.errors import UserError
 from nmfnet.version import __version__
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from nmfnet.run.checkpoint import load
 
 __all__ = ["Estimator", "UserError", "__version__", "fit", "load", "project", "runs", "select_rank"]
+
+
+defer()
 
 
 def __getattr__(name: str) -> Any:

@@ -2,9 +2,8 @@
 
 ``torch._dynamo``, the compiler, and ``torchmetrics``, with scipy.signal, take half of the time in which
 lightning is imported. What lightning takes from them while it is imported is given without them; any
-other use loads the package in full, in the same module object. scikit-learn imports ``pandas`` and
-``scipy.stats`` for a few functions, and these look them up when they are called.
-``experiments/startup`` has the times.
+other use loads the package in full, in the same module object. scikit-learn imports ``pandas`` for a few
+functions, and these look it up when they are called. ``experiments/startup`` has the times.
 """
 
 from __future__ import annotations
@@ -227,7 +226,7 @@ DEFERRED: dict[str, Given] = {
 }
 """What is given of each package before it is loaded."""
 
-PROXIES = {"sklearn.utils.fixes": ("pandas", "scipy.stats")}
+PROXIES = {"sklearn.utils.fixes": ("pandas",)}
 """Modules, and the packages that each imports for later."""
 
 

@@ -15,7 +15,7 @@ from yaml import YAMLError
 
 from nmfnet.arguments import in_a_sentence, parsed
 from nmfnet.compose import compose_once
-from nmfnet.config import Plain, check_config, conf_dir, root_is_sound
+from nmfnet.config import Plain, check_config, check_declared, check_files, conf_dir, root_is_sound
 from nmfnet.errors import UserError
 from nmfnet.words import import_from, open_keys, own_folders, to_plain, with_own_root
 
@@ -95,11 +95,13 @@ def run_one(cfg: Plain) -> float:
     try:
         before = finished(cfg) if root_is_sound(cfg) else None
     except UserError:
-        check_config(cfg)  # a misspelt key is the more helpful message
+        check_declared(cfg)  # a misspelt key is the more helpful message
         raise
     if before is not None:
         print_result(before)
         return float(before.metrics["objective"])
+    check_declared(cfg)  # these two need no torch, which takes seconds to import
+    check_files(cfg)
     check_config(cfg)
     from nmfnet.run.train import Interrupted, NotFirst, Terminated, train
 

@@ -31,6 +31,11 @@ def main() -> None:
             return
         given = parsed(open_keys(sys.argv[1:]))
         import_from(own_folders(sys.argv[1:]))
+        if given.help:
+            from nmfnet.explain import explain
+
+            print(explain(given.overrides, own_folders(sys.argv[1:])))
+            return
         given.overrides += with_own_root(sys.argv[1:])[len(sys.argv[1:]) :]
         if given.multirun:
             from nmfnet.sweep import launchers

@@ -2,8 +2,9 @@
 
 ``torch._dynamo``, the compiler, and ``torchmetrics``, with scipy.signal, take half of the time in which
 lightning is imported. What lightning takes from them while it is imported is given without them; any
-other use loads the package in full, in the same module object. scikit-learn imports ``pandas`` for a few
-functions, and these look it up when they are called. ``experiments/startup`` has the times.
+other use loads the package in full, in the same module object. scikit-learn imports ``pandas`` and
+``scipy.stats`` for a few functions, and these look them up when they are called. ``experiments/startup``
+has the times.
 """
 
 from __future__ import annotations
@@ -90,10 +91,31 @@ class Present(Loader):
 
 
 class Proxy(ModuleType):
-    """Stands for a package in the module that imports it; looks every name up in the package."""
+    """Stands for a package in a module that imports it; looks every name up in the package.
+
+    Parameters
+    ----------
+    name : str
+        The package.
+    functions : sequence of str
+        Those that are looked up when they are called, not yet when they are imported by name.
+    """
+
+    def __init__(self, name: str, functions: Sequence[str]) -> None:
+        super().__init__(name)
+        self.functions = functions
 
     def __getattr__(self, name: str) -> Any:
+        if name in self.functions:
+            return functools.partial(self._call, name)
+        if sys.modules.get(self.__name__) is self:
+            if name == "__path__":  # asked for whenever a name is imported from here
+                raise AttributeError(name)
+            del sys.modules[self.__name__]  # it is used while it is imported
         return getattr(importlib.import_module(self.__name__), name)
+
+    def _call(self, name: str, *args: Any, **kwargs: Any) -> Any:
+        return getattr(importlib.import_module(self.__name__), name)(*args, **kwargs)
 
 
 class Without(Loader):
@@ -102,17 +124,22 @@ class Without(Loader):
     Parameters
     ----------
     real : Loader
-    packages : sequence of str
+    packages : mapping of str to sequence of str
+        Functions of each that it takes by name.
     """
 
-    def __init__(self, real: Loader, packages: Sequence[str]) -> None:
+    def __init__(self, real: Loader, packages: Mapping[str, Sequence[str]]) -> None:
         self.real, self.packages = real, packages
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
         return self.real.create_module(spec)
 
     def exec_module(self, module: ModuleType) -> None:
-        proxies = {name: Proxy(name) for name in self.packages if name not in sys.modules}
+        proxies = {
+            name: Proxy(name, functions)
+            for name, functions in self.packages.items()
+            if name not in sys.modules
+        }
         sys.modules.update(proxies)
         try:
             self.real.exec_module(module)
@@ -226,8 +253,12 @@ DEFERRED: dict[str, Given] = {
 }
 """What is given of each package before it is loaded."""
 
-PROXIES = {"sklearn.utils.fixes": ("pandas",)}
-"""Modules, and the packages that each imports for later."""
+PROXIES: dict[str, Mapping[str, Sequence[str]]] = {
+    "sklearn.utils.fixes": {"pandas": (), "scipy.stats": ()},
+    "sklearn.preprocessing._data": {"scipy.stats": ()},
+    "sklearn.metrics._ranking": {"scipy.stats": ("rankdata",)},
+}
+"""Modules, the packages that each imports for later, and the functions that it takes of these."""
 
 
 def defer() -> None:

@@ -62,13 +62,15 @@ def test_a_package_that_fails_says_so_every_time(package: str, tmp_path: Path) -
 def test_a_module_gets_proxies_of_what_it_imports_for_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "takes_later.py").write_text("import rarely_used as r\ndef f(): return r.x\n")
-    (tmp_path / "rarely_used.py").write_text("x = 3\n")
+    (tmp_path / "takes_later.py").write_text(
+        "import rarely_used as r\nfrom rarely_used import g\ndef f(): return r.x + g(1)\n"
+    )
+    (tmp_path / "rarely_used.py").write_text("x = 3\ndef g(y): return y\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setitem(deferred.PROXIES, "takes_later", ("rarely_used",))
+    monkeypatch.setitem(deferred.PROXIES, "takes_later", {"rarely_used": ("g",)})
     module = importlib.import_module("takes_later")
     assert "rarely_used" not in sys.modules
-    assert module.f() == 3
+    assert module.f() == 4
     assert sys.modules.pop("rarely_used").x == 3
     del sys.modules["takes_later"]
 
@@ -77,8 +79,8 @@ THE_REAL_ONES = """
 import numpy as np, sys, nmfnet
 X = np.random.default_rng(0).random((12, 6))
 nmfnet.fit(X, "autoencoder", solver="adam", max_iter=20)
-import sklearn.datasets
-for name in ("torch._dynamo.eval_frame", "torchmetrics.functional", "pandas"):
+import sklearn.datasets, sklearn.metrics
+for name in ("torch._dynamo.eval_frame", "torchmetrics.functional", "pandas", "scipy.stats"):
     assert name not in sys.modules, name
 
 import lightning.pytorch.core.module as of_lightning, torch, torchmetrics
@@ -104,7 +106,12 @@ assert issubclass(MulticlassAccuracy, of_lightning.Metric)
 assert torchmetrics.Metric is of_lightning.Metric
 assert float(MulticlassAccuracy(2, average="micro")(torch.tensor([0, 1]), torch.tensor([0, 0]))) == 0.5
 import pandas
+assert sklearn.metrics.label_ranking_average_precision_score([[1, 0]], [[0.9, 0.1]]) == 1
 from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import PowerTransformer, QuantileTransformer
+Z = QuantileTransformer(n_quantiles=4, output_distribution="normal").fit_transform(np.arange(8.0)[:, None])
+assert np.allclose(Z, -Z[::-1])
+assert PowerTransformer(method="box-cox").fit([[1.0], [2.0], [4.0]]).lambdas_.shape == (1,)
 assert list(StandardScaler().fit(pandas.DataFrame({"a": [1, 2]})).feature_names_in_) == ["a"]
 """
 

@@ -109,7 +109,8 @@ import pandas
 assert sklearn.metrics.label_ranking_average_precision_score([[1, 0]], [[0.9, 0.1]]) == 1
 from sklearn.preprocessing import StandardScaler
 from sklearn.preprocessing import PowerTransformer, QuantileTransformer
-Z = QuantileTransformer(n_quantiles=4, output_distribution="normal").fit_transform(np.arange(8.0)[:, None])
+even = QuantileTransformer(n_quantiles=4, output_distribution="normal")
+Z = even.fit_transform(np.arange(8.0)[:, None])
 assert np.allclose(Z, -Z[::-1])
 assert PowerTransformer(method="box-cox").fit([[1.0], [2.0], [4.0]]).lambdas_.shape == (1,)
 assert list(StandardScaler().fit(pandas.DataFrame({"a": [1, 2]})).feature_names_in_) == ["a"]

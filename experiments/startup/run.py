@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections import Counter
 
-STATEMENT = "import nmfnet.run.train, nmfnet.models.convex_nmf, sklearn.datasets"
+STATEMENT = "import nmfnet.run.train, nmfnet.models.convex_nmf, sklearn.datasets, sklearn.metrics"
 LINE = re.compile(r"import time:\s+(\d+) \|\s+\d+ \|\s+(\S+)")
 
 

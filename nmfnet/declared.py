@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from nmfnet import ranges
+from nmfnet.settings import ranges
 
 PACKAGE = Path(__file__).parent
 

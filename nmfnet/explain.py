@@ -12,7 +12,7 @@ import yaml
 
 from nmfnet.config import Plain, conf_dir, shown
 from nmfnet.declared import declared
-from nmfnet.words import choices_of, is_group
+from nmfnet.settings.words import choices_of, is_group
 
 USAGE = """nmfnet-train - every factorisation, classical or neural, on equal terms
 

@@ -13,7 +13,7 @@ import yaml
 from nmfnet.config import _hints, check_declared, conf_dir, locate
 from nmfnet.declared import declared
 from nmfnet.errors import UserError
-from nmfnet.words import configuration
+from nmfnet.settings.words import configuration
 
 
 def targets(node: Any) -> Iterator[str]:

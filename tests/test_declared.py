@@ -55,11 +55,11 @@ def test_the_options_and_types_of_every_choice_are_those_of_its_class() -> None:
 
 def test_the_configuration_of_every_model_passes() -> None:
     for file in (conf_dir() / "model").glob("*.yaml"):
-        check_declared(configuration({"model": file.stem}))
+        check_declared(vars(configuration({"model": file.stem})))
 
 
 def test_wrong_options_and_values_are_told_together_and_nothing_is_imported() -> None:
-    cfg = configuration({"model": "nmf", "solver": "hals"})
+    cfg = vars(configuration({"model": "nmf", "solver": "hals"}))
     cfg["solver"] |= {"extrapolatoin": True, "n_inner": "many"}
     cfg["tol"] = -1
     with pytest.raises(UserError) as error:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from nmfnet.deferred import defer
 from nmfnet.errors import UserError
 
 if TYPE_CHECKING:
@@ -28,6 +29,9 @@ _HOMES = {
     "load": "nmfnet.run.checkpoint",
     "runs": "nmfnet.report.collect",
 }
+
+
+defer()
 
 
 def __getattr__(name: str) -> Any:

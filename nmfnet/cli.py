@@ -13,7 +13,15 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from nmfnet.config import Config, Plain, check_config, conf_dir, root_is_sound
+from nmfnet.config import (
+    Config,
+    Plain,
+    check_config,
+    check_declared,
+    check_files,
+    conf_dir,
+    root_is_sound,
+)
 from nmfnet.errors import UserError, stop, stop_unusable
 from nmfnet.settings.arguments import in_a_sentence, parsed
 from nmfnet.settings.compose import compose_once
@@ -31,6 +39,11 @@ def main() -> None:
             return
         given = parsed(open_keys(sys.argv[1:]))
         import_from(own_folders(sys.argv[1:]))
+        if given.help:
+            from nmfnet.explain import explain
+
+            print(explain(given.overrides, own_folders(sys.argv[1:])))
+            return
         given.overrides += with_own_root(sys.argv[1:])[len(sys.argv[1:]) :]
         if given.multirun:
             from nmfnet.sweep import launchers
@@ -79,11 +92,13 @@ def run_one(values: Plain) -> float:
     try:
         before = finished(Config(**values)) if root_is_sound(values) else None
     except UserError:
-        check_config(values)  # a misspelt key is the more helpful message
+        check_declared(values)  # a misspelt key is the more helpful message
         raise
     if before is not None:
         print_result(before)
         return float(before.metrics["objective"])
+    check_declared(values)  # these two need no torch, which takes seconds to import
+    check_files(values)
     cfg = check_config(values)
     from nmfnet.run.train import Interrupted, NotFirst, Terminated, train
 

@@ -94,6 +94,8 @@ def make_parser() -> argparse.ArgumentParser:
         help="folder that holds model/NAME.yaml; modules in it and in this folder can be imported",
     )
     add_reports(commands)
+    shell = add(commands, "completion", "lines with which a shell completes this command", complete)
+    shell.add_argument("shell", choices=("bash", "zsh", "fish"), help="the shell")
     return parser
 
 
@@ -160,6 +162,13 @@ def add(
     )
     parser.set_defaults(run=run)
     return parser
+
+
+def complete(given: argparse.Namespace) -> None:
+    """``nmfnet completion SHELL``."""
+    from nmfnet.completion import script
+
+    print(script(make_parser(), given.shell))
 
 
 # ---------------------------------------------------------------------- data

@@ -11,11 +11,12 @@ import math
 import sys
 import types
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from nmfnet.declared import declared
 from nmfnet.errors import UserError
 from nmfnet.settings.ranges import Count, Natural, NotNegative, Positive, Range
 
@@ -163,16 +164,46 @@ def check_config(cfg: Plain) -> Config:
     UserError
         One line per problem, with the nearest known key or choice.
     """
-    problems = list(_root_problems(cfg))
-    problems.extend([*_key_problems(cfg), *_group_problems(cfg)])
+    check_declared(cfg)
+    _refuse(
+        problem
+        for name in cfg
+        for path, node in _nodes(cfg, name)
+        for problem in target_problems(node, path, bases_of(name))
+    )
+    return Config(**cfg)
+
+
+def check_declared(cfg: Plain) -> None:
+    """The part of :func:`check_config` that imports no torch: the root, and what sources declare.
+
+    Raises
+    ------
+    UserError
+        As there.
+    """
+    problems = [*_root_problems(cfg), *_key_problems(cfg), *_group_problems(cfg)]
     for name in cfg:
         for path, node in _nodes(cfg, name):
-            problems.extend(target_problems(node, path, bases_of(name)))
-    if problems:
-        raise UserError(
-            "\n  ".join([f"the configuration has {len(problems)} problem(s):", *problems])
-        )
-    return Config(**cfg)
+            problems.extend(_declared_problems(node, path))
+    _refuse(problems)
+
+
+def check_files(cfg: Plain) -> None:
+    """Refuse data of which a file is not there, before anything is imported that takes long.
+
+    Raises
+    ------
+    UserError
+        As for reading them.
+    """
+    _refuse(target_problems(cfg["data"], "data", bases_of("data")))
+    build(cfg["data"]).check()
+
+
+def _refuse(problems: Iterable[str]) -> None:
+    if found := list(problems):
+        raise UserError("\n  ".join([f"the configuration has {len(found)} problem(s):", *found]))
 
 
 def _nodes(cfg: Plain, name: str) -> Iterator[tuple[str, Any]]:
@@ -361,6 +392,20 @@ def _classes(hint: Any) -> Iterator[type]:
         yield from _classes(part)
 
 
+def _declared_problems(node: Any, path: str) -> Iterator[str]:
+    """The problems of options that the source of nmfnet's classes tells."""
+    if isinstance(node, Mapping):
+        found = declared(str(node.get("_target_")))
+        if found is not None:
+            hints = {name: option.hint for name, option in found.options.items()}
+            yield from _option_problems(node, path, found.name, hints, list(hints))
+        for key, value in node.items():
+            yield from _declared_problems(value, f"{path}.{key}")
+    elif isinstance(node, list):
+        for i, value in enumerate(node):
+            yield from _declared_problems(value, f"{path}[{i}]")
+
+
 def _signature_problems(
     node: Mapping[str, Any], path: str, target: Any, hints: dict[str, Any]
 ) -> Iterator[str]:
@@ -369,19 +414,26 @@ def _signature_problems(
     except (TypeError, ValueError):
         yield f"{path}._target_: {node['_target_']} cannot be called with options"
         return
-    known = {
-        name: parameter
+    known = [
+        name
         for name, parameter in parameters.items()
         if parameter.kind == parameter.KEYWORD_ONLY or parameter.default is not parameter.empty
-    }
+    ]
+    yield from _option_problems(node, path, target.__name__, hints, known)
+
+
+def _option_problems(
+    node: Mapping[str, Any], path: str, name: str, hints: dict[str, Any], known: list[str]
+) -> Iterator[str]:
+    """Keys that a class or function has no option for, and values that are none for it."""
     for key, value in node.items():
         where = f"{path}.{key}"
         if key == "_target_" or not isinstance(key, str):
             continue
         if key not in known:
-            hint = did_you_mean(key, list(known))
+            hint = did_you_mean(key, known)
             allowed = f" (it has: {', '.join(known)})" if known and not hint else ""
-            yield f"{where}: {target.__name__} has no such option{hint}{allowed}"
+            yield f"{where}: {name} has no such option{hint}{allowed}"
         elif value == "???":
             yield f"{where}: needs a value, e.g. {where}=..."
         elif key in hints and not fits(value, hints[key]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from types import SimpleNamespace
 
 import numba
@@ -17,17 +18,20 @@ def test_seconds_of_compiling_are_taken_off(monkeypatch):
         assert clock.now() == seconds
 
 
-def test_it_hears_numba_compile():
-    def heard():
-        return clock._compiling.duration if clock._compiling.done else 0.0
+def heard():
+    return clock._compiling.duration if clock._compiling.done else 0.0
 
-    @numba.njit
-    def fresh(x):
-        return x.sum()
 
-    before = heard()
-    fresh(np.ones(3))
-    compiled = heard()
-    assert compiled > before
-    fresh(np.ones(3))
-    assert heard() == compiled
+def test_it_hears_numba_compile_and_load(tmp_path, monkeypatch):
+    (tmp_path / "kernel_of_a_test.py").write_text("def total(x):\n    return x.sum()\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    total = importlib.import_module("kernel_of_a_test").total
+    for loaded in (0, 1):
+        kernel = numba.njit(cache=True)(total)
+        before = heard()
+        kernel(np.ones(3))
+        once = heard()
+        assert once > before
+        assert sum(kernel.stats.cache_hits.values()) == loaded
+        kernel(np.ones(3))
+        assert heard() == once

@@ -14,9 +14,29 @@ __all__ = ["get", "info", "list_data"]
 
 
 def list_data() -> None:
-    """Print every data set, whether it is on disk, and what it is."""
-    rows = [(name, _state(_origin(data_config(name))), data_summary(name)) for name in data_names()]
-    _print_table(("data=", "files", "what it is"), rows)
+    """Print every data set: what it is, of which kind, how large, its licence, and where it is."""
+    _print_table(
+        ("data=", "what it is", "kind", "files", "licence", "where"),
+        [_listed(name, data_config(name)) for name in data_names()],
+    )
+
+
+def _listed(name: str, config: dict[str, Any]) -> tuple[str, ...]:
+    origin = _origin(config)
+    kind = str(config.get("kind") or "")
+    if origin is None:
+        own = "???" in config.values()
+        return name, data_summary(name), kind, "", "", "yours" if own else "made here"
+    where = str(origin.folder()) if _state(origin) == "on disk" else _state(origin)
+    return name, data_summary(name), kind, _size(origin), origin.licence, where
+
+
+def _size(origin: Origin) -> str:
+    """Of its files, where all are on disk."""
+    if _state(origin) != "on disk":
+        return ""
+    size = sum(origin.path(file).stat().st_size for file in origin.files)
+    return f"{size / 1e6:.1f} MB"
 
 
 def info(name: str) -> None:

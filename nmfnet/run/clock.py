@@ -7,13 +7,13 @@ import time
 from numba.core import event
 
 _compiling = event.TimingListener()
-event.register("numba:compile", _compiling)
+event.register("numba:compiler_lock", _compiling)
 
 
 def now() -> float:
-    """Seconds on a clock that stands still while numba compiles.
+    """Seconds on a clock that stands still while numba compiles a kernel or loads it from its cache.
 
-    A kernel is compiled once on a machine, in whichever run needs it first, and that run is not slower
-    than the others. Only differences have a meaning.
+    A kernel is compiled once on a machine and loaded once in a process, in whichever run needs it first,
+    and that run is not slower than the others. Only differences have a meaning.
     """
     return time.perf_counter() - (_compiling.duration if _compiling.done else 0.0)

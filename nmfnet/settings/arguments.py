@@ -67,7 +67,7 @@ def parsed(arguments: Sequence[str]) -> argparse.Namespace:
     sweep = bool(given.multirun)
     given.overrides = [as_hydra_reads(word, sweep=sweep) for word in given.overrides]
     for word in given.overrides:
-        _check_word(word, single=not asked or given.run)
+        _check_word(word, single=not given.help and (not asked or given.run))
     return given
 
 

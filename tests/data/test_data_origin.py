@@ -171,7 +171,7 @@ def test_commands(capsys: Any) -> None:
     commands.list_data()
     lines = capsys.readouterr().out.splitlines()
     assert [line.split("\t")[0] for line in lines] == registry.data_names()
-    assert all(len(line.split("\t")) == 3 for line in lines)
+    assert all(len(line.split("\t")) == 6 for line in lines)
     commands.info("planted")
     out = capsys.readouterr().out
     assert "size\t200 samples x 50 features" in out

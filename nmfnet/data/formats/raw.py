@@ -96,6 +96,8 @@ def check_file(path: str | Path, what: str = "Data file") -> Path:
             raise UserError(f"{what} {file} is empty (0 bytes).")
         with file.open("rb"):
             pass
+    except UserError:
+        raise
     except (OSError, RuntimeError, ValueError) as error:  # a loop of links; a NUL in the name
         said = getattr(error, "strerror", None) or error
         raise UserError(f"{what} {file} cannot be read: {said}.") from error

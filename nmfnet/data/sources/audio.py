@@ -56,6 +56,10 @@ class Audio(Source):
     seconds: float | None = None
     origin: Origin | None = None
 
+    def check(self) -> None:
+        if self.origin is None:
+            check_file(self.path)
+
     def read(self) -> Matrix:
         """Read the wave, cut it, transform it."""
         from scipy.signal import ShortTimeFFT

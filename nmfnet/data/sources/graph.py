@@ -157,6 +157,9 @@ class Graph(Source):
     features: str | None = None
     labels: str | None = None
 
+    def check(self) -> None:
+        check_file(self.path, "Graph file")
+
     def read(self) -> Matrix:
         """Read the links, and X and the classes of the nodes where they are given."""
         file = check_file(self.path, "Graph file")

@@ -40,6 +40,15 @@ class Source(ABC):
             Bad options, or data that cannot be read.
         """
 
+    def check(self) -> None:  # noqa: B027  (a source without files has none to look for)
+        """Look for the files that the user names, without reading them.
+
+        Raises
+        ------
+        UserError
+            One is not there.
+        """
+
 
 def encode_labels(texts: Sequence[str]) -> tuple[np.ndarray, list[str]]:
     """Classes as numbers: (index of each, sorted class names); texts in MISSING become -1.

@@ -142,6 +142,10 @@ class Table(Source):
         kind = "image" if self.kind is None and self.image_shape is not None else self.kind
         return with_reference(canonical_channels(matrix, kind), self.reference)
 
+    def check(self) -> None:
+        if self.origin is None:
+            check_file(self.path)
+
     def _file(self, path: str) -> Path:
         return check_file(path) if self.origin is None else self.origin.path(path)
 

@@ -53,6 +53,9 @@ class Triples(Source):
     sparse: bool | None = None
     delimiter: str | None = None
 
+    def check(self) -> None:
+        check_file(self.path)
+
     def read(self) -> Matrix:
         """Samples and features in natural order of their names, mask = listed."""
         self._check()

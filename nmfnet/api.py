@@ -56,13 +56,15 @@ def fit(
     **settings
         Root keys (``n_restarts=10``, ``seed=1``, ``tol=1e-6``), choices of groups (``loss="kl"``,
         ``solver="adam"``), options of the model (``n_components=5``), or any dotted key as
-        ``**{"solver.extrapolation": False}``.
+        ``**{"solver.extrapolation": False}``. ``n_components="auto"`` is the number that a given W or H
+        has, else the number of features: no choice by the data, which is :func:`select_rank`.
 
     Returns
     -------
     Factorization
         Fitted: ``transform``, ``inverse_transform``, ``reconstruct``, ``components_``; the best of
-        the restarts. ``model.metrics`` holds the numbers of ``metrics.json``.
+        the restarts. ``model.metrics`` holds the numbers of ``metrics.json``, ``model.notes`` what there
+        is to know about the data.
 
     Raises
     ------
@@ -82,6 +84,8 @@ def fit(
     source = in_memory(X, mask=mask, labels=labels, graph=graph, views=views)
     if H is not None and model == "nmf":
         settings.setdefault("n_components", len(H))
+    if isinstance(settings.get("n_components"), str):
+        settings["n_components"] = _auto(settings["n_components"], source.read().shape[1], W, H)
     cfg = configuration(plain({"model": model, "progress": False, **settings}))
     cfg["run_dir"] = None if run_dir is None else str(run_dir)
     cfg["choices"]["data"] = "memory"
@@ -90,8 +94,17 @@ def fit(
         raise UserError("ranks=...: use nmfnet.select_rank(X, ranks=...), which tries several")
     given = hold(cfg, W=W, H=H)
     result = train(cfg, source, write=run_dir is not None, given=given)
-    result.model.metrics = result.metrics
+    result.model.metrics, result.model.notes = result.metrics, result.notes
     return result.model
+
+
+def _auto(word: str, n_features: int, W: Any, H: Any) -> int:
+    """``n_components="auto"``."""
+    if word != "auto":
+        raise UserError(f"n_components={word!r}: give a number, or 'auto'")
+    if H is not None:
+        return len(H)
+    return n_features if W is None else int(np.shape(W)[1])
 
 
 def project(X: Any, H: Any, *, mask: Any = None, **settings: Any) -> np.ndarray:
@@ -122,7 +135,8 @@ def project(X: Any, H: Any, *, mask: Any = None, **settings: Any) -> np.ndarray:
     array([[2.]], dtype=float32)
     """
     fitted = fit(X, "nmf", mask=mask, H=H, **settings)
-    return np.asarray(fitted.factors["W"]()[int(fitted.best)].detach().cpu().numpy())
+    W = fitted.factors["W"]()[int(fitted.best)] * fitted.units.code
+    return np.asarray(W.detach().cpu().numpy())
 
 
 def select_rank(

@@ -22,6 +22,7 @@ from nmfnet.core.inits import Init
 from nmfnet.core.laws import Law, Point
 from nmfnet.core.losses import Loss
 from nmfnet.core.penalties import Penalty
+from nmfnet.core.units import Units
 from nmfnet.errors import UserError
 from nmfnet.kernels.arrays import as_tensor
 from nmfnet.kernels.generic_mu import generic_sums
@@ -155,6 +156,7 @@ class Factorization(L.LightningModule, ABC):
             "one": 1,
             **parts.axes,
         }
+        self.measured = frozenset(parts.axes)
         self.now: int | None = None  # the iteration of a gradient step; None = the model is judged
         self.asks_loss = True
         self.given, self.frozen = parts.given, parts.frozen
@@ -171,6 +173,8 @@ class Factorization(L.LightningModule, ABC):
         self.world = World()
         self.transpose: Transpose | None = None  # of the training rows, when they are sparse
         self.metrics: dict[str, Any] = {}
+        self.notes: list[str] = []
+        self.units = Units()
         self.reader: Reader | None = None  # of users' rows, which know their columns by name
         for name, value in (
             ("best", torch.zeros((), dtype=torch.long)),
@@ -302,6 +306,18 @@ class Factorization(L.LightningModule, ABC):
     def has_own_rows(self) -> bool:
         """Whether the objective of a row is more than its loss."""
         return type(self).row_terms is not Factorization.row_terms
+
+    @property
+    def has_own_scale(self) -> bool:
+        """Whether the objective is more than the loss of X, so that c X is another problem than X."""
+        own = self.has_own_terms or self.has_own_rows or type(self).law is not Factorization.law
+        beside = {axis for factor in self.factors.values() for axis in factor.axes} & self.measured
+        return own or self.named_components or bool(beside)
+
+    @property
+    def loss_unit(self) -> float:
+        """What losses and objectives are in units of, inside."""
+        return float(self.units.data ** (self.loss.homogeneity or 0))
 
     @property
     def multilinear(self) -> bool:
@@ -874,7 +890,7 @@ class Factorization(L.LightningModule, ABC):
                 f"{type(self).__name__} has no components: use transform and reconstruct"
             )
         with self._fitted():
-            return self.components().cpu().numpy()
+            return (self.components() * self.units.components).cpu().numpy()
 
     @contextmanager
     def _fitted(self) -> Iterator[None]:
@@ -918,19 +934,19 @@ class Factorization(L.LightningModule, ABC):
         """
         batch = self._new_rows(X, mask, graph, views)
         with self._fitted():
-            return self.infer(batch).cpu().numpy()
+            return (self.infer(batch) * self.units.code).cpu().numpy()
 
     @final
     def inverse_transform(self, W: Any) -> np.ndarray:
         """X_hat for given W under the best restart, shape (n_samples, n_features)."""
-        code = as_tensor(W, self.precision, self.device)
+        code = self.inside(W, self.units.code)
         with self._fitted():
             width = self.components().shape[-2] if self.has_components else None
             if code.ndim != 2 or width not in (None, code.shape[1]):
                 raise UserError(
                     f"W has shape {tuple(code.shape)}, but it must have {width} columns"
                 )
-            return self.decode(code).cpu().numpy()
+            return (self.decode(code) * self.units.data).cpu().numpy()
 
     @final
     def reconstruct(
@@ -947,7 +963,22 @@ class Factorization(L.LightningModule, ABC):
         """
         batch = self._new_rows(X, mask, graph, views)
         with self._fitted():
-            return self.outputs(self.infer(batch), batch)["x"].mean.cpu().numpy()
+            said = self.outputs(self.infer(batch), batch)["x"].mean
+            return (said * self.units.data).cpu().numpy()
+
+    @final
+    def score(self, X: Any, mask: Any = None) -> float:
+        """Minus the loss per observed entry of rows with the codes that they get; higher = better.
+
+        Parameters as for :meth:`transform`. The loss is the one that was minimised, penalties left out,
+        in the units of X.
+        """
+        batch = self._new_rows(X, mask)
+        with self._fitted():
+            loss = float(self.misfit(batch, self.infer(batch))) * self.loss_unit
+        if batch.mask is None:
+            return -loss / (batch.x.shape[0] * batch.x.shape[1])
+        return -loss / float((dense(batch.mask) > 0).sum())
 
     def _new_rows(
         self, X: Any, mask: Any, graph: Any = None, views: Mapping[str, Any] | None = None
@@ -967,6 +998,13 @@ class Factorization(L.LightningModule, ABC):
         index = torch.full((x.shape[0],), -1, device=self.device)
         context = {} if graph is None else {"graph": self._new_graph(graph, x.shape[0])}
         return Batch(x, index, seen, context=context, views=held)
+
+    @final
+    def inside(self, values: Any, unit: float) -> Tensor:
+        """A matrix of the user's in the units and the precision of the model."""
+        if unit == 1:
+            return as_tensor(values, self.precision, self.device)
+        return (as_tensor(values, torch.float64, self.device) * (1 / unit)).to(self.precision)
 
     def _new_graph(self, graph: Any, n: int) -> Tensor:
         links = as_tensor(graph, self.precision, self.device)
@@ -992,7 +1030,7 @@ class Factorization(L.LightningModule, ABC):
         self, X: Any, mask: Any, what: str, n_features: int
     ) -> tuple[Tensor, Tensor | None]:
         """Values and weights, checked as training data are."""
-        x = as_tensor(X, self.precision, self.device)
+        x = self.inside(X, self.units.data)
         if x.shape[1] != n_features:
             raise UserError(
                 f"{what} has {x.shape[1]} features, but this model was fitted on {n_features}"

@@ -15,6 +15,8 @@ from nmfnet.config import Plain, build, check_stored, constraints_of
 from nmfnet.core.budget import Budget
 from nmfnet.core.distributed import World
 from nmfnet.core.model import Factorization, Parts, Reader
+from nmfnet.core.penalties import by_factor
+from nmfnet.core.units import Units
 from nmfnet.errors import UserError
 from nmfnet.solvers.base import Task
 from nmfnet.types import Sizes
@@ -66,7 +68,7 @@ def assemble(
         init=build(cfg["init"]),
         constraint=build(general),
         generators=tuple(generator(cfg["seed"], i) for i in restarts),
-        penalties=tuple(build(node) for node in cfg["penalty"].values()),
+        penalties=tuple(build(node) for node in by_factor(cfg["penalty"])),
         budget=Budget(
             max_iter=cfg["max_iter"],
             tol=cfg["tol"],
@@ -201,6 +203,7 @@ def load(path: str | Path, *, trust: bool = False) -> Factorization:
         model.load_state_dict(saved["state_dict"])
         model.iteration = recipe["iteration"]
     model.reader = reader_of(recipe.get("feature_names"))
+    model.units = Units(*recipe.get("units", ()))
     broken = [name for name, value in model.named_parameters() if not value.isfinite().all()]
     if broken:
         raise UserError(f"{file} holds values in {broken[0]} that are no finite numbers")

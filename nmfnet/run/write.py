@@ -83,7 +83,8 @@ def figures_of(
     from nmfnet.plots import Run, run_figures
 
     matrix, rows, shown = datamodule.matrix, datamodule.train_rows, datamodule.rows_shown()
-    x = to_numpy(datamodule.sample.x) if datamodule.streamed else matrix.values[rows]
+    sampled = datamodule.streamed
+    x = to_numpy(datamodule.sample.x) * datamodule.unit if sampled else matrix.values[rows]
     records = [record.row() for record in convergence.records]
     history = {key: np.array([r[key] for r in records]) for key in records[0]}
     run = Run(
@@ -102,7 +103,7 @@ def figures_of(
         labels=None if matrix.labels is None else matrix.labels[rows],
         label_names=matrix.label_names,
         reference=matrix.reference,
-        restarts_objective=model.objectives.cpu().numpy(),
+        restarts_objective=model.objectives.cpu().numpy() * model.loss_unit,
         layers=[H for _, H in layers_of(model, datamodule)],
     )
     return dict(run_figures(run))

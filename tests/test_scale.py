@@ -84,7 +84,9 @@ def test_sparse_held_out_and_given_in_other_units():
     held = [nmfnet.fit(X * c, **split).metrics["test/relative_error"] for c in (1, 2.0**-90)]
     assert held[1] == pytest.approx(held[0], rel=1e-4)
     H = one.components_
-    np.testing.assert_allclose(nmfnet.project(X * 1e-25, H) / 1e-25, nmfnet.project(X, H), rtol=1e-4)
+    np.testing.assert_allclose(
+        nmfnet.project(X * 1e-25, H) / 1e-25, nmfnet.project(X, H), rtol=1e-4
+    )
     np.testing.assert_allclose(
         nmfnet.project(X * 1e-25, H * 1e-25), nmfnet.project(X, H), rtol=1e-4
     )

@@ -3,20 +3,21 @@
 Remaining differences, each with its reason:
 
 - ``init``: the default is ``random`` and not ``nndsvda``, so that restarts differ.
-- ``solver``: ``"cd"`` is ``hals`` (or ``newton``) here; both are coordinate descents, with other steps, so
-  ends agree and paths do not.
-- ``alpha_W``, ``alpha_H``: weights of penalties are those of sums over all entries, and are not multiplied
-  by the number of features or samples. A list of factors (``on=[W,H]``) has one weight.
-- ``reconstruction_err_`` is the objective, penalties included: not ``sqrt(2 D)``, which is the norm of the
-  residual under the squared error alone.
+- ``solver``: ``"cd"`` is ``hals`` (or ``newton``) here; both are coordinate descents, with other
+  steps, so ends agree and paths do not.
+- ``alpha_W``, ``alpha_H``: weights of penalties are those of sums over all entries, and are not
+  multiplied by the number of features or samples. A list of factors (``on=[W,H]``) has one weight.
+- ``reconstruction_err_`` is the objective, penalties included: not ``sqrt(2 D)``, which is the norm
+  of the residual under the squared error alone.
 - ``tol`` bounds the fall of the objective per 100 iterations, and ``converged`` is proved by another
   descent, so ``n_iter_`` differs.
-- Exact zeros under multiplicative updates are the smallest factor kept (1e-16), since a zero would stay.
-- ``shuffle``, ``max_no_improvement``, ``fresh_restarts`` do not exist: the order of coordinates is fixed, one
-  rule stops all solvers, and ``solver.n_sub`` says how often the weights of a batch are updated.
-- One factor given as a start (``W=`` alone with ``init="custom"``) is an error there; here a factor that is
-  given is held, and with ``init="given"`` a start beside a random other.
-- Zeros of X under Itakura-Saito are an error here at any beta <= 0 and for every solver.
+- Exact zeros under multiplicative updates are the smallest factor kept (1e-16), since a zero would
+  stay.
+- ``shuffle``, ``max_no_improvement``, ``fresh_restarts`` do not exist: the order of coordinates is
+  fixed, one rule stops all solvers, and ``solver.n_sub`` says how often the weights of a batch move.
+- ``W=`` and ``H=`` hold what is given, and only ``init="given"`` makes a start of it (there:
+  ``init="custom"``).
+- Zeros of X under Itakura-Saito are refused for every solver, and under every other beta <= 0.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -71,6 +72,11 @@ def fit(
     UserError
         For unknown settings ("did you mean"), and for data that the loss or model cannot take.
 
+    Warns
+    -----
+    UserWarning
+        For a penalty that a change of scale lowers at no cost.
+
     Examples
     --------
     >>> import nmfnet
@@ -78,6 +84,7 @@ def fit(
     >>> model.transform([[2, 1]]).shape
     (1, 2)
     """
+    from nmfnet.core.penalties import dodged
     from nmfnet.run.memory import hold, in_memory
     from nmfnet.run.train import train
 
@@ -94,8 +101,11 @@ def fit(
         raise UserError("ranks=...: use nmfnet.select_rank(X, ranks=...), which tries several")
     given = hold(cfg, W=W, H=H)
     result = train(cfg, source, write=run_dir is not None, given=given)
-    result.model.metrics, result.model.notes = result.metrics, result.notes
-    return result.model
+    fitted = result.model
+    fitted.metrics, fitted.notes = result.metrics, result.notes
+    if said := dodged(fitted.penalty_list, fitted.factors, fitted.scale_pair()):
+        warnings.warn(said, stacklevel=2)
+    return fitted
 
 
 def _auto(word: str, n_features: int, W: Any, H: Any) -> int:

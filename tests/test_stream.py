@@ -459,10 +459,3 @@ def test_partial_fit_improves_what_fit_found_and_refuses_what_cannot_learn_so():
     assert not hasattr(nmfnet.Estimator(model="convex_nmf"), "partial_fit")
     with pytest.raises(UserError, match="batches need solver=online"):
         nmfnet.Estimator(settings={"solver": "hals"}).partial_fit(X)
-
-
-@pytest.mark.slow
-def test_the_estimator_with_partial_fit_passes_the_checks_of_scikit_learn():
-    from sklearn.utils.estimator_checks import check_estimator
-
-    check_estimator(nmfnet.Estimator(max_iter=50), on_skip=None)

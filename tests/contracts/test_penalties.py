@@ -172,7 +172,8 @@ def test_a_penalty_that_scale_can_dodge_says_so():
         own = {"n_components": 2, "max_iter": 2, "penalty": "l1"}
         return nmfnet.fit(positive(12, 8), **own, **settings).notes
 
-    (said,) = notes()
+    with pytest.warns(UserWarning, match="alone, and the scale of W is free"):
+        (said,) = notes()
     assert "the scale of W is free" in said
     assert "penalty.l1.on=[W,H]" in said
     assert not notes(**{"penalty.l1.on": ["W", "H"]})

@@ -19,13 +19,15 @@ def rescale(datamodule: MatrixDataModule, model: Factorization) -> None:
     UserError
         For values that the floating type cannot hold.
     """
-    units, said = units_of(model, datamodule.sample, datamodule.magnitude)
+    batch = datamodule.sample
+    units, said = units_of(model, batch, datamodule.magnitude)
     if said:
         datamodule.notes.append(said)
     if units.data != 1:
         datamodule.rescale(units.data)
         use(model, units)
-    check_finite(model, datamodule.sample)
+        batch = datamodule.sample
+    check_finite(model, batch)
 
 
 def use(model: Factorization, units: Units) -> None:

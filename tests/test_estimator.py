@@ -45,8 +45,15 @@ def small(model: str, layers: tuple[int, ...] = (4, 3)) -> dict[str, list[int]]:
 PLAIN = [name for name in options("model") if not brings_data(name)]
 """Models of any non-negative matrix."""
 
+
+def on_few_rows(model: str) -> dict[str, object]:
+    """Settings with which a model takes the data of scikit-learn: few features, and ten rows or one."""
+    holds_rows_out = configuration({"model": model})["solver"].get("heldout")
+    return small(model, (2, 2)) | ({"solver": "adam"} if holds_rows_out else {})
+
+
 OTHERS = [
-    Estimator(name, max_iter=3, settings=small(name, (2, 2)))
+    Estimator(name, max_iter=3, settings=on_few_rows(name))
     for name in PLAIN
     if name not in ("nmf", "autoencoder")
 ]

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nmfnet.config import plain
+from nmfnet.config import Config, plain
 from nmfnet.errors import UserError
-from nmfnet.words import configuration
+from nmfnet.settings.words import configuration
 
 if TYPE_CHECKING:
     from nmfnet.core.model import Factorization
+    from nmfnet.data.sources.source import Source
     from nmfnet.selection.run import Selected
 
 
@@ -93,11 +94,8 @@ def fit(
         settings.setdefault("n_components", len(H))
     if isinstance(settings.get("n_components"), str):
         settings["n_components"] = _auto(settings["n_components"], source.read().shape[1], W, H)
-    cfg = configuration(plain({"model": model, "progress": False, **settings}))
-    cfg["run_dir"] = None if run_dir is None else str(run_dir)
-    cfg["choices"]["data"] = "memory"
-    cfg["data"] = {"sha256": source.read().fingerprint()}
-    if cfg["ranks"] is not None:
+    cfg = _configured(source, run_dir, {"model": model, **settings})
+    if cfg.ranks is not None:
         raise UserError("ranks=...: use nmfnet.select_rank(X, ranks=...), which tries several")
     given = hold(cfg, W=W, H=H)
     result = train(cfg, source, write=run_dir is not None, given=given)
@@ -115,6 +113,16 @@ def _auto(word: str, n_features: int, W: Any, H: Any) -> int:
     if H is not None:
         return len(H)
     return n_features if W is None else int(np.shape(W)[1])
+
+
+def _configured(source: Source, run_dir: str | Path | None, settings: dict[str, Any]) -> Config:
+    cfg = configuration(plain({"progress": False, **settings}))
+    data = {"sha256": source.read().fingerprint()}
+    return cfg.but(
+        run_dir=None if run_dir is None else str(run_dir),
+        choices=cfg.choices | {"data": "memory"},
+        data=data,
+    )
 
 
 def project(X: Any, H: Any, *, mask: Any = None, **settings: Any) -> np.ndarray:
@@ -197,10 +205,7 @@ def select_rank(
     from nmfnet.selection.run import Selected, select
 
     source = InMemory(X=X, mask=mask)
-    cfg = configuration(plain({"model": model, "progress": False, "ranks": ranks, **settings}))
-    cfg["run_dir"] = None if run_dir is None else str(run_dir)
-    cfg["choices"]["data"] = "memory"
-    cfg["data"] = {"sha256": source.read().fingerprint()}
+    cfg = _configured(source, run_dir, {"model": model, "ranks": ranks, **settings})
     result = select(cfg, source, write=run_dir is not None)
     if not isinstance(result, Selected):
         raise UserError(f"{run_dir} holds the finished run of this already: give force=True")

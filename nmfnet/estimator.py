@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 def _class_of(model: str) -> type[Factorization] | None:
     """The class of a choice of the group ``model``; None for what is none."""
     from nmfnet.config import locate
-    from nmfnet.words import configuration
+    from nmfnet.settings.words import configuration
 
     try:
-        node = configuration(plain({"model": model}))["model"]
+        node = configuration(plain({"model": model})).model
     except UserError:
         return None
     found: type[Factorization] = locate(node["_target_"])

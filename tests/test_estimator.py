@@ -21,7 +21,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 import nmfnet
 from nmfnet import Estimator
 from nmfnet.config import options
-from nmfnet.words import configuration
+from nmfnet.settings.words import configuration
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -39,7 +39,7 @@ WITH_SPARSE = [
 
 def small(model: str, layers: tuple[int, ...] = (4, 3)) -> dict[str, list[int]]:
     """Settings with which a model takes a few features."""
-    return {"layers": list(layers)} if "layers" in configuration({"model": model})["model"] else {}
+    return {"layers": list(layers)} if "layers" in configuration({"model": model}).model else {}
 
 
 PLAIN = [name for name in options("model") if not brings_data(name)]
@@ -48,7 +48,7 @@ PLAIN = [name for name in options("model") if not brings_data(name)]
 
 def on_few_rows(model: str) -> dict[str, object]:
     """Settings with which a model takes the data of scikit-learn: few features, and ten rows or one."""
-    holds_rows_out = configuration({"model": model})["solver"].get("heldout")
+    holds_rows_out = configuration({"model": model}).solver.get("heldout")
     return small(model, (2, 2)) | ({"solver": "adam"} if holds_rows_out else {})
 
 

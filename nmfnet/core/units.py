@@ -8,14 +8,14 @@ X_hat, losses) is in the units of his X.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
 from nmfnet.errors import UserError
-from nmfnet.kernels.arrays import size
+from nmfnet.kernels.arrays import as_tensor, size
 from nmfnet.kernels.rows import dense, take_rows
-from nmfnet.types import Batch
+from nmfnet.types import Batch, Tensor
 
 if TYPE_CHECKING:
     from nmfnet.core.model import Factorization
@@ -76,6 +76,13 @@ def units_of(model: Factorization, batch: Batch, magnitude: float) -> tuple[Unit
         reason = reason or "no factor may take up its scale"
         return Units(), f"{about}, and it is used as it is: {reason}. Better rescale it."
     return Units(data, code), f"{about}: inside it is divided by 2**{exponent}."
+
+
+def inside(model: Factorization, values: Any, unit: float) -> Tensor:
+    """A matrix of the user's in the units and the precision of the model."""
+    if unit == 1:
+        return as_tensor(values, model.precision, model.device)
+    return (as_tensor(values, torch.float64, model.device) * (1 / unit)).to(model.precision)
 
 
 def _fixed(model: Factorization) -> str:

@@ -7,18 +7,19 @@ from typing import Any
 import torch
 
 from nmfnet.core.model import Factorization
-from nmfnet.core.units import units_of
+from nmfnet.core.starting import initialise
+from nmfnet.core.units import inside, units_of
 from nmfnet.errors import UserError
 from nmfnet.kernels.arrays import size
 from nmfnet.kernels.refit import refit_W
 from nmfnet.run.checkpoint import assemble, task_of
 from nmfnet.run.scale import check_finite, use
+from nmfnet.settings.words import configuration
 from nmfnet.solvers.base import total
 from nmfnet.solvers.choice import check_solver
 from nmfnet.solvers.multiplicative import exponent_of
 from nmfnet.solvers.online import Online
 from nmfnet.types import Batch, Sizes
-from nmfnet.words import configuration
 
 W_STEPS = 50
 """Updates of a batch's W under KL; the squared error is solved exactly."""
@@ -51,7 +52,7 @@ def begin(X: Any, settings: dict[str, Any], H: Any = None) -> Factorization:
     use(model, units)
     batch = _batch(model, X)
     check_finite(model, batch)
-    model.initialise(batch)
+    initialise(model, batch)
     if H is not None:
         raw = model.factors["H"].raw
         model.factors["H"].assign_((torch.as_tensor(H) / units.components).expand_as(raw))
@@ -91,5 +92,5 @@ def learn(model: Factorization, X: Any, n_seen: int) -> None:
 
 
 def _batch(model: Factorization, X: Any) -> Batch:
-    x = model.inside(X, model.units.data)
+    x = inside(model, X, model.units.data)
     return Batch(x, torch.arange(x.shape[0], device=model.device))

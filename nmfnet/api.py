@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,19 +58,26 @@ def fit(
     **settings
         Root keys (``n_restarts=10``, ``seed=1``, ``tol=1e-6``), choices of groups (``loss="kl"``,
         ``solver="adam"``), options of the model (``n_components=5``), or any dotted key as
-        ``**{"solver.extrapolation": False}``.
+        ``**{"solver.extrapolation": False}``. ``n_components="auto"`` is the number that a given W or H
+        has, else the number of features: no choice by the data, which is :func:`select_rank`.
 
     Returns
     -------
     Factorization
         Fitted: ``transform``, ``inverse_transform``, ``reconstruct``, ``components_``; the best of
-        the restarts. ``model.metrics`` holds the numbers of ``metrics.json``, ``model.plot.components()``
-        and its like give figures, and the model prints as a short table of how well it fits.
+        the restarts. ``model.metrics`` holds the numbers of ``metrics.json``, ``model.notes`` what there
+        is to know about the data, ``model.plot.components()`` and its like give figures, and the model
+        prints as a short table of how well it fits.
 
     Raises
     ------
     UserError
         For unknown settings ("did you mean"), and for data that the loss or model cannot take.
+
+    Warns
+    -----
+    UserWarning
+        For a penalty that a change of scale lowers at no cost.
 
     Examples
     --------
@@ -78,17 +86,34 @@ def fit(
     >>> model.transform([[2, 1]]).shape
     (1, 2)
     """
+    from nmfnet.core.penalties import dodged
     from nmfnet.run.memory import hold, in_memory
     from nmfnet.run.train import train
 
     source = in_memory(X, mask=mask, labels=labels, graph=graph, views=views)
     if H is not None and model == "nmf":
         settings.setdefault("n_components", len(H))
+    if isinstance(settings.get("n_components"), str):
+        settings["n_components"] = _auto(settings["n_components"], source.read().shape[1], W, H)
     cfg = _configured(source, run_dir, {"model": model, **settings})
     if cfg.ranks is not None:
         raise UserError("ranks=...: use nmfnet.select_rank(X, ranks=...), which tries several")
     given = hold(cfg, W=W, H=H)
-    return train(cfg, source, write=run_dir is not None, given=given).model
+    result = train(cfg, source, write=run_dir is not None, given=given)
+    fitted = result.model
+    fitted.notes = result.notes
+    if said := dodged(fitted.penalty_list, fitted.factors, fitted.scale_pair()):
+        warnings.warn(said, stacklevel=2)
+    return fitted
+
+
+def _auto(word: str, n_features: int, W: Any, H: Any) -> int:
+    """``n_components="auto"``."""
+    if word != "auto":
+        raise UserError(f"n_components={word!r}: give a number, or 'auto'")
+    if H is not None:
+        return len(H)
+    return n_features if W is None else int(np.shape(W)[1])
 
 
 def _configured(source: Source, run_dir: str | Path | None, settings: dict[str, Any]) -> Config:
@@ -129,7 +154,8 @@ def project(X: Any, H: Any, *, mask: Any = None, **settings: Any) -> np.ndarray:
     array([[2.]], dtype=float32)
     """
     fitted = fit(X, "nmf", mask=mask, H=H, **settings)
-    return np.asarray(fitted.factors["W"]()[int(fitted.best)].detach().cpu().numpy())
+    W = fitted.factors["W"]()[int(fitted.best)] * fitted.units.code
+    return np.asarray(W.detach().cpu().numpy())
 
 
 def select_rank(

@@ -2,15 +2,62 @@
 
 from __future__ import annotations
 
-from typing import Any
+import copy
+import warnings
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from nmfnet.config import plain
 from nmfnet.errors import UserError
+
+if TYPE_CHECKING:
+    from nmfnet.core.model import Factorization
+
+
+def _class_of(model: str) -> type[Factorization] | None:
+    """The class of a choice of the group ``model``; None for what is none."""
+    from nmfnet.config import locate
+    from nmfnet.settings.words import configuration
+
+    try:
+        node = configuration(plain({"model": model})).model
+    except UserError:
+        return None
+    found: type[Factorization] = locate(node["_target_"])
+    return found
+
+
+def _learns_from_batches(estimator: Estimator) -> bool:
+    kind = _class_of(estimator.model)
+    return kind is not None and kind.bilinear
+
+
+def _without_rows(model: Factorization, *, keep_solver: bool) -> Factorization:
+    """A copy for the rows to come: tables with a row per training sample hold their mean row.
+
+    It starts the search for the codes of new rows, and is all that is used of them. Without
+    ``keep_solver`` what a solver remembers of X is left out as well.
+    """
+    from torch import nn
+
+    from nmfnet.solvers.auto import Auto
+
+    instead: dict[int, Any] = {} if keep_solver else {id(model.solver): Auto()}
+    for factor in model.factors.values():
+        if factor.per_sample and factor.degree == 1:
+            mean = factor().detach().mean(-2, keepdim=True)
+            instead[id(factor.raw)] = nn.Parameter(factor.constraint.right_inverse(mean))
+    for value in model.given.values():
+        instead[id(value)] = value[:0]
+    slim = copy.deepcopy(model, instead)
+    slim.transpose = None
+    return slim
 
 
 class Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -20,7 +67,8 @@ class Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
     ----------
     model : str
         A choice of the group ``model``.
-    n_components : int, >= 1
+    n_components : int, >= 1, or "auto"
+        "auto" = as :func:`nmfnet.fit` says: those of a given factor, else the number of features.
     loss : str
         A choice of the group ``loss``.
     n_restarts : int, >= 1
@@ -44,13 +92,14 @@ class Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
     n_samples_seen_ : int
         Rows that :meth:`partial_fit` has learned from.
     model_ : Factorization
-        The fitted model.
+        The fitted model. A pickle holds it without what it knew of single training rows, so that its size
+        does not depend on their number where the components do not need them.
     """
 
     def __init__(
         self,
         model: str = "nmf",
-        n_components: int = 2,
+        n_components: int | str = 2,
         *,
         loss: str = "frobenius",
         n_restarts: int = 1,
@@ -69,7 +118,13 @@ class Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         self.settings = settings
 
     def fit(self, X: Any, y: Any = None) -> Estimator:
-        """Fit the model to X, shape (n_samples, n_features), >= 0."""
+        """Fit the model to X, shape (n_samples, n_features), >= 0.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If no independent descent has proved that the fit is done.
+        """
         from nmfnet.api import fit
 
         X = self._checked(X, reset=True)
@@ -77,14 +132,22 @@ class Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         self.n_iter_ = int(self.model_.metrics["n_iter"])
         self.reconstruction_err_ = float(self.model_.metrics["objective"])
         self.n_samples_seen_ = 0  # partial_fit then starts from these components
+        if not self.model_.metrics["converged"]:
+            warnings.warn(
+                f"{self.model} has not converged after {self.n_iter_} iterations (status: "
+                f"{self.model_.metrics['status']}): raise max_iter or tol",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
         return self._fitted()
 
+    @available_if(_learns_from_batches)
     def partial_fit(self, X: Any, y: Any = None) -> Estimator:
         """Improve the components by a batch of rows that is seen once.
 
         Every call learns from X, shape (n_samples, n_features), and from sums that remember the
-        batches before; the batches themselves are not kept. For ``model="nmf"`` with the losses of
-        ``solver=online``. After :meth:`fit` it goes on from the fitted components.
+        batches before; the batches themselves are not kept. Models of the form X ~ W H have it. After
+        :meth:`fit` it goes on from the fitted components.
         ``reconstruction_err_`` is then that of the last batches, decayed as the sums are.
         """
         from nmfnet.run.incremental import begin, learn
@@ -98,12 +161,13 @@ class Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         self.n_samples_seen_ += X.shape[0]
         learn(self.model_, X, self.n_samples_seen_)
         self.n_iter_ = self.model_.iteration
-        self.reconstruction_err_ = float(self.model_.objectives[self.model_.best])
+        best = self.model_.objectives[self.model_.best]
+        self.reconstruction_err_ = float(best) * self.model_.loss_unit
         return self._fitted()
 
     def _options(self, X: Any) -> dict[str, Any]:
         options = {
-            "n_components": self.n_components,
+            "n_components": X.shape[1] if self.n_components == "auto" else self.n_components,
             "loss": self.loss,
             "n_restarts": self.n_restarts,
             "max_iter": self.max_iter,
@@ -130,6 +194,20 @@ class Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         check_is_fitted(self)
         return self.model_.inverse_transform(X)
 
+    def score(self, X: Any, y: Any = None) -> float:
+        """Minus the loss per entry of X with the components fixed; higher = better, 0 = perfect.
+
+        The loss is the one that was minimised, in the units of X: compare scores of the same loss only.
+        """
+        check_is_fitted(self)
+        return self.model_.score(self._checked(X, reset=False))
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = dict(super().__getstate__())
+        if "model_" in state:
+            state["model_"] = _without_rows(self.model_, keep_solver=self.n_samples_seen_ > 0)
+        return state
+
     def _checked(self, X: Any, *, reset: bool) -> Any:
         sparse = "csr" if self._takes_sparse() else False
         X = validate_data(
@@ -142,14 +220,8 @@ class Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
 
     def _takes_sparse(self) -> bool:
         """Whether the model works on a sparse X; True for what is no model, which fit refuses."""
-        from nmfnet.config import locate
-        from nmfnet.settings.words import configuration
-
-        try:
-            node = configuration(plain({"model": self.model})).model
-        except UserError:
-            return True
-        return bool(locate(node["_target_"]).sparse)
+        kind = _class_of(self.model)
+        return kind is None or kind.sparse
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,6 +12,7 @@ import scipy.sparse as sp
 import torch
 from making import brings_data, planted, positive, some_mask
 from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
@@ -18,6 +22,8 @@ import nmfnet
 from nmfnet import Estimator
 from nmfnet.config import options
 from nmfnet.settings.words import configuration
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
 QUICK = {"figures": False, "threads": 1}
 WITH_SPARSE = [
@@ -31,32 +37,40 @@ WITH_SPARSE = [
 """Every solver and loss; quick are two losses, and every loss with the solver chosen for it."""
 
 
-def only_nmf_learns_from_batches(estimator: Estimator) -> dict[str, str]:
-    """scikit-learn's checks that call partial_fit, which other models refuse."""
-    if estimator.model == "nmf" or not hasattr(estimator, "partial_fit"):
-        return {}
-    names = ("check_fit_score_takes_y", "check_n_features_in_after_fitting")
-    return dict.fromkeys(names, "partial_fit is for model=nmf")
-
-
-@parametrize_with_checks(
-    [Estimator(max_iter=10), Estimator("autoencoder", max_iter=10)],
-    expected_failed_checks=only_nmf_learns_from_batches,
-)
-def test_scikit_learns_own_checks(estimator, check):
-    check(estimator)
-
-
-def small(model: str) -> dict[str, list[int]]:
+def small(model: str, layers: tuple[int, ...] = (4, 3)) -> dict[str, list[int]]:
     """Settings with which a model takes a few features."""
-    return {"layers": [4, 3]} if "layers" in configuration({"model": model}).model else {}
+    return {"layers": list(layers)} if "layers" in configuration({"model": model}).model else {}
 
 
-# ---------------------------------------------------------------------- in scikit-learn
 PLAIN = [name for name in options("model") if not brings_data(name)]
 """Models of any non-negative matrix."""
 
 
+def on_few_rows(model: str) -> dict[str, object]:
+    """Settings with which a model takes the data of scikit-learn: few features, and ten rows or one."""
+    holds_rows_out = configuration({"model": model}).solver.get("heldout")
+    return small(model, (2, 2)) | ({"solver": "adam"} if holds_rows_out else {})
+
+
+OTHERS = [
+    Estimator(name, max_iter=3, settings=on_few_rows(name))
+    for name in PLAIN
+    if name not in ("nmf", "autoencoder")
+]
+
+
+@parametrize_with_checks([Estimator(max_iter=10), Estimator("autoencoder", max_iter=10)])
+def test_scikit_learns_own_checks(estimator, check):
+    check(estimator)
+
+
+@pytest.mark.slow
+@parametrize_with_checks(OTHERS)
+def test_scikit_learns_own_checks_of_every_other_model(estimator, check):
+    check(estimator)
+
+
+# ---------------------------------------------------------------------- in scikit-learn
 @pytest.mark.parametrize("model", PLAIN)
 def test_every_model_fits_and_transforms(model):
     X = positive(20, 8)
@@ -107,6 +121,57 @@ def test_float32_stays_float32():
     estimator = Estimator(max_iter=5).fit(X)
     assert estimator.components_.dtype == np.float32
     assert estimator.transform(X).dtype == np.float32
+
+
+def test_what_has_not_converged_warns():
+    X = positive(20, 8)
+    with pytest.warns(ConvergenceWarning, match=r"after 5 iterations \(status: budget\)"):
+        Estimator(max_iter=5, random_state=0).fit(X)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert Estimator(n_components=1, random_state=0).fit(X).model_.metrics["converged"]
+
+
+def test_score_is_minus_the_loss_per_entry():
+    X = positive(20, 8)
+    for loss in ("frobenius", "kl"):
+        fitted = Estimator(loss=loss, max_iter=50, random_state=0).fit(X)
+        X_hat = fitted.inverse_transform(fitted.transform(X))
+        gap = 0.5 * (X - X_hat) ** 2 if loss == "frobenius" else X * np.log(X / X_hat) - X + X_hat
+        assert fitted.score(X) == pytest.approx(-gap.mean(), rel=1e-6)
+        mask = some_mask(20, 8)
+        W = fitted.model_.transform(X, mask)
+        X_hat = fitted.inverse_transform(W)
+        gap = 0.5 * (X - X_hat) ** 2 if loss == "frobenius" else X * np.log(X / X_hat) - X + X_hat
+        assert fitted.model_.score(X, mask) == pytest.approx(-gap[mask].mean(), rel=1e-6)
+
+
+def test_automatic_number_of_components():
+    X = positive(20, 8)
+    assert Estimator(n_components="auto", max_iter=3).fit(X).n_components_ == 8
+    given = {"H": positive(3, 8), "W": positive(20, 3), "init": "given", "max_iter": 3, **QUICK}
+    assert nmfnet.fit(X, n_components="auto", **given).n_components == 3
+    with pytest.raises(nmfnet.UserError, match="'auto'"):
+        nmfnet.fit(X, n_components="many")
+
+
+def test_only_models_of_free_factors_learn_from_batches():
+    assert {name for name in PLAIN if hasattr(Estimator(name), "partial_fit")} == {"nmf"}
+
+
+@pytest.mark.parametrize("model", ["nmf", "autoencoder", "deep_nmf"])
+def test_a_pickle_does_not_hold_the_training_rows(model):
+    X, fresh = positive(20, 8), positive(5, 8, seed=3)
+    sizes = []
+    for rows in (20, 2000):
+        own = {"max_iter": 3, "random_state": 0, "settings": small(model)}
+        fitted = Estimator(model, **own).fit(np.tile(X, (rows // 20, 1)))
+        kept = pickle.dumps(fitted)
+        sizes.append(len(kept))
+        again = pickle.loads(kept)
+        np.testing.assert_array_equal(again.transform(fresh), fitted.transform(fresh))
+        assert fitted.model_.sizes.n_samples == rows
+    assert abs(sizes[1] - sizes[0]) < 200
 
 
 def test_settings_reach_the_run_and_errors_reach_the_user():

@@ -278,7 +278,10 @@ def test_labels_reach_the_codes(kind, tmp_path):
 BAD = [
     ({"model": "neural_nmf", "layers": [3, 5]}, "layer 2 has rank 5, above that of the layer"),
     ({"model": "deep_nmf", "layers": [5, 3, 4]}, "layer 3 has rank 4, above"),
-    ({"model": "hierarchical_nmf", "layers": [11, 3]}, "above the number of features, 10"),
+    (
+        {"model": "hierarchical_nmf", "layers": [11, 3]},
+        "above the number of features, n_features=10",
+    ),
     ({"model": "neural_nmf", "layers": []}, "give the rank of every layer"),
     ({"model": "neural_nmf", "layers": [5, 3], "layer_weights": [1.0]}, "each of the 2 layers"),
     ({"model": "neural_nmf", "layers": [5, 3], "layer_weights": [1.0, -1.0]}, "must be >= 0"),

@@ -446,7 +446,7 @@ def test_partial_fit_of_sparse_rows_is_that_of_dense_ones():
 
 def test_partial_fit_improves_what_fit_found_and_refuses_what_cannot_learn_so():
     X = matrix()
-    made = nmfnet.Estimator(n_components=K, random_state=0).fit(X[:300])
+    made = nmfnet.Estimator(n_components=K, random_state=0, tol=1e-3).fit(X[:300])
     before = made.components_
     made.partial_fit(X[300:])
     assert not np.array_equal(before, made.components_)
@@ -456,14 +456,6 @@ def test_partial_fit_improves_what_fit_found_and_refuses_what_cannot_learn_so():
     assert cosine.min() > 0.99
     with pytest.raises(ValueError, match="features"):
         made.partial_fit(X[:, :5])
-    with pytest.raises(UserError, match="solver=online"):
-        nmfnet.Estimator(model="convex_nmf").partial_fit(X)
+    assert not hasattr(nmfnet.Estimator(model="convex_nmf"), "partial_fit")
     with pytest.raises(UserError, match="batches need solver=online"):
         nmfnet.Estimator(settings={"solver": "hals"}).partial_fit(X)
-
-
-@pytest.mark.slow
-def test_the_estimator_with_partial_fit_passes_the_checks_of_scikit_learn():
-    from sklearn.utils.estimator_checks import check_estimator
-
-    check_estimator(nmfnet.Estimator(max_iter=50), on_skip=None)

@@ -18,7 +18,7 @@ def facts(model: Factorization) -> dict[str, str]:
     numbers, best = model.metrics, int(model.best)
     told = {"data": f"{n:,} samples × {f:,} features", "components": f"{model.n_components}"}
     told |= {"loss": model.loss.name, "solver": model.solver.name}
-    objective = float(numbers.get("train/loss", model.objectives[best]))
+    objective = float(numbers.get("train/loss", model.objectives[best] * model.loss_unit))
     if not math.isfinite(objective):
         return told | {"ended": "not fitted"}
     told["loss"] += f" {objective:.6g}"

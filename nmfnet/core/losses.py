@@ -37,6 +37,9 @@ class Loss(nn.Module, ABC):
     heads: tuple[str, ...] = ()
     """What the decoder must give beside the mean."""
 
+    homogeneity: float | None = None
+    """Degree d with loss(c x, c x_hat) = c**d loss(x, x_hat) for every c > 0; None = there is none."""
+
     is_divergence: bool = False
     """Whether the value is the beta divergence itself, without constants of the data."""
 
@@ -140,6 +143,10 @@ class BetaLoss(Loss, ABC):
     name = "beta"
     beta: float
 
+    @property
+    def homogeneity(self) -> float | None:  # type: ignore[override]
+        return self.beta
+
     def entries(
         self, x: Tensor, x_hat: Tensor, mask: Tensor | None, heads: Mapping[str, Tensor]
     ) -> Tensor:
@@ -149,8 +156,6 @@ class BetaLoss(Loss, ABC):
         return beta_split(x, x_hat, self.beta)
 
     def sparse_rows(self, x: Tensor, W: Tensor, H: Tensor, masked: bool) -> Tensor:
-        if self.beta not in (1, 2):
-            return super().sparse_rows(x, W, H, masked)
         return sparse_row_losses(x, W, H, self.beta, masked)
 
     def exponent(self, degree: int, penalty_degree: int) -> float:
@@ -220,6 +225,7 @@ class Poisson(BetaLoss):
 
     name = "poisson"
     beta = 1.0
+    homogeneity = None
 
     def entries(
         self, x: Tensor, x_hat: Tensor, mask: Tensor | None, heads: Mapping[str, Tensor]

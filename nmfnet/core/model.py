@@ -22,8 +22,9 @@ from nmfnet.core.objective import misfit, row_losses
 from nmfnet.core.parts import Parts
 from nmfnet.core.penalties import Penalty
 from nmfnet.core.reading import Reader, new_rows
+from nmfnet.core.units import Units, inside
 from nmfnet.errors import UserError
-from nmfnet.kernels.arrays import as_tensor
+from nmfnet.kernels.rows import dense
 from nmfnet.kernels.sparse import Transpose
 from nmfnet.types import Batch, Float, Int, Output, Stage, Tensor, Terms
 
@@ -122,6 +123,7 @@ class Factorization(L.LightningModule, ABC):
             "one": 1,
             **parts.axes,
         }
+        self.measured = frozenset(parts.axes)
         self.factors = Factors(
             len(parts.generators), self.axes, parts.constraint, parts.constraints
         )
@@ -141,6 +143,8 @@ class Factorization(L.LightningModule, ABC):
         self.world = World()
         self.transpose: Transpose | None = None  # of the training rows, when they are sparse
         self.metrics: dict[str, Any] = {}
+        self.notes: list[str] = []
+        self.units = Units()
         self.reader: Reader | None = None  # of users' rows, which know their columns by name
         self.plot: Any = None  # figures of a fitted model
         for name, value in (
@@ -244,6 +248,18 @@ class Factorization(L.LightningModule, ABC):
         """Small data of the kind that the model is for, as keywords of :func:`nmfnet.fit`."""
         W, H = rng.exponential(size=(30, 3)), rng.exponential(size=(3, 12))
         return {"X": W @ H + 0.1}
+
+    @property
+    def has_own_scale(self) -> bool:
+        """Whether the objective is more than the loss of X, so that c X is another problem than X."""
+        own = any(self.overrides(name) for name in ("terms", "row_terms", "law"))
+        beside = {axis for factor in self.factors.values() for axis in factor.axes} & self.measured
+        return own or self.named_components or bool(beside)
+
+    @property
+    def loss_unit(self) -> float:
+        """What losses and objectives are in units of, inside."""
+        return float(self.units.data ** (self.loss.homogeneity or 0))
 
     @property
     def multilinear(self) -> bool:
@@ -457,7 +473,7 @@ class Factorization(L.LightningModule, ABC):
                 f"{type(self).__name__} has no components: use transform and reconstruct"
             )
         with self._fitted():
-            return self.components().cpu().numpy()
+            return (self.components() * self.units.components).cpu().numpy()
 
     @contextmanager
     def _fitted(self) -> Iterator[None]:
@@ -496,19 +512,19 @@ class Factorization(L.LightningModule, ABC):
         """
         batch = new_rows(self, X, mask, graph, views)
         with self._fitted():
-            return self.infer(batch).cpu().numpy()
+            return (self.infer(batch) * self.units.code).cpu().numpy()
 
     @final
     def inverse_transform(self, W: Any) -> np.ndarray:
         """X_hat for given W under the best restart, shape (n_samples, n_features)."""
-        code = as_tensor(W, self.precision, self.device)
+        code = inside(self, W, self.units.code)
         with self._fitted():
             width = self.components().shape[-2] if self.has_components else None
             if code.ndim != 2 or width not in (None, code.shape[1]):
                 raise UserError(
                     f"W has shape {tuple(code.shape)}, but it must have {width} columns"
                 )
-            return self.decode(code).cpu().numpy()
+            return (self.decode(code) * self.units.data).cpu().numpy()
 
     @final
     def reconstruct(
@@ -520,7 +536,22 @@ class Factorization(L.LightningModule, ABC):
         """
         batch = new_rows(self, X, mask, graph, views)
         with self._fitted():
-            return self.outputs(self.infer(batch), batch)["x"].mean.cpu().numpy()
+            said = self.outputs(self.infer(batch), batch)["x"].mean
+            return (said * self.units.data).cpu().numpy()
+
+    @final
+    def score(self, X: Any, mask: Any = None) -> float:
+        """Minus the loss per observed entry of rows with the codes that they get; higher = better.
+
+        Parameters as for :meth:`transform`. The loss is the one that was minimised, penalties left out,
+        in the units of X.
+        """
+        batch = new_rows(self, X, mask)
+        with self._fitted():
+            loss = float(misfit(self, batch, self.infer(batch))) * self.loss_unit
+        if batch.mask is None:
+            return -loss / (batch.x.shape[0] * batch.x.shape[1])
+        return -loss / float((dense(batch.mask) > 0).sum())
 
     @final
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

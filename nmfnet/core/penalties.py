@@ -7,8 +7,8 @@ Every penalty is a function of one factor's value, so it can be used by gradient
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import final
+from collections.abc import Mapping, Sequence
+from typing import Any, final
 
 import torch
 from torch import nn
@@ -23,8 +23,8 @@ class Penalty(nn.Module, ABC):
 
     Parameters
     ----------
-    on : str
-        Name of a factor of the model (``W``, ``H``, ...).
+    on : str, or list of str
+        Name of a factor of the model (``W``, ``H``, ...). A list stands for a penalty of each.
     weight : float, >= 0
         In units of the loss, which is summed over rows: a penalty of W grows with the number of
         samples as the loss does, a penalty of H does not.
@@ -46,10 +46,14 @@ class Penalty(nn.Module, ABC):
     between_components: bool = False
     """Whether it compares components, and so needs a factor with the axis ``component``."""
 
-    def __init__(self, *, on: str = "H", weight: float = 0.1) -> None:
+    def __init__(self, *, on: str | Sequence[str] = "H", weight: float = 0.1) -> None:
         super().__init__()
         if weight < 0:
             raise UserError(f"penalty weight is {weight:g}: it must be >= 0")
+        if not isinstance(on, str):
+            raise UserError(
+                f"a penalty is of one factor, and on={on} are several: make one of each"
+            )
         self.on = on
         self.weight = float(weight)
         self.by_column = False
@@ -108,6 +112,55 @@ class Penalty(nn.Module, ABC):
     @abstractmethod
     def split(self, value: Tensor) -> tuple[Tensor | float, Tensor | float]:
         """``neg, pos >= 0`` with d penalty / d value = pos - neg, broadcastable to value."""
+
+
+def by_factor(nodes: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The penalties of a configuration, a node for every factor that one is on.
+
+    Raises
+    ------
+    UserError
+        For an empty list of factors, and for one that names a factor twice.
+    """
+    found: list[dict[str, Any]] = []
+    for name, node in nodes.items():
+        on = node.get("on", "H")
+        factors = [on] if isinstance(on, str) else list(on)
+        if not factors or len(set(factors)) < len(factors):
+            raise UserError(
+                f"penalty.{name}.on={factors}: name every factor once, and at least one"
+            )
+        found += [{**node, "on": factor} for factor in factors]
+    return found
+
+
+def dodged(
+    penalties: Sequence[Penalty], factors: Mapping[str, Factor], pair: tuple[Factor, Factor] | None
+) -> str:
+    """A sentence for penalties that a change of scale lowers at no cost; empty for others.
+
+    Parameters
+    ----------
+    penalties : sequence of Penalty
+    factors : mapping of str to Factor
+    pair : two Factors, or None
+        The product of which keeps when scale goes from one to the other.
+    """
+    if pair is None or not all(f.constraint.closed_under_scaling and not f.frozen for f in pair):
+        return ""
+    names = {id(factor): name for name, factor in factors.items()}
+    left, right = (names[id(factor)] for factor in pair)
+    weighed = {p.on: p for p in penalties if p.weight > 0}
+    hit, free = (left, right) if left in weighed else (right, left)
+    if hit not in weighed or free in weighed:
+        return ""
+    name = weighed[hit].name
+    return (
+        f"penalty={name} is on {hit} alone, and the scale of {free} is free: a smaller {hit} and a "
+        f"larger {free} give the same X_hat for a lower penalty. Penalise both (penalty={name} "
+        f"penalty.{name}.on=[{left},{right}]), or fix the scale of {free} "
+        f"(constraint.{free}=simplex_project)."
+    )
 
 
 @final
@@ -209,7 +262,9 @@ class MinVolume(Penalty):
     """Its majoriser has a quadratic term and a logarithmic one, which lowers the monotone exponent of the
     squared error to 1/2 as a cubic would; for the other divergences this is cautious."""
 
-    def __init__(self, *, on: str = "H", weight: float = 0.1, delta: float = 1.0) -> None:
+    def __init__(
+        self, *, on: str | Sequence[str] = "H", weight: float = 0.1, delta: float = 1.0
+    ) -> None:
         super().__init__(on=on, weight=weight)
         if delta <= 0:
             raise UserError(f"penalty.min_volume.delta={delta:g}: it must be > 0")

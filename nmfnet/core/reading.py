@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from nmfnet.core.starting import check_sign
+from nmfnet.core.units import inside
 from nmfnet.errors import UserError
 from nmfnet.kernels.arrays import as_tensor
 from nmfnet.kernels.rows import dense
@@ -75,7 +76,7 @@ def _new_table(
     model: Factorization, X: Any, mask: Any, what: str, n_features: int
 ) -> tuple[Tensor, Tensor | None]:
     """Values and weights, checked as training data are."""
-    x = as_tensor(X, model.precision, model.device)
+    x = inside(model, X, model.units.data)
     if x.shape[1] != n_features:
         raise UserError(
             f"{what} has {x.shape[1]} features, but this model was fitted on {n_features}"

@@ -19,7 +19,7 @@ from nmfnet.data.sources.reference import with_reference
 from nmfnet.data.sources.source import Source
 from nmfnet.data.splits import Partition, Split, only, without
 from nmfnet.errors import UserError
-from nmfnet.kernels.arrays import as_tensor
+from nmfnet.kernels.arrays import as_tensor, size
 from nmfnet.types import Batch, Sizes, View
 
 __all__ = ["MatrixDataModule"]
@@ -103,6 +103,7 @@ class MatrixDataModule(L.LightningDataModule):
         self.dtype = dtype
         self.seed = seed
         self.device = device
+        self.unit = 1.0
         self._ready = False
 
     def setup(self, stage: str | None = None) -> None:
@@ -132,6 +133,16 @@ class MatrixDataModule(L.LightningDataModule):
         self.fingerprint, self.notes = matrix.fingerprint(), matrix.notes()
         self.train, self.test = self._batches(matrix, partition)
         self._ready = True
+
+    @property
+    def magnitude(self) -> float:
+        """Mean size of the entries of X that are not 0."""
+        return size(self.matrix.values)
+
+    def rescale(self, unit: float) -> None:
+        """Give X to the model in another unit: batches hold ``X / unit``, all else holds X."""
+        self.unit = unit
+        self.train, self.test = self._batches(self.matrix, self.partition)
 
     @property
     def axes(self) -> dict[str, int]:
@@ -176,7 +187,8 @@ class MatrixDataModule(L.LightningDataModule):
         """X of a part: an ndarray, scipy CSR, or a `Stored`; 0 where it is not observed."""
         batch = self.train if part == "train" else self.test
         assert batch is not None
-        return to_numpy(batch.x)
+        x = to_numpy(batch.x)
+        return x if self.unit == 1 else x.astype(np.float64) * self.unit
 
     def rows_shown(self) -> np.ndarray:
         """Training rows (positions) for pictures of single samples."""
@@ -241,7 +253,8 @@ class MatrixDataModule(L.LightningDataModule):
 
     def _batch(self, matrix: Matrix, rows: np.ndarray, index: Tensor, mask: Any) -> Batch:
         """Rows of the matrix with x = 0 outside ``mask``."""
-        x, seen = self._tensors(matrix.values, mask, rows)
+        values = matrix.values if self.unit == 1 else matrix.values / self.unit
+        x, seen = self._tensors(values, mask, rows)
         extra = {
             name: torch.as_tensor(held[rows], dtype=self.dtype, device=self.device)
             for name, held in matrix.extra.items()

@@ -47,6 +47,16 @@ def as_tensor(X: Any, dtype: torch.dtype, device: torch.device | str = "cpu") ->
     return tensor.to(device=device, dtype=dtype)
 
 
+def size(values: Any) -> float:
+    """Mean size of the entries of an array or a scipy sparse matrix that are not 0; 0 without any."""
+    held = np.abs(np.asarray(values.data if hasattr(values, "tocsr") else values, np.float64))
+    held = held[held > 0]
+    if not held.size:
+        return 0.0
+    largest = held.max()
+    return float(np.mean(held / largest) * largest)  # no sum is too large
+
+
 def _shared(array: np.ndarray) -> Tensor:
     """A tensor over the same memory; over a copy of what torch cannot write to, or does not know."""
     if not array.dtype.isnative or array.dtype.itemsize > 8:

@@ -50,7 +50,7 @@ def hals(
         False = accelerated HALS as it stands.
     rough : int, optional
         Iterations on a low-rank approximation of X before the first ones on X itself; default 60 for
-        a large dense X (where each costs a small part of a full one), else 0.
+        a large X that is not mostly zeros (where each costs a small part of a full one), else 0.
     rows : list of int, optional
         Restarts to advance; default all.
     compiled : bool, optional
@@ -91,13 +91,11 @@ def hals(
 def _compressible(data: Matrix, k: int) -> bool:
     """Whether products with a rank k + 20 approximation are far cheaper than with X."""
     x = data.x
-    return (
-        not x.is_sparse_csr
-        and data.mask is None
-        and data.xt is None
-        and x.numel() >= 4_000_000
-        and 4 * (k + 20) <= min(x.shape)
-    )
+    n, f = x.shape
+    if data.mask is not None or n * f < 4_000_000 or 4 * (k + 20) > min(n, f):
+        return False
+    filled = x.values().count_nonzero() if x.is_sparse_csr else x.count_nonzero()
+    return int(filled) >= max(4_000_000, n * f // 2)
 
 
 def _approach(
@@ -126,13 +124,14 @@ def _reached(state: State) -> Pair:
 
 
 def inner_sweeps(data: Matrix, k: int) -> tuple[int, int]:
-    """Sweeps of W and of H that cost about as much as the product with X before them, 1 to 8.
+    """Sweeps of W and of H that cost about as much as the product with a dense X before them, 1 to 8.
+
+    The same for a sparse X, so that how X is stored changes no step.
 
     Source: Gillis & Glineur 2012, section 4.1 (their alpha = 1/2).
     """
     n, f = data.x.shape
-    entries = data.x.values().numel() if data.x.is_sparse_csr else n * f
-    return tuple(max(1, min(8, 1 + entries // (2 * size * k))) for size in (n, f))  # type: ignore
+    return max(1, min(8, 1 + f // (2 * k))), max(1, min(8, 1 + n // (2 * k)))
 
 
 def _run_small(

@@ -114,9 +114,9 @@ def low_rank(data: Matrix, size: int) -> LowRank:
 
     Source: Halko, Martinsson & Tropp 2011, algorithm 4.4.
     """
-    x = data.x
+    x, turned = data.x, data.x.mT if data.xt is None else data.xt
     seed = torch.Generator().manual_seed(0)
     probe = torch.randn(x.shape[1], size, generator=seed, dtype=x.dtype).to(x.device)
     q = torch.linalg.qr(x @ probe).Q
-    q = torch.linalg.qr(x @ (q.mT @ x).mT).Q
-    return LowRank(x, q, q.mT @ x, data.half_square)
+    q = torch.linalg.qr(x @ (turned @ q)).Q
+    return LowRank(x, q, (turned @ q).mT, data.half_square)

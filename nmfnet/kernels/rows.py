@@ -13,8 +13,12 @@ BLOCK_ENTRIES = 2_000_000
 
 def row_blocks(x: Float[Tensor, "n f"], copies: int = 1) -> Iterator[slice]:
     """Slices that cover the rows, each of at most BLOCK_ENTRIES entries for all copies together."""
-    n, f = x.shape
-    rows = max(1, BLOCK_ENTRIES // max(1, f * copies))
+    yield from spans(x.shape[0], x.shape[1] * copies)
+
+
+def spans(n: int, width: int) -> Iterator[slice]:
+    """Slices that cover n rows of a width, each of at most BLOCK_ENTRIES entries."""
+    rows = max(1, BLOCK_ENTRIES // max(1, width))
     for start in range(0, n, rows):
         yield slice(start, min(start + rows, n))
 

@@ -6,13 +6,15 @@ zero is stored as a zero). Without one, absent entries are observed zeros.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
 
 from nmfnet.kernels.csr import csr
-from nmfnet.kernels.divergences import LEAST, TINY
+from nmfnet.kernels.divergences import LEAST, TINY, beta_divergence, beta_split
 from nmfnet.kernels.multiplicative import Sums
+from nmfnet.kernels.rows import spans
 from nmfnet.types import Float, Tensor
 
 
@@ -79,27 +81,57 @@ def sparse_sums(
     transpose : Transpose, optional
         Needed for H.
     W, H : Tensor
-    beta : {1, 2}
-        KL uses the stored entries and the sums of the factors; the squared error Gram products.
+    beta : float
+        KL uses the stored entries and the sums of the factors; the squared error Gram products. Any
+        other needs a power of all of W H, which is formed in blocks of rows.
     masked : bool
         Whether only the stored entries are observed.
     """
-    if beta == 1:
-        neg_values = x.values() / at_entries(x, W, H).clamp_min_(TINY)
-        pos_values = torch.ones_like(neg_values) if masked else None
-    else:
+    if beta == 2:
         neg_values = x.values()
         pos_values = at_entries(x, W, H) if masked else None
+    else:
+        halves = beta_split(x.values()[:, None], at_entries(x, W, H)[:, None], beta)
+        neg_values, pos_values = halves[0][:, 0], halves[1][:, 0] if masked else None
     if name == "W":
         neg = with_values(x, neg_values) @ H.mT
         if pos_values is not None:
             return neg, with_values(x, pos_values) @ H.mT
-        return neg, H.sum(-1)[None] if beta == 1 else W @ (H @ H.mT)
+        return neg, _all_of_W(W, H, beta)
     assert transpose is not None
     neg = transposed(x, transpose, neg_values) @ W
     if pos_values is not None:
         return neg.mT, (transposed(x, transpose, pos_values) @ W).mT
-    return neg.mT, W.sum(0)[:, None] if beta == 1 else (W.mT @ W) @ H
+    return neg.mT, _all_of_H(W, H, beta)
+
+
+def _all_of_W(W: Float[Tensor, "n k"], H: Float[Tensor, "k f"], beta: float) -> Tensor:
+    """``(W H)^(beta - 1) Hᵀ``; may be (1, k), to broadcast."""
+    if beta == 1:
+        return H.sum(-1)[None]
+    if beta == 2:
+        return W @ (H @ H.mT)
+    return torch.cat([power @ H.mT for _, power in _powers(W, H, beta - 1)])
+
+
+def _all_of_H(W: Float[Tensor, "n k"], H: Float[Tensor, "k f"], beta: float) -> Tensor:
+    """``Wᵀ (W H)^(beta - 1)``; may be (k, 1), to broadcast."""
+    if beta == 1:
+        return W.sum(0)[:, None]
+    if beta == 2:
+        return (W.mT @ W) @ H
+    total = torch.zeros_like(H)
+    for rows, power in _powers(W, H, beta - 1):
+        total += W[rows].mT @ power
+    return total
+
+
+def _powers(
+    W: Float[Tensor, "n k"], H: Float[Tensor, "k f"], exponent: float
+) -> Iterator[tuple[slice, Tensor]]:
+    """Powers of W H in blocks of rows."""
+    for rows in spans(W.shape[0], H.shape[1]):
+        yield rows, (W[rows] @ H).clamp(min=TINY) ** exponent
 
 
 def transposed(
@@ -141,7 +173,9 @@ def sparse_row_losses(
     beta: float,
     masked: bool,
 ) -> Float[Tensor, " n"]:
-    """``beta_divergence(x, W H)`` by rows, in float64; KL by the factor-sum identity.
+    """``beta_divergence(x, W H)`` by rows; in float64 for beta 1 and 2, KL by the factor-sum identity.
+
+    Below 0 absent entries would cost infinitely much, so for beta <= 0 all entries must be stored.
 
     Source: ``Σ_ij (WH)_ij = Σ_k (Σ_i W_ik)(Σ_j H_kj)``; the squared error by Gram products.
     """
@@ -154,6 +188,13 @@ def sparse_row_losses(
     found = at_entries(x, W, H).double()
     if beta == 2:
         return 0.5 * _by_row(x, (values - found).square())
+    if beta != 1:
+        stored = beta_divergence(values[:, None], found[:, None], beta)
+        if masked or beta <= 0:  # then no entry may be absent
+            return _by_row(x, stored)
+        absent = found.clamp_min(TINY) ** beta / beta  # what these entries would cost as zeros
+        zeros = torch.cat([p.sum(-1, dtype=torch.float64) for _, p in _powers(W, H, beta)]) / beta
+        return _by_row(x, stored - absent) + zeros
     found = found.clamp_min(TINY)
     stored = values * (values / found).clamp_min(LEAST).log() - values
     if masked:

@@ -68,8 +68,8 @@ def layer_shapes(
         )
     if widths[0] > n_features:
         raise UserError(
-            f"model.layers={widths}: the first rank is above the number of features, {n_features}: "
-            "lower it"
+            f"model.layers={widths}: the first rank is above the number of features, "
+            f"n_features={n_features}: lower it"
         )
     for i, (wide, narrow) in enumerate(pairwise(widths), start=2):
         if narrow > wide:

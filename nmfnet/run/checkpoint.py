@@ -15,8 +15,10 @@ from nmfnet.config import Config, build, check_stored, constraints_of
 from nmfnet.core.budget import Budget
 from nmfnet.core.distributed import World
 from nmfnet.core.model import Factorization, Parts
+from nmfnet.core.penalties import by_factor
 from nmfnet.core.reading import Reader
 from nmfnet.core.starting import hold_frozen
+from nmfnet.core.units import Units
 from nmfnet.errors import UserError
 from nmfnet.run.figures import Figures, stored
 from nmfnet.run.stored import read_table
@@ -70,7 +72,7 @@ def assemble(
         init=build(cfg.init),
         constraint=build(general),
         generators=tuple(generator(cfg.seed, i) for i in restarts),
-        penalties=tuple(build(node) for node in cfg.penalty.values()),
+        penalties=tuple(build(node) for node in by_factor(cfg.penalty)),
         budget=Budget(
             max_iter=cfg.max_iter,
             tol=cfg.tol,
@@ -209,6 +211,7 @@ def load(path: str | Path, *, trust: bool = False) -> Factorization:
     names = ("feature_names", "component_names", "kind", "image_shape")
     model.recipe |= {key: recipe[key] for key in names if key in recipe}
     model.reader = reader_of(model.feature_names)
+    model.units = Units(*recipe.get("units", ()))
     broken = [name for name, value in model.named_parameters() if not value.isfinite().all()]
     if broken:
         raise UserError(f"{file} holds values in {broken[0]} that are no finite numbers")

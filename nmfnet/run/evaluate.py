@@ -70,8 +70,9 @@ def factors_of(model: Factorization, datamodule: MatrixDataModule) -> Factors:
     if datamodule.test is not None and bool((datamodule.test.index < 0).any()):
         with model.restarts(best):
             found = _joined([model.infer(block) for block in datamodule.blocks("test")])
-        W_test = found.cpu().numpy()
-    W, H = all_W.cpu().numpy(), all_H.cpu().numpy()
+        W_test = (found * model.units.code).cpu().numpy()
+    units = model.units
+    W, H = (all_W * units.code).cpu().numpy(), (all_H * units.components).cpu().numpy()
     tables = {name: factor()[best].cpu().numpy() for name, factor in model.factors.items()}
     axes = {"W": ("sample", "component"), "H": ("component", "feature")}
     axes = {name: factor.axes for name, factor in model.factors.items()} | axes
@@ -95,9 +96,9 @@ def reconstruction(model: Factorization, W: np.ndarray, batch: Batch | None = No
 
     def said(rows: slice) -> np.ndarray:
         part = batch.by_row(lambda tensor: take_rows(tensor, rows))
-        code = torch.from_numpy(np.ascontiguousarray(W[rows])).to(part.x.device)
+        code = torch.from_numpy(W[rows] / model.units.code).to(part.x)
         with torch.no_grad(), model.restarts(int(model.best)):
-            return model.outputs(code, part)["x"].mean.cpu().numpy()
+            return (model.outputs(code, part)["x"].mean * model.units.data).cpu().numpy()
 
     return said
 
@@ -120,7 +121,7 @@ def run_metrics(
         "status": verdict.status,
         "converged": verdict.status == "converged",
         "certificate/fall": verdict.fall,
-        "objective": float(model.objectives[best]),
+        "objective": float(model.objectives[best]) * model.loss_unit,
         "n_restarts": model.n_restarts,
         "solver": model.solver.name,
     }
@@ -163,7 +164,8 @@ def layers_of(
     model.eval()
     with torch.no_grad(), model.restarts(int(model.best)):
         found = model.layers(datamodule.train)
-        return [(W.detach().cpu().numpy(), H.detach().cpu().numpy()) for W, H in found]
+        unit = model.units.data
+        return [((W.detach() * unit).cpu().numpy(), H.detach().cpu().numpy()) for W, H in found]
 
 
 def _layers(model: Factorization, datamodule: MatrixDataModule) -> dict[str, float]:
@@ -212,8 +214,9 @@ def _fit(
     own: dict[str, float] = {}
     with torch.no_grad(), model.restarts(int(model.best)):
         for block in datamodule.blocks(part):
-            code = torch.from_numpy(W[start : start + block.x.shape[0]]).to(block.x.device)
-            loss += float(misfit(model, block, code))
+            code = torch.from_numpy(W[start : start + block.x.shape[0]] / model.units.code)
+            code = code.to(block.x.device)
+            loss += float(misfit(model, block, code)) * model.loss_unit
             start += block.x.shape[0]
             own |= model.scores(code, block, part)
             own |= _links(model, code, block) if of_pairs else {}

@@ -97,7 +97,8 @@ def run_of(
     from nmfnet.plots import Run
 
     matrix, rows, shown = datamodule.matrix, datamodule.train_rows, datamodule.rows_shown()
-    x = to_numpy(datamodule.sample.x) if datamodule.streamed else matrix.values[rows]
+    sampled = datamodule.streamed
+    x = to_numpy(datamodule.sample.x) * datamodule.unit if sampled else matrix.values[rows]
     history = [record.row() for record in records]
     return Run(
         W=factors.W[shown],
@@ -115,16 +116,21 @@ def run_of(
         labels=None if matrix.labels is None else matrix.labels[rows],
         label_names=matrix.label_names,
         reference=matrix.reference,
-        restarts_objective=model.objectives.cpu().numpy(),
+        restarts_objective=objectives_of(model),
         layers=[H for _, H in layers_of(model, datamodule)],
         names=factors.names,
     )
 
 
+def objectives_of(model: Factorization) -> np.ndarray:
+    """The objective that every restart ended with, in the units of the user."""
+    return model.objectives.cpu().numpy() * model.loss_unit
+
+
 def stored(model: Factorization, folder: Path) -> Run:
     """What the figures of a run folder's model are drawn from, as far as the folder holds it."""
     run, history = _bare(model), _history(folder / "history.csv")
-    return replace(run, history=history, restarts_objective=model.objectives.cpu().numpy())
+    return replace(run, history=history, restarts_objective=objectives_of(model))
 
 
 def _bare(model: Factorization) -> Run:

@@ -8,13 +8,16 @@ import torch
 
 from nmfnet.core.model import Factorization
 from nmfnet.core.starting import initialise
+from nmfnet.core.units import inside, units_of
 from nmfnet.errors import UserError
-from nmfnet.kernels.arrays import as_tensor
+from nmfnet.kernels.arrays import size
 from nmfnet.kernels.refit import refit_W
 from nmfnet.run.checkpoint import assemble, task_of
+from nmfnet.run.scale import check_finite, use
 from nmfnet.settings.words import configuration
 from nmfnet.solvers.base import total
 from nmfnet.solvers.choice import check_solver
+from nmfnet.solvers.multiplicative import exponent_of
 from nmfnet.solvers.online import Online
 from nmfnet.types import Batch, Sizes
 
@@ -45,10 +48,14 @@ def begin(X: Any, settings: dict[str, Any], H: Any = None) -> Factorization:
     cfg = configuration({"progress": False, **settings, "solver": "online"})
     model = assemble(cfg, Sizes(*X.shape))
     check_solver(model.solver, task_of(model)._replace(batch_size=X.shape[0]))
-    initialise(model, _batch(model, X))
+    units, _ = units_of(model, _batch(model, X), size(X))
+    use(model, units)
+    batch = _batch(model, X)
+    check_finite(model, batch)
+    initialise(model, batch)
     if H is not None:
         raw = model.factors["H"].raw
-        model.factors["H"].assign_(torch.as_tensor(H).expand_as(raw))
+        model.factors["H"].assign_((torch.as_tensor(H) / units.components).expand_as(raw))
     return model
 
 
@@ -72,7 +79,7 @@ def learn(model: Factorization, X: Any, n_seen: int) -> None:
     batch = _batch(model, X)
     assert model.loss.beta is not None
     model.factors["W"].raw.data = refit_W(
-        batch.x, model.components(), model.loss.beta, 1.0, max_iter=W_STEPS
+        *(batch.x, model.components(), model.loss.beta, exponent_of(model, "W")), max_iter=W_STEPS
     )
     model.sizes = Sizes(*batch.x.shape)
     terms = model.solver.learn(model, batch, n_seen, 1, list(range(model.n_restarts)))
@@ -85,5 +92,5 @@ def learn(model: Factorization, X: Any, n_seen: int) -> None:
 
 
 def _batch(model: Factorization, X: Any) -> Batch:
-    x = as_tensor(X, model.precision, model.device)
+    x = inside(model, X, model.units.data)
     return Batch(x, torch.arange(x.shape[0], device=model.device))

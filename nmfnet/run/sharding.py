@@ -45,6 +45,7 @@ def shard(model: Factorization, cfg: Config, world: World) -> Factorization:
             for key, value in model.state_dict().items()
         }
     )
+    part.units = model.units
     return part
 
 

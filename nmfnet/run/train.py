@@ -18,6 +18,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from nmfnet.config import Config, build, run_folder, run_id
 from nmfnet.core.distributed import World
 from nmfnet.core.model import Factorization
+from nmfnet.core.penalties import dodged
 from nmfnet.core.scaling import check_normalise, normalise
 from nmfnet.core.starting import check_negative, initialise
 from nmfnet.data.batches import OneBatch
@@ -40,6 +41,7 @@ from nmfnet.run.leading import leading_lines
 from nmfnet.run.lock import locked
 from nmfnet.run.machine import device_of, threads
 from nmfnet.run.quiet import quiet
+from nmfnet.run.scale import rescale
 from nmfnet.run.sharding import block, check_shardable, join, shard
 from nmfnet.run.write import make_folder, write_run
 from nmfnet.solvers.base import total
@@ -178,6 +180,9 @@ def train(
     if isinstance(datamodule, StreamDataModule):
         _check_streamed(cfg, datamodule, model, world)
     datamodule.check(model.loss.check)
+    rescale(datamodule, model)
+    if said := dodged(model.penalty_list, model.factors, model.scale_pair()):
+        datamodule.notes.append(said)
     _check_rows(cfg, datamodule, model)
     if datamodule.partition.pairs and not model.overrides("link_scores"):
         raise UserError(

@@ -76,7 +76,10 @@ class Alternating(Solver, ABC):
 class ANLS(Alternating):
     """Alternating non-negative least squares: every factor to its optimum, by block pivoting.
 
-    The objective never increases. Source: Kim & Park 2011.
+    The objective never increases. A pull towards the factor as it is, of a few roundings, decides where
+    the optimum is not unique (more components than features): what roundings leave of G has no inverse.
+
+    Source: Kim & Park 2011; Grippo & Sciandrone 2000, section 6 (the proximal term).
     """
 
     name = "anls"
@@ -88,7 +91,10 @@ class ANLS(Alternating):
     def improve(
         self, rows: Float[Tensor, "*r n k"], G: Float[Tensor, "*r k k"], C: Float[Tensor, "*r n k"]
     ) -> Float[Tensor, "*r n k"]:
-        return nnls(G, C, rows > 0)
+        size = G.diagonal(dim1=-2, dim2=-1).sum(-1)[..., None, None]
+        pull = 4 * torch.finfo(G.dtype).eps * size
+        eye = torch.eye(G.shape[-1], dtype=G.dtype, device=G.device)
+        return nnls(G + pull * eye, C + pull * rows, rows > 0)
 
 
 @final

@@ -107,6 +107,9 @@ class Solver(nn.Module, ABC):
     monotone: bool = True
     """Whether no step ends on a higher objective than it began with."""
 
+    calmer: str = "use dtype=float64, or rescale X"
+    """What helps when the objective leaves the finite numbers."""
+
     at_once: bool = False
     """Whether the first step is the whole fit."""
 

@@ -115,6 +115,7 @@ class Adam(Solver):
 
     name = "adam"
     monotone = False
+    calmer = "lower solver.lr, or use dtype=float64"
 
     def __init__(
         self,

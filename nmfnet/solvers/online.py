@@ -13,6 +13,7 @@ from nmfnet.kernels.divergences import TINY
 from nmfnet.kernels.multiplicative import Sums, apply_update_, nmf_sums_H, nmf_sums_W
 from nmfnet.kernels.sparse import sparse_sums, transpose_of, transposed
 from nmfnet.solvers.base import Solver, Task, count_step
+from nmfnet.solvers.multiplicative import exponent_of
 from nmfnet.types import Batch, Tensor, Terms
 
 if TYPE_CHECKING:
@@ -23,22 +24,24 @@ if TYPE_CHECKING:
 class Online(Solver):
     """NMF from minibatches: W of the batch, then H from sums over all batches so far.
 
-    The squared error needs ``A = Σ Wᵀ W`` and ``B = Σ Wᵀ X``, KL needs ``Σ H ∘ Wᵀ(X / W H)`` and
-    ``Σ Wᵀ 1``. Before a batch of b of the n rows is added, the sums decay by
-    ``(1 - b / n) ** forgetting``, so they remember about ``n / forgetting`` rows; one batch of all
-    rows remembers nothing, and is then the same as ``solver=mu solver.extrapolation=false``.
+    The squared error needs ``A = Σ Wᵀ W`` and ``B = Σ Wᵀ X``, any other beta divergence the two
+    multiplicative sums of H, of which ``B = Σ H^(1/e) ∘ Wᵀ(X ∘ (W H)^(beta - 2))`` is divided by
+    ``A = Σ Wᵀ (W H)^(beta - 1)``; e is the exponent of the update. Before a batch of b of the n rows
+    is added, the sums decay by ``(1 - b / n) ** forgetting``, so they remember about ``n / forgetting``
+    rows; one batch of all rows remembers nothing, and is then the same as ``solver=mu
+    solver.extrapolation=false``.
 
     Parameters
     ----------
     rule : {"mu", "hals"}
         Update of H from the sums under the squared error: one multiplicative step, or one cycle of
-        coordinate descent over the components. KL has one rule.
+        coordinate descent over the components. All other losses have one rule.
     n_sub : int, >= 1
         Updates of the batch's W, from where it was when its rows were last seen.
     forgetting : float, >= 0
         0 = remember everything for ever.
 
-    Source: Mairal et al. 2010 (sums for the squared error); Lefèvre, Bach & Févotte 2011 (KL).
+    Source: Mairal et al. 2010 (sums for the squared error); Lefèvre, Bach & Févotte 2011 (the others).
     """
 
     name = "online"
@@ -64,16 +67,17 @@ class Online(Solver):
         if model.bilinear:
             r, k, f = model.factors["H"].raw.shape
             H = model.factors["H"].raw.detach()
-            self.A = H.new_zeros(r, k, k if model.loss.beta == 2 else 1)
+            self.A = H.new_zeros(r, k, {2: k, 1: 1}.get(model.loss.beta or 0, f))
             self.B = H.new_zeros(r, k, f)
 
     def lacks(self, task: Task) -> Iterator[str]:
         yield from task.pair()
-        yield from task.losses(2, 1)
+        if task.model.loss.beta is None:
+            yield f"is for the beta divergences, and the loss is {task.model.loss.name}"
         yield from task.outside(NON_NEGATIVE)
         yield from task.fixed()
-        if self.rule == "hals" and task.model.loss.beta == 1:
-            yield "has no rule=hals for kl: set solver.rule=mu"
+        if self.rule == "hals" and task.model.loss.beta != 2:
+            yield f"has no rule=hals for {task.model.loss.name}: set solver.rule=mu"
         yield from task.weights()
         yield from task.processes()
 
@@ -90,16 +94,17 @@ class Online(Solver):
         assert beta is not None
         keep = max(0.0, 1 - batch.x.shape[0] / n_total) ** self.forgetting
         W, H = model.factors["W"].raw.data, model.factors["H"].raw.data
+        of_W, of_H = (exponent_of(model, name) for name in ("W", "H"))
         collected: list[Terms] = []
         for restart in live:
             for _ in range(n_iter):
                 own = W[restart, batch.index]
                 for _ in range(self.n_sub):
                     neg, pos = self._sums("W", batch, own, H[restart], beta)
-                    apply_update_(own, *with_penalties(model, "W", own, neg, pos), 1.0)
+                    apply_update_(own, *with_penalties(model, "W", own, neg, pos), of_W)
                 W[restart, batch.index] = own
-                self._remember(batch, own, H[restart], restart, keep, beta)
-                self._improve(model, H[restart], restart, beta)
+                self._remember(batch, own, H[restart], restart, keep, beta, of_H)
+                self._improve(model, H[restart], restart, beta, of_H)
             with model.restarts(restart):
                 collected.append(model.objective(batch))
         return {name: torch.stack([terms[name] for terms in collected]) for name in collected[0]}
@@ -112,28 +117,34 @@ class Online(Solver):
         return (nmf_sums_W if name == "W" else nmf_sums_H)(batch.x, W, H, beta)
 
     def _remember(
-        self, batch: Batch, W: Tensor, H: Tensor, restart: int, keep: float, beta: float
+        self,
+        batch: Batch,
+        W: Tensor,
+        H: Tensor,
+        restart: int,
+        keep: float,
+        beta: float,
+        exponent: float,
     ) -> None:
         """Add a batch to the decayed sums."""
         A, B = self.A[restart].mul_(keep), self.B[restart].mul_(keep)
-        if beta == 1:
+        if beta != 2:
             neg, pos = self._sums("H", batch, W, H, beta)
             A.add_(pos)
-            B.add_(H * neg)
+            B.add_(H ** (1 / exponent) * neg)
             return
         A.add_(W.mT @ W)
         x = batch.x
         B.add_((transposed(x, transpose_of(x)) @ W).mT if x.is_sparse_csr else W.mT @ x)
 
-    def _improve(self, model: Factorization, H: Tensor, restart: int, beta: float) -> None:
+    def _improve(
+        self, model: Factorization, H: Tensor, restart: int, beta: float, exponent: float
+    ) -> None:
         """New H from the sums, in place."""
         A, B = self.A[restart], self.B[restart]
-        if beta == 1:  # B holds H times the numerator: the update does not need the old H again
-            neg, pos = with_penalties(model, "H", H, B / H, A)
-            apply_update_(H, neg, pos, 1.0)
-        elif self.rule == "mu":
-            neg, pos = with_penalties(model, "H", H, B.clone(), A @ H)
-            apply_update_(H, neg, pos, 1.0)
+        if self.rule == "mu":  # beside the squared error, B holds a power of H times the numerator
+            neg, pos = (B.clone(), A @ H) if beta == 2 else (B / H ** (1 / exponent), A)
+            apply_update_(H, *with_penalties(model, "H", H, neg, pos), exponent)
         else:
             for penalty in model.penalty_list:
                 if penalty.on == "H":

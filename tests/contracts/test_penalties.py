@@ -148,3 +148,36 @@ def test_new_rows_are_fitted_under_the_penalty_of_w(name):
     )
     W = fitted.factors["W"]()[0].detach().numpy()
     np.testing.assert_allclose(fitted.transform(X), W, rtol=1e-2, atol=1e-3)
+
+
+@pytest.mark.parametrize("solver", ["hals", "mu", "anls", "adam"])
+def test_a_list_of_factors_is_a_penalty_of_each(solver):
+    X = positive(12, 8)
+    own = {"n_components": 2, "solver": solver, "max_iter": 40, "dtype": "float64", "seed": 0}
+    both = nmfnet.fit(X, penalty="l1", **{"penalty.l1.on": ["W", "H"]}, **own)
+    assert [(p.name, p.on) for p in both.penalty_list] == [("l1", "W"), ("l1", "H")]
+    W, H = (both.factors[name]()[0].detach() for name in ("W", "H"))
+    misfit = 0.5 * float((torch.from_numpy(X) - W @ H).square().sum())
+    wanted = misfit + 0.1 * float(W.sum() + H.sum())
+    assert both.metrics["objective"] == pytest.approx(wanted, rel=1e-6)
+
+
+def test_a_list_names_every_factor_once():
+    for factors in ([], ["W", "W"], ["W", "Q"]):
+        with pytest.raises(nmfnet.UserError, match=r"penalty\.l1\.on|penalty\.on"):
+            nmfnet.fit(positive(12, 8), penalty="l1", **{"penalty.l1.on": factors})
+
+
+def test_a_penalty_that_scale_can_dodge_says_so():
+    def notes(**settings) -> list[str]:
+        own = {"n_components": 2, "max_iter": 2, "penalty": "l1"}
+        return nmfnet.fit(positive(12, 8), **own, **settings).notes
+
+    with pytest.warns(UserWarning, match="alone, and the scale of W is free"):
+        (said,) = notes()
+    assert "the scale of W is free" in said
+    assert "penalty.l1.on=[W,H]" in said
+    assert not notes(**{"penalty.l1.on": ["W", "H"]})
+    assert not notes(**{"constraint.W": "simplex_project", "solver": "gd"})
+    assert not notes(H=positive(2, 8))
+    assert not notes(**{"penalty.l1.weight": 0.0})

@@ -155,6 +155,15 @@ def test_more_iterations_never_end_worse():
         assert long["objective"] <= short["objective"]
 
 
+@pytest.mark.parametrize("shape", [(10, 6), (6, 10)], ids=["tall", "wide"])
+def test_more_components_than_the_rank_of_x_are_no_obstacle(shape):
+    """In single precision, where the normal equations have no inverse."""
+    X = np.random.default_rng(0).poisson(3, shape) + 0.5
+    for solver in ("hals", "anls"):
+        fitted = nmfnet.fit(X, n_components=8, solver=solver, n_restarts=2, max_iter=300)
+        assert fitted.metrics["train/relative_error"] < 1e-2, solver
+
+
 def test_equal_budget_and_rule_for_all():
     """No solver goes beyond the budget that it is given, or stops before a first window."""
     for solver in OF_NMF:

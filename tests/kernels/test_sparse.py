@@ -38,7 +38,7 @@ def parts(seed=0, n=15, f=9, k=3):
 
 
 @pytest.mark.parametrize("masked", [False, True], ids=["whole", "masked"])
-@pytest.mark.parametrize("beta", [1.0, 2.0])
+@pytest.mark.parametrize("beta", [0.5, 1.0, 1.5, 2.0, 3.0])
 def test_sums_and_losses_are_the_dense_ones(beta, masked):
     x, seen, stored, W, H = parts()
     mask = seen if masked else None
@@ -55,7 +55,7 @@ def test_sums_and_losses_are_the_dense_ones(beta, masked):
 
 
 @pytest.mark.parametrize("masked", [False, True], ids=["whole", "masked"])
-@pytest.mark.parametrize("beta", [1.0, 2.0])
+@pytest.mark.parametrize("beta", [0.5, 1.0, 1.5, 2.0, 3.0])
 def test_gradients_are_the_dense_ones(beta, masked):
     """Also where a zero is stored."""
     x, seen, stored, W, H = parts()
@@ -98,6 +98,20 @@ def test_training_is_the_dense_training(solver, loss, masked):
                 row_losses(m, rows, m.infer(rows)) for m, rows in ((model, batch), (other, sparse))
             ]
             torch.testing.assert_close(*fits, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("masked", [False, True], ids=["whole", "masked"])
+def test_itakura_saito_of_positive_entries(masked):
+    """Without a mask no entry may be absent, since it would be a zero."""
+    x, seen, _, W, H = parts()
+    seen = seen if masked else torch.ones_like(seen)
+    x = torch.where(seen > 0, x + 0.1, 0)
+    stored, mask = x.to_sparse_csr(), seen if masked else None
+    wanted = beta_divergence(x, W @ H, 0.0, mask)
+    torch.testing.assert_close(sparse_row_losses(stored, W, H, 0.0, masked), wanted)
+    for name, rule in (("W", nmf_sums_W), ("H", nmf_sums_H)):
+        found = sparse_sums(name, stored, transpose_of(stored), W, H, 0.0, masked)
+        torch.testing.assert_close(found, rule(x, W, H, 0.0, mask))
 
 
 def test_rows_of_a_sparse_matrix():

@@ -17,6 +17,7 @@ from nmfnet.data.splits import EntrySplit
 from nmfnet.data.stream.source import StoredMatrix
 from nmfnet.data.stream.stored import Numbered, Stored
 from nmfnet.errors import UserError
+from nmfnet.kernels.arrays import size
 from nmfnet.types import Batch, Sizes
 
 __all__ = ["StoredBatches", "StreamDataModule"]
@@ -51,6 +52,8 @@ class StoredBatches(Minibatches):
     device : torch.device
     pool : int, >= 1
         Blocks in memory at the same time.
+    unit : float, > 0
+        Batches hold the rows divided by it.
     """
 
     def __init__(
@@ -61,9 +64,11 @@ class StoredBatches(Minibatches):
         dtype: torch.dtype,
         device: torch.device,
         pool: int = 8,
+        unit: float = 1.0,
     ) -> None:
         super().__init__(len(stored), batch_size, seed)
         self.stored, self.dtype, self.device, self.pool = stored, dtype, device, pool
+        self.unit = unit
         self.blocks = stored.blocks()
 
     def batches(self, entropy: list[int], first: int) -> Iterator[Batch]:
@@ -106,7 +111,7 @@ class StoredBatches(Minibatches):
             for block, to in zip(
                 blocks, place.split([b.stop - b.start for b in blocks]), strict=True
             ):
-                pool[to] = as_tensor(self.stored[block], self.dtype)
+                pool[to] = as_tensor(self.stored[block], self.dtype, self.unit)
             yield pool[skip : index.size], index[mixed][skip:]
             skip = 0
 
@@ -179,7 +184,8 @@ class StreamDataModule(MatrixDataModule):
         """Shuffled minibatches, read from disk."""
         assert self.batch_size is not None
         return StoredBatches(
-            self._stored["train"], self.batch_size, self.seed, self.dtype, self.device
+            *(self._stored["train"], self.batch_size, self.seed, self.dtype, self.device),
+            unit=self.unit,
         )
 
     def val_dataloader(self) -> list[Any]:
@@ -191,7 +197,7 @@ class StreamDataModule(MatrixDataModule):
             return
         stored = self._stored[part]
         for rows in stored.blocks():
-            x = as_tensor(stored[rows], self.dtype).to(self.device)
+            x = as_tensor(stored[rows], self.dtype, self.unit).to(self.device)
             yield Batch(x, whole.index[rows])
 
     def values(self, part: Literal["train", "test"]) -> Stored:
@@ -205,11 +211,20 @@ class StreamDataModule(MatrixDataModule):
     @property
     def sample(self) -> Batch:
         """Some training rows, evenly spaced."""
-        rows, stored = self.rows_shown(), self._stored["train"]
-        x = np.concatenate([stored[slice(i, i + 1)] for i in rows.tolist()])
-        return Batch(
-            as_tensor(x, self.dtype).to(self.device), self.train.index[torch.from_numpy(rows)]
-        )
+        x = as_tensor(self._sampled(), self.dtype, self.unit).to(self.device)
+        return Batch(x, self.train.index[torch.from_numpy(self.rows_shown())])
+
+    def _sampled(self) -> np.ndarray:
+        stored = self._stored["train"]
+        return np.concatenate([stored[slice(i, i + 1)] for i in self.rows_shown().tolist()])
+
+    @property
+    def magnitude(self) -> float:
+        """Mean size of the entries of the sample that are not 0."""
+        return size(self._sampled())
+
+    def rescale(self, unit: float) -> None:
+        self.unit = unit
 
     def check(self, loss_check: LossCheck) -> None:
         """Of the row with the smallest entry: if any is outside the domain of the loss, it is."""
@@ -228,7 +243,8 @@ def return_large_arrays_at_once() -> None:
         ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, LARGE)
 
 
-def as_tensor(values: np.ndarray, dtype: torch.dtype) -> Tensor:
-    """Rows as read from disk as a tensor; of any number type and byte order."""
+def as_tensor(values: np.ndarray, dtype: torch.dtype, unit: float = 1.0) -> Tensor:
+    """Rows as read from disk, divided by a unit, as a tensor; of any number type and byte order."""
+    values = values if unit == 1 else np.asarray(values, np.float64) / unit
     kind = np.float64 if dtype == torch.float64 else np.float32
     return torch.from_numpy(np.asarray(values, dtype=kind)).to(dtype)

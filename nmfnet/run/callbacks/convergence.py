@@ -178,7 +178,7 @@ class Convergence(L.Callback):
             if not model.live and not bool(torch.isfinite(model.objectives).any()):
                 raise UserError(
                     f"the objective became {value} by iteration {iteration} in every restart: "
-                    "lower solver.lr, or use dtype=float64"
+                    f"{model.solver.calmer}"
                 )
             return
         if iteration < model.warm_up:  # what is trained is not yet what is judged
@@ -269,7 +269,8 @@ class Convergence(L.Callback):
         self.seconds = now() - self._since
         model.best.fill_(int(model.objectives.argmin()))
         finite = model.objectives[torch.isfinite(model.objectives)]
-        objective = float(finite.min())
+        unit = model.loss_unit
+        objective = float(finite.min()) * unit
         before = self.records[-1].objective if self.records else math.nan
         position = live.index(int(model.best)) if int(model.best) in live else None
         self.records.append(
@@ -277,11 +278,11 @@ class Convergence(L.Callback):
                 iteration=model.iteration,
                 seconds=self.seconds,
                 objective=objective,
-                objective_max=float(finite.max()),
+                objective_max=float(finite.max()) * unit,
                 relative_change=(before - objective) / abs(before) if before else math.nan,
                 live=len(model.live),
                 terms=self.records[-1].terms
                 if position is None
-                else {name: float(term[position]) for name, term in terms.items()},
+                else {name: float(term[position]) * unit for name, term in terms.items()},
             )
         )

@@ -1,0 +1,131 @@
+"""Data of any size: X times c has the factorisation of X, times c."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+import nmfnet
+from nmfnet import Estimator, UserError
+from nmfnet.core.units import power
+
+QUICK = {"n_components": 2, "threads": 1}
+X = np.random.default_rng(0).poisson(5, (12, 6)) + 1.0
+
+
+def shape_of(model: nmfnet.Factorization, factor: float, X: np.ndarray = X) -> list[np.ndarray]:
+    """What must not depend on the size of the data, with the factor taken out."""
+    W = model.transform(X).astype(np.float64)
+    degree = model.loss.beta
+    values = [model.metrics[key] for key in ("train/loss", "objective")]
+    return [
+        np.array([model.metrics["train/relative_error"]]),
+        np.array(values) / factor**degree,
+        np.array([model.metrics["train/kl"] / factor, model.metrics["train/rmse"] / factor]),
+        W @ (model.components_ / factor),
+        model.reconstruct(X).astype(np.float64) / factor,
+        model.inverse_transform(W).astype(np.float64) / factor,
+    ]
+
+
+def profiles(H: np.ndarray) -> np.ndarray:
+    """Components of sum 1: how the scale is shared out between W and H is arbitrary."""
+    return H / H.sum(1, keepdims=True)
+
+
+@pytest.mark.parametrize(
+    ("model", "loss"),
+    [
+        ("nmf", "frobenius"),
+        ("nmf", "kl"),
+        ("nmf", "itakura_saito"),
+        ("projective_nmf", "frobenius"),
+        ("convex_nmf", "frobenius"),
+        ("autoencoder", "frobenius"),
+    ],
+)
+def test_factors_and_numbers_are_those_of_ordinary_data(model, loss):
+    settings = {"loss": loss, "max_iter": 300, **QUICK}
+    wanted = shape_of(nmfnet.fit(X, model, **settings), 1.0)
+    for factor in (1e-30, 1e20):
+        fitted = nmfnet.fit(X * factor, model, **settings)
+        found = shape_of(fitted, factor, X * factor)
+        for one, two in zip(wanted, found, strict=True):
+            np.testing.assert_allclose(two, one, rtol=1e-3)
+        assert found[0] == pytest.approx(wanted[0], rel=2e-6)
+
+
+def test_ordinary_data_are_used_as_they_are():
+    assert {power(size) for size in (1e-6, 1.0, 5e5, 0.0)} == {1.0}
+    assert all(s / power(s) < 4 and s / power(s) >= 1 for s in (1e-30, 3e-7, 3e7, 1e300))
+    assert not nmfnet.fit(X, **QUICK, max_iter=5).notes
+
+
+def test_history_files_and_a_loaded_model_are_in_the_units_of_the_data(tmp_path):
+    fitted = nmfnet.fit(X * 1e-30, **QUICK, run_dir=tmp_path, figures=False)
+    stored = np.load(tmp_path / "factors.npz")
+    np.testing.assert_array_equal(stored["H"], fitted.components_)
+    np.testing.assert_allclose(stored["W"] @ (stored["H"] / 1e-30), X, atol=5)
+    loaded = nmfnet.load(tmp_path)
+    np.testing.assert_array_equal(loaded.components_, fitted.components_)
+    np.testing.assert_array_equal(loaded.transform(X * 1e-30), fitted.transform(X * 1e-30))
+    last = (tmp_path / "history.csv").read_text().splitlines()[-1]
+    objective = float(last.split(",")[2])
+    assert objective == pytest.approx(fitted.metrics["objective"], rel=1e-5)
+    assert "divided by 2**" in json.dumps(
+        json.loads((tmp_path / "provenance.json").read_text())["notes"]
+    )
+
+
+def test_sparse_held_out_and_given_in_other_units():
+    small = sp.csr_matrix(np.where(X > 4, X, 0.0))
+    one = nmfnet.fit(small, loss="kl", max_iter=100, **QUICK)
+    two = nmfnet.fit(small * 1e-25, loss="kl", max_iter=100, **QUICK)
+    np.testing.assert_allclose(profiles(two.components_), profiles(one.components_), atol=1e-4)
+    split = {"split": "entries", "max_iter": 100, **QUICK}
+    held = [nmfnet.fit(X * c, **split).metrics["test/relative_error"] for c in (1, 2.0**-90)]
+    assert held[1] == pytest.approx(held[0], rel=1e-4)
+    H = one.components_
+    np.testing.assert_allclose(
+        nmfnet.project(X * 1e-25, H) / 1e-25, nmfnet.project(X, H), rtol=1e-4
+    )
+    np.testing.assert_allclose(
+        nmfnet.project(X * 1e-25, H * 1e-25), nmfnet.project(X, H), rtol=1e-4
+    )
+
+
+def test_a_constraint_decides_which_factor_has_the_scale():
+    settings = {"constraint.H": "simplex_project", "max_iter": 50, **QUICK}
+    fitted = nmfnet.fit(X * 1e-20, **settings)
+    np.testing.assert_allclose(fitted.components_.sum(1), 1, rtol=1e-5)
+    assert 1e-21 < fitted.transform(X * 1e-20).mean() < 1e-18
+
+
+def test_learning_from_batches_of_small_numbers():
+    one, two = (
+        Estimator(random_state=0).partial_fit(X * c).partial_fit(X * c) for c in (1.0, 2.0**-80)
+    )
+    np.testing.assert_allclose(profiles(two.components_), profiles(one.components_), rtol=1e-4)
+    assert two.reconstruction_err_ * 2.0**160 == pytest.approx(one.reconstruction_err_, rel=1e-4)
+
+
+def test_what_has_a_scale_of_its_own_is_told():
+    with_penalty = nmfnet.fit(X * 1e-10, penalty="l2", max_iter=5, **QUICK)
+    assert "weights of penalties" in with_penalty.notes[0]
+    assert "scale of its own" in nmfnet.fit(X * 1e10, loss="poisson", max_iter=5, **QUICK).notes[0]
+
+
+def test_numbers_that_no_float_holds_are_refused():
+    with pytest.raises(UserError, match="dtype=float64"):
+        nmfnet.fit(X * 1e39, **QUICK)
+    with pytest.raises(UserError, match="squares are no numbers of float64"):
+        nmfnet.fit(X * 1e-300, dtype="float64", **QUICK)
+    fitted = nmfnet.fit(X * 1e39, dtype="float64", max_iter=100, **QUICK)
+    assert fitted.metrics["train/relative_error"] < 0.21
+    outlier = X.copy()
+    outlier[0, 0] = 1e40
+    with pytest.raises(UserError, match="float32"):
+        nmfnet.fit(outlier, **QUICK)

@@ -32,8 +32,8 @@ class Auto(Solver):
     convex_newton, mu, online, gd and adam.
 
     Where cd, convex_newton or mu has not settled after a thousand iterations, or its certificate failed,
-    lbfgs goes on, if it can. The one chosen is recorded as ``solver`` in ``metrics.json``. online is taken with ``n_sub=10``:
-    ten updates of a batch's W save more passes over the data than they cost.
+    lbfgs goes on, if it can. The one that begins is recorded as ``solver`` in ``metrics.json``. online is
+    taken with ``n_sub=10``: ten updates of a batch's W save more passes over the data than they cost.
     """
 
     name = "auto"

@@ -42,8 +42,8 @@ class Relay(Solver):
 
     @property
     def name(self) -> str:  # type: ignore[override]
-        """What has run so far."""
-        return f"{self.early.name}, {self.lbfgs.name}" if self.late else self.early.name
+        """The one that begins; the same however a run ends."""
+        return self.early.name
 
     def active(self, restart: int) -> Solver:
         return self.lbfgs if restart in self.late else self.early

@@ -79,7 +79,7 @@ def published(X: torch.Tensor, k: int, beta: float, seed: int, limit: float) -> 
 
 
 def ours(X: torch.Tensor, k: int, loss: str, seed: int) -> dict[str, object]:
-    """Nmfnet with defaults, until the KKT residual is below the mark."""
+    """Defaults of nmfnet, until the KKT residual is below the mark."""
     began = time.process_time()
     model = nmfnet.fit(
         X.numpy(), "autoencoder", n_components=k, loss=loss, seed=seed, dtype="float64", kkt_tol=KKT

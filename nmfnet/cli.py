@@ -14,6 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from nmfnet.arguments import in_a_sentence, parsed
+from nmfnet.compose import compose_once
 from nmfnet.config import Plain, check_config, conf_dir, root_is_sound
 from nmfnet.errors import UserError
 from nmfnet.words import import_from, open_keys, own_folders, to_plain, with_own_root
@@ -37,6 +38,7 @@ def main() -> None:
 
             launchers.register(*launchers.PLUGINS, Search)
         hydra.version.setbase("1.3")
+        compose_once()
         _run_hydra(given, get_args_parser(), _task, str(conf_dir()), "train")
     except UserError as error:
         stop(str(error))

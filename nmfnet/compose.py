@@ -1,0 +1,64 @@
+"""Hydra's composition, with the yaml files of a set of choices read and merged once.
+
+A single run is composed twice and a job of a sweep twice more, nearly always with the same choices of
+the groups. What differs are values, ``++key=value``, and those are put into a copy.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+from typing import ClassVar
+
+from hydra._internal import hydra as hydra_internal
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+
+def compose_once() -> None:
+    """Let Hydra compose by :class:`Composer` from here on."""
+    hydra_internal.ConfigLoaderImpl = Composer  # type: ignore[misc]
+
+
+class Composer(ConfigLoaderImpl):
+    """Keeps what it has composed: files of configurations are taken not to change meanwhile."""
+
+    composed: ClassVar[dict[tuple[str | None, ...], DictConfig]] = {}
+
+    def _load_configuration_impl(
+        self,
+        config_name: str | None,
+        overrides: list[str],
+        run_mode: RunMode,
+        from_shell: bool = True,
+        validate_sweep_overrides: bool = True,
+    ) -> DictConfig:
+        parsed = OverridesParser.create().parse_overrides(overrides=overrides)
+        if validate_sweep_overrides:
+            self.validate_sweep_overrides_legal(parsed, run_mode, from_shell)
+        else:
+            run_mode = RunMode.RUN  # only the mode is asked for
+        values = [override for override in parsed if _is_value(override)]
+        chosen = [str(o.input_line) for o in parsed if not _is_value(o)]
+        places = [str(place.path) for place in self.config_search_path.get_path()]
+        key = (config_name, run_mode.name, *places, None, *chosen)
+        if key not in self.composed:
+            self.composed[key] = super()._load_configuration_impl(
+                config_name, chosen, run_mode, from_shell, validate_sweep_overrides=False
+            )
+        cfg = copy.deepcopy(self.composed[key])
+        cfg.hydra.runtime.cwd = os.getcwd()  # noqa: PTH109
+        self._apply_overrides_to_config(values, cfg)
+        for words, own in ((cfg.hydra.overrides.task, False), (cfg.hydra.overrides.hydra, True)):
+            words.clear()
+            words.extend([o.input_line for o in parsed if o.is_hydra_override() is own])
+        return cfg
+
+
+def _is_value(override: Override) -> bool:
+    """Whether it sets a value, whatever the choices of the groups are."""
+    own = override.is_force_add() or override.key_or_group == "hydra.mode"
+    return own and not override.is_sweep_override() and override.package is None

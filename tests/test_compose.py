@@ -1,0 +1,48 @@
+"""What is composed once and copied is what Hydra composes."""
+
+from __future__ import annotations
+
+import pytest
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.utils import create_automatic_config_search_path
+from hydra.errors import ConfigCompositionException
+from hydra.types import RunMode
+from omegaconf import OmegaConf
+
+from nmfnet.compose import Composer
+from nmfnet.config import conf_dir
+
+
+@pytest.fixture(scope="module")
+def loaders():
+    place = create_automatic_config_search_path(None, None, str(conf_dir()))
+    return ConfigLoaderImpl(place), Composer(place)
+
+
+@pytest.mark.parametrize(
+    ("mode", "words"),
+    [
+        (RunMode.RUN, ["++seed=3", "model=convex_nmf", "++solver.n_inner=7", "hydra.mode=RUN"]),
+        (RunMode.RUN, ["++seed=4", "model=convex_nmf", "++model.n_components=null"]),
+        (RunMode.RUN, ["loss=kl", "++penalty={}", "++seed=1", "++seed=2", "++data.path='a b'"]),
+        (RunMode.MULTIRUN, ["loss=kl,frobenius", "++seed=1,2", "++tol=0.1", "launcher=joblib"]),
+    ],
+)
+def test_a_copy_with_values_is_the_composition(loaders, mode, words):
+    theirs, ours = (loader.load_configuration("train", list(words), mode) for loader in loaders)
+    for cfg in (theirs, ours):
+        cfg.hydra.job.override_dirname = ""  # not used
+    assert OmegaConf.to_container(ours) == OmegaConf.to_container(theirs)
+
+
+def test_a_copy_keeps_what_was_composed(loaders):
+    _, ours = loaders
+    first = ours.load_configuration("train", ["++seed=5"], RunMode.RUN)
+    first.seed = 6
+    assert ours.load_configuration("train", [], RunMode.RUN).seed not in (5, 6)
+
+
+def test_a_sweep_in_a_single_run_is_refused(loaders):
+    for loader in loaders:
+        with pytest.raises(ConfigCompositionException, match="Ambiguous value"):
+            loader.load_configuration("train", ["++seed=1,2"], RunMode.RUN)

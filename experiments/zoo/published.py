@@ -62,7 +62,7 @@ def published(X: torch.Tensor, k: int, beta: float, seed: int, limit: float) -> 
         adam.step()
         i += 1
         now = float(loss.detach())
-        if abs(before - now) <= 1e-10 * before:
+        if abs(before - now) <= 1e-10 * now:
             ended = "its own rule"
             break
         before = now

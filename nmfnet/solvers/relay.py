@@ -39,11 +39,7 @@ class Relay(Solver):
         self.lbfgs = LBFGS(memory=memory, n_inner=early.n_inner)
         self.monotone = early.monotone
         self.late: set[int] = set()
-
-    @property
-    def name(self) -> str:  # type: ignore[override]
-        """The one that begins; the same however a run ends."""
-        return self.early.name
+        self.name = early.name  # the same however a run ends
 
     def active(self, restart: int) -> Solver:
         return self.lbfgs if restart in self.late else self.early
@@ -133,9 +129,8 @@ class AdamLBFGS(Relay):
     Source: Kingma & Ba 2015; Nocedal 1980.
     """
 
-    name = "adam_lbfgs"
-
     def __init__(
         self, *, first: Natural = 300, lr: Positive = 0.01, memory: Count = 10, n_inner: Count = 100
     ) -> None:
         super().__init__(Adam(lr=lr, n_inner=n_inner), first=first, memory=memory)
+        self.name = "adam_lbfgs"

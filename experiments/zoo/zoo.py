@@ -127,7 +127,7 @@ def shown(fall: float | None) -> str:
 def run(model: str, data: str, loss: str, settings: dict[str, Any], n_iter: int) -> dict[str, Any]:
     """One row of the table."""
     name, k = DATA[data]
-    table = build(configuration({"data": name})["data"]).read()
+    table = build(configuration({"data": name}).data).read()
     X = np.asarray(table.values, dtype=np.float32)
     classes = None if table.labels is None else np.unique(table.labels, return_inverse=True)[1]
     row: dict[str, Any] = {"model": model, "data": data, "loss": loss}

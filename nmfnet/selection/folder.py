@@ -11,7 +11,7 @@ import numpy as np
 import yaml
 
 from nmfnet import metrics
-from nmfnet.config import Plain
+from nmfnet.config import Config
 from nmfnet.data.module import MatrixDataModule
 from nmfnet.data.sources.channels import CHANNELS, recognise_channels
 from nmfnet.errors import UserError
@@ -30,7 +30,7 @@ MOST_SAMPLES = 4000
 
 
 def write_folder(
-    cfg: Plain,
+    cfg: Config,
     result: Selected,
     datamodule: MatrixDataModule,
     options: Selection,
@@ -42,8 +42,8 @@ def write_folder(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "metrics.json").unlink(missing_ok=True)
-        stored = {**cfg, "force": False, "resume": True}
-        stored["model"] = {**cfg["model"], "n_components": result.n_components}
+        model = {**cfg.model, "n_components": result.n_components}
+        stored = cfg.but(force=False, resume=True, model=model).plain()
         (folder / "config.yaml").write_text(yaml.safe_dump(stored, sort_keys=False))
         write_rows(folder / "rank_selection.csv", result.rows)
         _factors(folder, result)
@@ -54,7 +54,7 @@ def write_folder(
         (folder / "selection.json").write_text(json.dumps(said, indent=2) + "\n")
         origin = json.dumps(provenance(cfg, datamodule), indent=2)
         (folder / "provenance.json").write_text(origin + "\n")
-        if cfg["figures"]:
+        if cfg.figures:
             _figures(folder, result, datamodule, options, clusters)
         partial = folder / "metrics.json.part"
         numbers = without_nan(result.metrics)

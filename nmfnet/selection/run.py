@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from nmfnet.config import Plain, build, run_folder, run_id
+from nmfnet.config import Config, build, run_folder, run_id
 from nmfnet.data.sources.source import Source
 from nmfnet.run.finished import Finished, finished
 from nmfnet.selection.fits import Job, Store, fit_all, jobs, key_of
@@ -21,15 +21,15 @@ from nmfnet.selection.rule import suggest
 __all__ = ["Selected", "select"]
 
 
-def select(cfg: Plain, source: Source | None = None, *, write: bool = True) -> Selected | Finished:
-    """Fit every rank of ``cfg["ranks"]`` many times, and suggest one.
+def select(cfg: Config, source: Source | None = None, *, write: bool = True) -> Selected | Finished:
+    """Fit every rank of ``cfg.ranks`` many times, and suggest one.
 
     Parameters
     ----------
-    cfg : dict
+    cfg : Config
         Resolved and checked configuration, with ``ranks`` and ``selection``.
     source : Source, optional
-        Data in memory, instead of ``cfg["data"]``.
+        Data in memory, instead of ``cfg.data``.
     write : bool
         False = leave no files.
 
@@ -43,12 +43,13 @@ def select(cfg: Plain, source: Source | None = None, *, write: bool = True) -> S
     from nmfnet.run.train import Interrupted
 
     folder = run_folder(cfg) if write else None
-    before = finished({**cfg, "force": False}) if _same(cfg, folder) else None
-    if before is not None and not cfg["force"]:
+    before = finished(cfg.but(force=False)) if _same(cfg, folder) else None
+    if before is not None and not cfg.force:
         return before
     if before is None and folder is not None:
         finished(cfg)  # refuses a folder with another run in it
-    ranks, options = parse_ranks(cfg["ranks"]), build(cfg["selection"])
+    assert cfg.ranks is not None
+    ranks, options = parse_ranks(cfg.ranks), build(cfg.selection)
     datamodule = data_of(cfg, source)
     matrix = checked(datamodule.matrix, ranks, options)
     plan, held, beta = plan_of(cfg, matrix, options)
@@ -59,10 +60,10 @@ def select(cfg: Plain, source: Source | None = None, *, write: bool = True) -> S
     store = Store(
         None if folder is None else folder / "fits",
         key_of(plan),
-        anew=before is not None or not cfg["resume"],
+        anew=before is not None or not cfg.resume,
     )
     try:
-        fit_all(plan, todo, store, _say(cfg["progress"]))
+        fit_all(plan, todo, store, _say(cfg.progress))
     except (KeyboardInterrupt, Interrupted) as stop:
         done = sum(job in store.memory for job in todo)
         raise Interrupted(
@@ -88,14 +89,14 @@ def select(cfg: Plain, source: Source | None = None, *, write: bool = True) -> S
     return result
 
 
-def _same(cfg: Plain, folder: Path | None) -> bool:
+def _same(cfg: Config, folder: Path | None) -> bool:
     """Whether the folder holds a finished run of this very configuration."""
     if folder is None or not (folder / "metrics.json").is_file():
         return False
     import yaml
 
     try:
-        return run_id(yaml.safe_load((folder / "config.yaml").read_text())) == run_id(cfg)
+        return run_id(yaml.safe_load((folder / "config.yaml").read_text())) == run_id(cfg.plain())
     except (OSError, ValueError, AttributeError, KeyError, yaml.YAMLError):
         return False
 

@@ -105,7 +105,7 @@ def main() -> None:
     parser.add_argument("--starts", type=int, default=10)
     asked = parser.parse_args()
     torch.set_num_threads(1)
-    table = build(configuration({"data": asked.data})["data"]).read()
+    table = build(configuration({"data": asked.data}).data).read()
     X = torch.from_numpy(np.asarray(table.values, dtype=np.float32))
     rows: list[dict[str, object]] = []
     for loss, beta in (("frobenius", 2.0), ("kl", 1.0)):

@@ -96,6 +96,20 @@ def test_auto_takes_the_fastest_for_convex_models():
             assert fit("auto", loss=loss, max_iter=2, **model).solver.name == name
 
 
+def test_auto_hands_over_what_crawls_and_a_restart_of_many_is_the_run_alone():
+    own = {"model": "autoencoder", "loss": "frobenius", "max_iter": 1200, "tol": 0.0}
+    many, alone = (fit("auto", n_restarts=r, **own) for r in (2, 1))
+    assert many.solver.late == {0, 1}
+    assert torch.equal(many.objectives[0], alone.objectives[0])
+    by_cd = fit("cd", **{**own, "max_iter": 1000})
+    assert float(alone.objectives[0]) <= float(by_cd.objectives[0])
+
+
+def test_lbfgs_refuses_a_model_with_an_objective_for_every_layer():
+    with pytest.raises(nmfnet.UserError, match="one objective"):
+        fit("lbfgs", model="hierarchical_nmf", **{"model.layers": [4, 3]})
+
+
 def test_adam_hands_its_best_point_over_and_the_objective_falls_from_there(tmp_path):
     own = {"model": "deep_autoencoder", "model.hidden": [8], "solver.first": 40, "tol": 0.0}
     own |= {"solver.n_inner": 10, "max_iter": 120}

@@ -22,7 +22,7 @@ class Budget:
         Most iterations (updates of all factors).
     tol : float, >= 0
         A restart is quiet while its lowest objective falls by no more than ``tol`` of its value per
-        100 iterations. 0 = only the budget stops a run.
+        100 iterations, of which an iteration of L-BFGS counts as five. 0 = only the budget stops a run.
     window : int, >= 1
         Fewest iterations over which the fall is measured (a training step of a solver may be longer).
     patience : int, >= 1

@@ -6,6 +6,8 @@ Products are associated so that nothing of size n x n is formed.
 
 from __future__ import annotations
 
+import torch
+
 from nmfnet.kernels.multiplicative import Sums, nmf_sums_H, weighted_split
 from nmfnet.types import Float, Tensor
 
@@ -75,6 +77,14 @@ def projective_sums(
         total = x.sum(-2, keepdim=True)
         return sum_neg, W.sum(-2).unsqueeze(-1) + H.sum(-1).unsqueeze(-1) * total
     return sum_neg, W.mT @ pos + (pos @ H.mT).mT @ x
+
+
+def compressed(x: Float[Tensor, "n f"]) -> Float[Tensor, "n m"]:
+    """X turned into at most n columns: ``||X - W A X||`` is the same of both for every W and A."""
+    n, f = x.shape
+    if f <= n:
+        return x.contiguous()
+    return torch.linalg.qr(x.mT.double(), mode="r").R.mT.to(x.dtype).contiguous()
 
 
 def convex_descent(

@@ -26,4 +26,9 @@ def settled_components(
         return H
     rule = model.budget
     _, found = layerwise(batch, [H], model.loss.beta, rule.quiet, rule.max_iter)
-    return found[0].clamp_min(LEAST * found[0].mean((-2, -1), keepdim=True))
+    return raised(found[0], LEAST)
+
+
+def raised(factor: Float[Tensor, "r a b"], least: float) -> Float[Tensor, "r a b"]:
+    """A factor >= 0 with no entry below ``least`` times its mean."""
+    return factor.clamp_min(least * factor.mean((-2, -1), keepdim=True))

@@ -16,6 +16,7 @@ from nmfnet.kernels.multiplicative import Sums
 from nmfnet.models._hierarchy import (
     check_fused,
     layer_shapes,
+    layerwise,
     level_axes,
     products,
     row_misfits,
@@ -23,7 +24,11 @@ from nmfnet.models._hierarchy import (
     sums_of,
 )
 from nmfnet.models._labels import LabelledFactor, check_classes
+from nmfnet.models._starts import raised
 from nmfnet.types import Batch, Float, Stage, Tensor, Terms
+
+LEAST = 1e-6
+"""Smallest entry of the start, in units of the mean: a product has no way back from 0."""
 
 
 @final
@@ -43,7 +48,8 @@ class HierarchicalNMF(Factorization):
     ======  =======================================  ================  ======================
 
     No layer sees a deeper one: S_{l-1} is data to layer l, so the fixed points are those of training
-    one layer after the other. Here all layers move in every iteration, from wide to narrow, until all
+    one layer after the other. The start is that training, each layer until it settles, whose
+    iterations are not counted; then all layers move in every iteration, from wide to narrow, until all
     have settled. The objective is the sum over layers of the loss of S_{l-1} ~ S_l A_l, in units of the
     size of X over that of S_{l-1}; it may rise while S_{l-1} still moves. X_hat is S_L A_L ... A_0, and
     new rows get the W that fits it best.
@@ -190,24 +196,17 @@ class HierarchicalNMF(Factorization):
             self.factors["S0"].assign_(S)
             self.factors["A0"].assign_(A)
         else:
-            for name, factor in self.factors.items():
-                if name != "B":
-                    factor.assign_(self.uniform(factor))
-            self._scale_layers(batch)
+            rule, drawn = (
+                self.budget,
+                [self.uniform(self.factors[f"A{i}"]) for i in range(self.depth)],
+            )
+            codes, found = layerwise(batch, drawn, self.loss.beta, rule.quiet, rule.max_iter)
+            for i, (S, A) in enumerate(zip(codes, found, strict=True)):
+                self.factors[f"S{i}"].assign_(raised(S, LEAST))
+                self.factors[f"A{i}"].assign_(raised(A, LEAST))
         if self.labels.used:
             last = self.factors[f"S{self.depth - 1}"]()
             self.factors["B"].assign_(self.labels.readout(batch, last))
-
-    def _scale_layers(self, batch: Batch) -> None:
-        """Give every S_l A_l the sum of what it stands for."""
-        wanted = batch.x.values().sum() if batch.x.is_sparse_csr else batch.x.sum()
-        for i in range(self.depth):
-            S, A = self.factors[f"S{i}"], self.factors[f"A{i}"]
-            made = (S().sum(-2) * A().sum(-1)).sum(-1)
-            factor = (wanted / made.clamp_min(1e-30)).sqrt()[..., None, None]
-            S.assign_(S() * factor)
-            A.assign_(A() * factor)
-            wanted = S().sum((-2, -1))
 
     def end(self, batch: Batch) -> None:
         """The objective can have been lower before: record that of the factors as they are."""

@@ -120,17 +120,17 @@ class UnrolledNMF(Factorization):
     def encode(self, batch: Batch) -> Float[Tensor, "*r n k"]:
         x, W = batch.x, self._first(batch.x)
         l1, l2 = self.fixed or (factor() for factor in self.weights)
+        A = [factor() for factor in self.A]
+        XA = (x @ torch.cat(A, -1)).split(self.n_components, -1) if self.beta == 2 else ()
         for layer in range(self.n_layers):
-            neg, pos = self._sums(layer % len(self.A), x, W)
+            i = layer % len(A)
+            neg, pos = (XA[i], W @ self.B[i]()) if XA else self._sums(i, x, W, A[i])
             ratio = neg / (pos + l1 + l2 * W).clamp_min(TINY)
             W = W * (ratio if self.power == 1 else ratio.clamp_min(TINY) ** self.power)
         return W
 
-    def _sums(self, i: int, x: Tensor, W: Tensor) -> tuple[Tensor, Tensor]:
-        """Numerator and denominator of a layer."""
-        A = self.A[i]()
-        if self.beta == 2:
-            return x @ A, W @ self.B[i]()
+    def _sums(self, i: int, x: Tensor, W: Tensor, A: Tensor) -> tuple[Tensor, Tensor]:
+        """Numerator and denominator of a layer that reads X_hat."""
         y = (W @ self.R[i]()).clamp_min(TINY)
         if self.beta == 1:
             return (x / y) @ A, self.B[i]()

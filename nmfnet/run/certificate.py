@@ -85,7 +85,8 @@ def descend(
     model.eval()
     try:
         with model.restarts(slice(restart, restart + 1)):
-            falls = [_stage(model, batch, stage, most, enough) for stage in model.stages()]
+            own = model.solver.active(restart).quasi_newton
+            falls = [_stage(model, batch, stage, most, enough, own) for stage in model.stages()]
             with torch.no_grad():
                 objective = float(Problem(model, batch).value())
     finally:
@@ -94,7 +95,12 @@ def descend(
 
 
 def _stage(
-    model: Factorization, batch: Batch, stage: Stage, most: int, enough: float | None
+    model: Factorization,
+    batch: Batch,
+    stage: Stage,
+    most: int,
+    enough: float | None,
+    quasi_newton: bool,
 ) -> float:
     problem = Problem(model, batch, stage)
     before = [parameter.detach().clone() for parameter in problem.parameters]
@@ -107,7 +113,7 @@ def _stage(
     goal = -math.inf if enough is None else start - enough * unit
     constraints = [factor.constraint for factor in model.moved().values()]
     projected = any(c.identity and c.bounds is None for c in constraints)  # no bounds to keep
-    if projected or model.solver.quasi_newton or model.world.size > 1 or problem.size > LARGE:
+    if projected or quasi_newton or model.world.size > 1 or problem.size > LARGE:
         rate = torch.zeros(1, dtype=torch.float64, device=model.device)
         lowest = float(search(problem, units, rate, most, most, goal)[0])
     else:

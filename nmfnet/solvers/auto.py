@@ -14,6 +14,7 @@ from nmfnet.solvers.gradient import Adam
 from nmfnet.solvers.multiplicative import Multiplicative
 from nmfnet.solvers.online import Online
 from nmfnet.solvers.pair import HALS, Newton
+from nmfnet.solvers.relay import Relay
 from nmfnet.solvers.symmetric import Symmetric
 from nmfnet.solvers.variational import Variational
 from nmfnet.solvers.weighted_als import WeightedALS
@@ -30,8 +31,9 @@ class Auto(Solver):
     They are asked in this order: exact, variational, hals, symmetric, cd, newton, weighted_als,
     convex_newton, mu, online, gd and adam.
 
-    The one chosen is recorded as ``solver`` in ``metrics.json``. online is taken with ``n_sub=10``:
-    ten updates of a batch's W save more passes over the data than they cost.
+    Where cd, convex_newton or mu has not settled after a thousand iterations, or its certificate failed,
+    lbfgs goes on, if it can. The one that begins is recorded as ``solver`` in ``metrics.json``. online is
+    taken with ``n_sub=10``: ten updates of a batch's W save more passes over the data than they cost.
     """
 
     name = "auto"
@@ -50,7 +52,8 @@ class Auto(Solver):
         )
         for candidate in ordered:
             if candidate.exact(task) and not list(candidate.lacks(task)):
-                return candidate
+                relay = Relay(candidate)
+                return relay if candidate.crawls and not list(relay.lacks(task)) else candidate
         return Adam()
 
     def lacks(self, task: Task) -> Iterator[str]:

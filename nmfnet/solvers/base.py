@@ -11,7 +11,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from nmfnet.errors import UserError
-from nmfnet.types import Batch, Terms
+from nmfnet.types import Batch, Tensor, Terms
 
 if TYPE_CHECKING:
     from nmfnet.core.model import Factorization
@@ -71,6 +71,12 @@ class Task(NamedTuple):
             kind = type(self.model).__name__
             yield f"needs X ~ W H with both factors free, which {kind} as configured is not"
 
+    def stages(self) -> Iterator[str]:
+        """The reason of a solver that goes down one objective."""
+        if len(self.model.stages()) > 1:
+            kind = type(self.model).__name__
+            yield f"goes down one objective, and {kind} has one for every layer"
+
     def losses(self, *betas: float) -> Iterator[str]:
         """The reason of a solver for some of the beta family."""
         if self.model.loss.beta not in betas:
@@ -121,6 +127,20 @@ class Solver(nn.Module, ABC):
 
     quasi_newton: bool = False
     """Whether it is L-BFGS, with which the results of all others are certified."""
+
+    crawls: bool = False
+    """Whether its iterations are cheap, and its last ones gain little: L-BFGS may take over."""
+
+    pace: float = 1.0
+    """How many iterations of such a method one of its own is worth; the stopping rule counts these."""
+
+    def active(self, restart: int) -> Solver:
+        """The solver that moves a restart now: this one, unless it is several in a row."""
+        return self
+
+    def slopes(self, model: Factorization) -> list[Tensor] | None:
+        """Root mean square of the gradient by every parameter so far, where it is known."""
+        return None
 
     def chosen(self, task: Task) -> Solver:
         """The solver that does the work: this one, unless it stands for others."""

@@ -35,6 +35,7 @@ class ConvexNewton(Solver):
     """
 
     name = "convex_newton"
+    crawls = True
 
     def __init__(self, *, n_inner: int = 10) -> None:
         super().__init__(n_inner=n_inner)

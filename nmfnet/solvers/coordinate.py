@@ -9,10 +9,10 @@ import torch
 
 from nmfnet.core.constraints import NON_NEGATIVE
 from nmfnet.errors import UserError
-from nmfnet.kernels.convex import convex_descent
+from nmfnet.kernels.convex import compressed, convex_descent
 from nmfnet.kernels.products import in_threads
 from nmfnet.solvers.base import Solver, Task, count_step
-from nmfnet.types import Batch, Terms
+from nmfnet.types import Batch, Tensor, Terms
 
 if TYPE_CHECKING:
     from nmfnet.core.model import Factorization
@@ -35,12 +35,14 @@ class CoordinateDescent(Solver):
     """
 
     name = "cd"
+    crawls = True
 
     def __init__(self, *, sweeps: int = 2, n_inner: int = 20) -> None:
         super().__init__(n_inner=n_inner)
         if sweeps < 1:
             raise UserError(f"solver.sweeps={sweeps}: it must be >= 1")
         self.sweeps = sweeps
+        self.prepared: Tensor | None = None
 
     def lacks(self, task: Task) -> Iterator[str]:
         model = task.model
@@ -62,7 +64,9 @@ class CoordinateDescent(Solver):
         pair = model.convex_pair()
         assert pair is not None
         by_sample, A, W = pair
-        x = batch.x if by_sample else batch.x.mT.contiguous()
+        if self.prepared is None:
+            self.prepared = compressed(batch.x if by_sample else batch.x.mT)
+        x = self.prepared
 
         def one(restart: int) -> None:
             a = A.raw.data[restart] if by_sample else A.raw.data[restart].mT

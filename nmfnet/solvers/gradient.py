@@ -175,11 +175,11 @@ class Adam(Solver):
             groups.append({"params": others, "scale": torch.ones_like(groups[0]["scale"])})
         return RestartAdam(groups, self.lr, self.betas, self.eps)
 
-    def slopes(self, model: Factorization) -> list[Tensor]:
-        """Root mean square of the gradient by every parameter, over the last iterations."""
-        wrapped = model.optimizers()
-        assert not isinstance(wrapped, list)
-        state = wrapped.optimizer.state
+    def slopes(self, model: Factorization) -> list[Tensor] | None:
+        """Over the last iterations."""
+        state = _optimizer(model)[1].state
+        if not state:
+            return None
         return [
             state[p]["square"].sqrt() if p in state else torch.zeros_like(p)
             for p in model.trainable()

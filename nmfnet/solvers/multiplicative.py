@@ -51,6 +51,7 @@ class Multiplicative(Solver):
     """
 
     name = "mu"
+    crawls = True
 
     def __init__(
         self,

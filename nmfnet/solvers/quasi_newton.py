@@ -42,15 +42,17 @@ class LBFGS(Solver):
 
     name = "lbfgs"
     quasi_newton = True
+    pace = 5.0
 
     def __init__(self, *, memory: Count = 10, n_inner: Count = 200) -> None:
         super().__init__(n_inner=n_inner)
         self.memory = memory
-        self.units: list[Tensor] = []
-        self.memories: list[Memory] = []
+        self.units: dict[int, Tensor] = {}
+        self.memories: dict[int, Memory] = {}
 
     def lacks(self, task: Task) -> Iterator[str]:
         yield from task.minibatches()
+        yield from task.stages()
         for name, factor in task.model.factors.items():
             own = factor.constraint
             if own.identity and own.bounds not in (NON_NEGATIVE, ANY):
@@ -61,16 +63,19 @@ class LBFGS(Solver):
         yield from task.processes()
 
     def attach(self, model: Factorization) -> None:
-        self.units, self.memories = [], []
+        self.units, self.memories = {}, {}
 
     def running(self) -> dict[str, Any]:
-        return {"units": self.units, "memories": [tuple(memory) for memory in self.memories]}
+        memories = {restart: tuple(memory) for restart, memory in self.memories.items()}
+        return {"units": self.units, "memories": memories}
 
     def resume(self, model: Factorization, running: dict[str, Any]) -> None:
-        self.units = [unit.to(model.device) for unit in running["units"]]
-        self.memories = [
-            Memory(*(part.to(model.device) for part in memory)) for memory in running["memories"]
-        ]
+        device = model.device
+        self.units = {i: unit.to(device) for i, unit in running["units"].items()}
+        self.memories = {
+            i: Memory(*(part.to(device) for part in memory))
+            for i, memory in running["memories"].items()
+        }
 
     def step(self, model: Factorization, batch: Batch, n_iter: int, live: list[int]) -> Terms:
         count_step(model)
@@ -80,10 +85,10 @@ class LBFGS(Solver):
             for factor in model.factors.values()
             if factor.constraint.identity and factor.constraint.bounds == NON_NEGATIVE
         }
-        if not self.units:
-            self.measure(model)
         collected: list[Terms] = []
         for restart in live:
+            if restart not in self.units:
+                self.measure(model, restart)
             with model.restarts(restart):
                 unit = self.units[restart]
                 bounded = torch.cat(
@@ -100,29 +105,29 @@ class LBFGS(Solver):
         return {name: torch.stack([terms[name] for terms in collected]) for name in collected[0]}
 
     def rebase(self, model: Factorization, restart: int, objective: float) -> None:
-        if self.memories:
+        if restart in self.memories:
             self.memories[restart] = empty(self.units[restart])
 
-    def measure(self, model: Factorization, slopes: list[Tensor] | None = None) -> None:
-        """Set the unit of every entry of every restart.
+    def measure(
+        self, model: Factorization, restart: int, slopes: list[Tensor] | None = None
+    ) -> None:
+        """Set the unit of every entry of a restart.
 
         Parameters
         ----------
         model : Factorization
+        restart : int
         slopes : list of Tensor, optional
             Sizes of the gradient by each parameter that were seen so far: an entry with slopes above
             those of its parameter gets a smaller unit.
         """
-        parameters = [p.detach() for p in model.trainable()]
-        self.units, self.memories = [], []
-        for i in range(model.n_restarts):
-            own = [p[i] for p in parameters]
-            units = [torch.full_like(p, _size(p)) for p in own]
-            for unit, slope in zip(units, slopes or (), strict=slopes is not None):
-                relative = slope[i] / slope[i].mean().clamp_min(1e-30)
-                unit *= relative.clamp_min(1e-30).rsqrt().clamp(*RELATIVE)
-            self.units.append(_flat(units))
-            self.memories.append(empty(self.units[-1]))
+        own = [p.detach()[restart] for p in model.trainable()]
+        units = [torch.full_like(p, _size(p)) for p in own]
+        for unit, slope in zip(units, slopes or (), strict=slopes is not None):
+            relative = slope[restart] / slope[restart].mean().clamp_min(1e-30)
+            unit *= relative.clamp_min(1e-30).rsqrt().clamp(*RELATIVE)
+        self.units[restart] = _flat(units)
+        self.memories[restart] = empty(self.units[restart])
 
 
 def _size(values: Tensor) -> float:

@@ -8,7 +8,7 @@ import torch
 from scipy.optimize import nnls
 
 import nmfnet
-from nmfnet.kernels.convex import convex_descent
+from nmfnet.kernels.convex import compressed, convex_descent
 
 
 def objective(x, A, W):
@@ -42,6 +42,16 @@ def test_never_rises_and_ends_stationary(data):
     (slope,) = torch.autograd.grad(loss, A)
     scale = (W.mT @ W).diagonal().amax() * x.square().sum(-1).amax()
     assert float(torch.minimum(A.detach(), slope / scale).abs().max()) < 1e-4
+
+
+@pytest.mark.parametrize("shape", [(6, 20), (20, 6)])
+def test_compressed_data_have_the_same_misfit(shape):
+    g = torch.Generator().manual_seed(0)
+    x = torch.randn(shape, generator=g, dtype=torch.float64)
+    W, A = (torch.rand(s, generator=g, dtype=torch.float64) for s in ((shape[0], 3), (3, shape[0])))
+    small = compressed(x)
+    assert small.shape[1] == min(shape)
+    assert objective(small, A, W) == pytest.approx(objective(x, A, W), rel=1e-12)
 
 
 def test_W_alone_is_least_squares(data):

@@ -194,7 +194,7 @@ class Convergence(L.Callback):
         before = next((p for p in reversed(past) if p[0] <= iteration - budget.window), None)
         if before is None:
             return
-        span = iteration - before[0]
+        span = math.ceil((iteration - before[0]) * model.solver.active(restart).pace)
         if not budget.quiet(before[1], lowest, span):
             own.quiet = own.unmoved = 0
             return

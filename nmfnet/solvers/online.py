@@ -67,7 +67,7 @@ class Online(Solver):
         if model.bilinear:
             r, k, f = model.factors["H"].raw.shape
             H = model.factors["H"].raw.detach()
-            self.A = H.new_zeros(r, k, {2: k, 1: 1}.get(model.loss.beta or 0, f))
+            self.A = H.new_zeros(r, k, {2.0: k, 1.0: 1}.get(model.loss.beta or 0.0, f))
             self.B = H.new_zeros(r, k, f)
 
     def lacks(self, task: Task) -> Iterator[str]:

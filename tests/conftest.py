@@ -29,11 +29,18 @@ except ImportError:  # the shape annotations are then plain hints
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest leaves out what is slow
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    wanted: dict[str, set[str]] = {}
     for item in items:
-        quick = item.get_closest_marker("quick")
-        if quick and item.callspec.id not in quick.args:  # type: ignore[attr-defined]
-            item.add_marker("slow")
+        if quick := item.get_closest_marker("quick"):
+            missing = wanted.setdefault(item.nodeid.partition("[")[0], set(quick.args))
+            if item.callspec.id not in quick.args:  # type: ignore[attr-defined]
+                item.add_marker("slow")
+            missing.discard(item.callspec.id)  # type: ignore[attr-defined]
+    if not any("::" in argument for argument in config.args):
+        for test, missing in wanted.items():
+            if missing:
+                raise pytest.UsageError(f"{test} has no case {', '.join(sorted(missing))}")
     data = os.environ.get("NMFNET_DATA")
     reasons = {
         "catalogue": None if data and Path(data).is_dir() else "NMFNET_DATA names no data folder",

@@ -102,6 +102,7 @@ def test_its_start_ends_no_higher_than_three_random_ones():
         assert ours <= 1.001 * objective(given)
 
 
+@pytest.mark.slow
 @pytest.mark.quick("frobenius")
 @pytest.mark.parametrize("loss", ["frobenius", "kl"])
 def test_transform_is_what_training_does(loss):

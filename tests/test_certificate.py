@@ -103,6 +103,7 @@ def test_a_solver_that_goes_round_is_judged_in_the_end(monkeypatch):
 
 
 # ---------------------------------------------------------------------- what a certificate finds
+@pytest.mark.slow
 def test_an_autoencoder_under_kl_is_not_called_converged_halfway():
     """Adam halves its rate until nothing moves, above where others go."""
     X = counts(3.0)
@@ -205,6 +206,7 @@ def test_the_gradient_in_closed_form_is_that_of_autograd(loss, sparse, penalty):
         torch.testing.assert_close(found, expected)
 
 
+@pytest.mark.slow
 def test_a_gradient_promises_at_least_what_a_descent_finds():
     X = counts(30.0, n=60)
     batch = batch_of(X, torch.float64)
@@ -219,6 +221,7 @@ def test_a_gradient_promises_at_least_what_a_descent_finds():
 
 
 # ---------------------------------------------------------------------- how a run ends
+@pytest.mark.slow
 def test_early_stopping_is_not_convergence(calls):
     settings: dict[str, Any] = {"solver": "adam_early", "n_components": 2, "tol": 0.5}
     numbers = nmfnet.fit(counts(30.0, n=60), "deep_autoencoder", **settings).metrics

@@ -18,7 +18,7 @@ import pytest
 import yaml
 from shell import FAST, TRAIN, Done, environment, finished, nmfnet, start, the_run, train
 
-from nmfnet.config import Root, conf_dir, options
+from nmfnet.config import Config, conf_dir, options
 
 HEAVY = ("torch", "lightning", "sklearn", "scipy", "pandas", "matplotlib", "wandb", "numba")
 
@@ -77,7 +77,7 @@ def test_help_lists_every_choice_without_heavy_imports(tmp_path):
         if options(group):
             assert re.search(rf"^  {group} +{options(group)[0]}\b", done.out, re.MULTILINE)
             assert all(re.search(rf"[ ,]{name}(,|$)", done.out, re.M) for name in options(group))
-    for key in (item.name for item in fields(Root) if item.type != "dict[str, Any]"):
+    for key in (item.name for item in fields(Config) if item.type != "dict[str, Any]"):
         assert re.search(rf"^  {key}: +\S+ +# \S", done.out, re.MULTILINE), key
     assert "nmfnet-train model=convex_nmf" in done.out
     assert done.new == []

@@ -295,6 +295,7 @@ def test_nothing_is_written_unless_asked(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_x_is_left_as_it_was():
     X = positive(20, 8)
     kept = X.copy()

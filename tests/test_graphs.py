@@ -478,6 +478,7 @@ def test_links_that_differ_by_direction_are_refused(sparse):
 
 
 # ---------------------------------------------------------------------- resumed, and by commands
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "solver"), [("graph_ae", "adam_network"), ("sym_nmf", "symmetric")]
 )

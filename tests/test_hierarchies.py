@@ -136,6 +136,7 @@ def test_gradient_descent_at_a_fixed_rate_is_that_of_the_released_code():
         np.testing.assert_allclose(found, wanted, rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.quick("deep_nmf-layers0-frobenius", "deep_nmf-layers0-kl")
 @pytest.mark.parametrize("loss", ["frobenius", "kl"])
 @pytest.mark.parametrize("layers", [[4], [5, 3]])
 @pytest.mark.parametrize("model", ["semi_supervised_nmf", "hierarchical_nmf", "deep_nmf"])

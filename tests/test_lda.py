@@ -80,6 +80,7 @@ def objective(fitted: Any, X: np.ndarray) -> dict[str, torch.Tensor]:
         return fitted.objective(batch(X))
 
 
+@pytest.mark.slow
 def test_sweeps_never_lower_the_bound_and_end_where_those_of_scikit_learn_do():
     """From the same topics, as many sweeps: equal but for the laws that documents start from."""
     fitted = fit(counts(), max_iter=1)
@@ -123,6 +124,7 @@ def test_the_gradient_holds_the_laws_of_documents(monkeypatch):
     torch.testing.assert_close((ends[0] - ends[1]) / (2 * step), slope, rtol=1e-5, atol=0)
 
 
+@pytest.mark.slow
 def test_a_fit_converges_and_another_descent_agrees():
     fitted = fit(counts(), max_iter=400)
     assert fitted.metrics["solver"] == "variational"

@@ -71,6 +71,7 @@ def test_a_learned_penalty_is_a_parameter_and_a_fixed_one_a_term():
     assert float(values(learned)["l1"]) != before
 
 
+@pytest.mark.slow
 def test_supervised_layers_learn_the_known_exposures_and_nothing_else(tmp_path):
     X, W = counts()
     np.save(tmp_path / "W.npy", W)

@@ -114,6 +114,7 @@ def test_an_offset_is_part_of_transform():
     assert relative(X, fitted.reconstruct(X)) <= 1.01 * trained + 1e-6
 
 
+@pytest.mark.slow
 def test_a_likelihood_of_its_own_is_the_only_number():
     rng = np.random.default_rng(0)
     mean = rng.gamma(2, 2, (60, 3)) @ rng.gamma(1, 1, (3, 10))
@@ -148,6 +149,7 @@ def test_a_projection_that_bounds_cannot_say_is_refused_by_lbfgs():
 
 
 # ---------------------------------------------------------------------- constraints in transform
+@pytest.mark.quick("simplex_project")
 @pytest.mark.parametrize("constraint", ["simplex", "simplex_project"])
 def test_transform_keeps_the_constraint(constraint):
     X = planted(30, 12)[0] + 0.1

@@ -158,6 +158,7 @@ def test_another_format_is_refused(tmp_path):
 
 
 # ---------------------------------------------------------------------- the optimum
+@pytest.mark.quick("sparse")
 @pytest.mark.parametrize("sparse", [True, False], ids=["sparse", "dense"])
 def test_solvers_agree_on_the_optimum(sparse):
     X, mask = ratings()

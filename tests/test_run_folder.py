@@ -303,6 +303,7 @@ def test_a_run_without_results_is_run_again(tmp_path):
     assert (the_run(tmp_path) / "metrics.json").exists()
 
 
+@pytest.mark.slow
 def test_nothing_of_an_earlier_run_stays_in_the_folder(tmp_path):
     write_table(tmp_path)
     words = (*TABLE, "run_dir=here", "force=true", "max_iter=20")
@@ -418,6 +419,7 @@ def test_a_folder_in_use_is_refused_and_left_alone(tmp_path):
     assert not (tmp_path / "run" / "lock.json").exists()
 
 
+@pytest.mark.slow
 def test_the_same_command_twice_at_once_does_not_mix_its_histories(tmp_path, monkeypatch):
     """The second comes while the first trains."""
     from nmfnet.run.callbacks.history import History

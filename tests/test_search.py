@@ -97,6 +97,7 @@ def test_a_search_finds_the_best_and_keeps_a_study(tmp_path):
         assert trial.user_attrs["run_dir"] == row["run_dir"]
 
 
+@pytest.mark.slow
 def test_a_search_goes_on_where_it_was_killed(tmp_path):
     words = (*OPTUNA, "hparams_search.sampler=random", "hparams_search.n_trials=3", SIZES)
     assert train(*words, cwd=tmp_path).code == 0
@@ -131,6 +132,7 @@ def test_failed_trials_are_told_to_the_study(tmp_path):
     assert "1 of 3 jobs failed" in done.out
 
 
+@pytest.mark.quick("tpe")
 @pytest.mark.parametrize("sampler", ["tpe", "cmaes"])
 def test_the_other_samplers_run(sampler, tmp_path):
     if sampler == "cmaes":
@@ -155,6 +157,7 @@ def test_several_metrics_have_a_front(tmp_path):
     assert done.out.count("not beaten in every metric: job") == len(front) >= 2
 
 
+@pytest.mark.slow
 def test_a_run_that_falls_behind_is_pruned(tmp_path):
     """Whatever comes after five good runs, and is worse than their median at iteration 100."""
     prune = (

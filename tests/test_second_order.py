@@ -29,6 +29,7 @@ def fit(solver: str, X: np.ndarray | None = None, **own):
     return nmfnet.fit(data() if X is None else X, n_components=3, solver=solver, **settings)
 
 
+@pytest.mark.quick("samples-kl", "autoencoder-frobenius")
 @pytest.mark.parametrize("loss", ["frobenius", "kl"])
 @pytest.mark.parametrize("model", MODELS)
 def test_convex_newton_ends_where_no_other_solver_goes_lower(model, loss):
@@ -56,6 +57,7 @@ def test_a_restart_of_many_is_the_run_alone(solver):
     assert torch.equal(many.objectives[0], alone.objectives[0])
 
 
+@pytest.mark.quick("samples-kl", "autoencoder-frobenius")
 @pytest.mark.parametrize("loss", ["frobenius", "kl"])
 @pytest.mark.parametrize("model", MODELS)
 def test_convex_newton_sees_nothing_under_the_mask(model, loss):

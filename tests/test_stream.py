@@ -259,6 +259,7 @@ def stream_run(folder: Path | None, path: Path, **settings: Any):
     return train_in_process(cfg, write=folder is not None)
 
 
+@pytest.mark.quick("frobenius")
 @pytest.mark.parametrize("loss", ["frobenius", "kl"])
 def test_a_streamed_fit_is_as_good_as_one_in_memory(loss, tmp_path, small_blocks):
     X = matrix()
@@ -297,6 +298,7 @@ def test_all_rows_in_one_batch_is_the_fit_in_memory(tmp_path, small_blocks):
     np.testing.assert_allclose(done.factors.W, full.W()[0].detach(), rtol=1e-9)
 
 
+@pytest.mark.quick("nmf")
 @pytest.mark.parametrize("model", ["autoencoder", "nmf"])
 def test_networks_stream_too(model, tmp_path, small_blocks):
     X = matrix()
@@ -405,6 +407,7 @@ def test_memory_does_not_grow_with_the_data(tmp_path):
 
 
 # ---------------------------------------------------------------------- partial_fit
+@pytest.mark.quick("frobenius")
 @pytest.mark.parametrize("loss", ["frobenius", "kl"])
 def test_partial_fit_learns_from_batches_seen_once(loss):
     X = matrix(2000)

@@ -210,6 +210,7 @@ def wait_for_steps(folder: Path, process, steps: int = 3) -> None:
 ENDLESS = ("data=planted", "tol=0", "model.n_components=3", "solver=mu", "figures=false")
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_a_model_and_says_where(tmp_path):
     process = start(*ENDLESS, "max_iter=1000000000", cwd=tmp_path)
     wait_for_steps(tmp_path, process)

@@ -104,6 +104,7 @@ def test_t1_same_updates_too(loss):
 
 
 # ------------------------------------------------------- T3: inclusion
+@pytest.mark.quick("samples-frobenius")
 @pytest.mark.parametrize("loss", ["frobenius", "kl"])
 @pytest.mark.parametrize("axis", ["samples", "features"])
 def test_t3_every_convex_solution_is_an_nmf_solution(axis, loss):
@@ -200,6 +201,7 @@ def test_t8_inner_product_with_the_data_is_the_square_of_the_fit():
     assert float((batch.x * R).sum()) == pytest.approx(float((R * R).sum()), rel=1e-9)
 
 
+@pytest.mark.slow
 def test_t8_kl_keeps_column_sums_after_h_and_row_sums_at_the_end():
     X, _, _ = planted(20, 8, 2)
     model, batch = make(X + 0.1, n_components=2, loss="kl", **{"solver.extrapolation": False})
@@ -242,6 +244,7 @@ def test_t9_curved_or_biased_networks_are_other_models(change):
 
 
 # ------------------------------------------------------- T10: orientation
+@pytest.mark.slow
 def test_t10_orientation_matters():
     """The best losses of the two orientations differ: each restricts another factor."""
     X, _, _ = planted(20, 9, 3, seed=2)
@@ -309,6 +312,7 @@ def test_t11_tied_is_a_subset_of_untied(loss):
     assert float(advance(untied, batch, 500)) < float(reached)
 
 
+@pytest.mark.quick("frobenius")
 @pytest.mark.parametrize("loss", ["frobenius", "kl"])
 def test_t11_a_split_component_is_a_stationary_copy_of_a_lower_rank(loss):
     """Two copies of a component that share its weight: same loss, and no first-order way out."""
@@ -363,6 +367,7 @@ def test_kl_is_the_likelihood_of_plsi_up_to_a_constant():
     assert np.ptp(gaps) < 1e-9 * abs(gaps[0])
 
 
+@pytest.mark.slow
 def test_unconstrained_linear_autoencoder_is_pca():
     """It reaches the floor of the singular values, which no model of its rank goes below."""
     X = positive(30, 8)

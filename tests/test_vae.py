@@ -83,6 +83,7 @@ def test_the_bound_in_the_metrics_is_that_of_eight_fixed_draws():
 
 
 # ---------------------------------------------------------------------- warm-up
+@pytest.mark.slow
 def test_nothing_settles_or_halves_before_the_warm_up_is_over():
     """A tolerance that every step is within, so that a run ends as soon as it may."""
     own = {**SMALL, "solver": "adam", "solver.n_inner": 10, "tol": 1e6, "certificate_tol": None}
@@ -101,6 +102,7 @@ def rate(fitted: Any) -> torch.Tensor:
 
 
 # ---------------------------------------------------------------------- special cases
+@pytest.mark.slow
 def test_a_linear_point_with_squared_errors_is_pca():
     rng = np.random.default_rng(0)
     X = rng.normal(size=(40, 3)) @ rng.normal(size=(3, 8)) + 0.3 * rng.normal(size=(40, 8)) + 5

@@ -163,6 +163,7 @@ def test_frames_are_joined_and_arrays_go_row_by_row():
 
 
 # ---------------------------------------------------------------------- the model
+@pytest.mark.quick("kl")
 @pytest.mark.parametrize("loss", ["frobenius", "kl", "itakura_saito"])
 def test_joint_is_nmf_of_the_views_side_by_side(loss):
     """Same start, same solver: the same objective, fused and by autograd."""
@@ -183,6 +184,7 @@ def test_joint_is_nmf_of_the_views_side_by_side(loss):
     assert generic == pytest.approx(stacked, rel=1e-8)
 
 
+@pytest.mark.quick("kl")
 @pytest.mark.parametrize("loss", ["frobenius", "kl"])
 def test_what_a_sample_lacks_changes_nothing_of_others(loss):
     X, P = two()
@@ -203,6 +205,7 @@ def test_what_a_sample_lacks_changes_nothing_of_others(loss):
     assert not hidden.values[:4].any()
 
 
+@pytest.mark.slow
 def test_codes_come_from_any_subset_of_the_views():
     X, P = two()
     fitted = fit(X, views={"p": P}, dtype="float64", max_iter=3000, tol=1e-9)
@@ -225,6 +228,7 @@ def test_codes_come_from_any_subset_of_the_views():
             fitted.transform(X, views=views)
 
 
+@pytest.mark.slow
 def test_transform_is_what_training_does():
     X, P = two()
     P[:4] = np.nan
@@ -262,6 +266,7 @@ def test_restarts_are_runs():
     assert_restarts_are_runs(InMemory(X=X, views={"p": P}), model="joint_nmf", n_components=3)
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_continues(tmp_path):
     X, P = two()
     P[:4] = np.nan

@@ -18,6 +18,7 @@ EVERY = [
 ]
 
 
+@pytest.mark.quick("sym_nmf")
 @pytest.mark.parametrize("model", EVERY)
 def test_every_model_keeps_its_promises(model):
     asked = {"model": model}

@@ -115,6 +115,7 @@ def test_given_factors_are_the_start_and_wrong_ones_are_refused(tmp_path):
     np.testing.assert_array_equal(values(one)["H"][0].numpy(), H)
 
 
+@pytest.mark.quick("nndsvd", "random")
 @pytest.mark.parametrize("name", INITS)
 def test_data_of_low_rank_and_with_empty_rows_are_no_trouble(name):
     X = np.zeros((12, 6))

@@ -164,6 +164,7 @@ def test_more_components_than_the_rank_of_x_are_no_obstacle(shape):
         assert fitted.metrics["train/relative_error"] < 1e-2, solver
 
 
+@pytest.mark.slow
 def test_equal_budget_and_rule_for_all():
     """No solver goes beyond the budget that it is given, or stops before a first window."""
     for solver in OF_NMF:

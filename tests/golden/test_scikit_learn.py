@@ -78,6 +78,7 @@ def test_no_model_reports_an_error_below_the_svd_floor(model, loss):
     assert fitted.metrics["train/relative_error"] >= floor * (1 - 1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("axis", ["samples", "features"])
 def test_convex_nmf_never_beats_nmf(axis):
     """Its components are restricted, so at convergence the best of several starts is no better."""

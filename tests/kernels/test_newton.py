@@ -180,6 +180,7 @@ def test_w_given_h_is_the_minimum_of_scikit_learn():
     np.testing.assert_allclose(state.W[0].numpy(), W, atol=2e-3)
 
 
+@pytest.mark.slow
 def test_it_needs_far_fewer_iterations_than_multiplicative_updates():
     data, _ = problem("kl", 100, 40)
     fast, plain = starts(data, 6), starts(data, 6)

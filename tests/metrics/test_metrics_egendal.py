@@ -124,6 +124,7 @@ def test_collapse_and_differences(components: dict[tuple[str, str], np.ndarray])
             assert cross.mean() == pytest.approx(CROSS[cohort][i], abs=6e-4)
 
 
+@pytest.mark.slow
 def test_errors_on_the_recovered_splits(folder: Path) -> None:
     with (folder / "egendal-2024" / "errors_of_published_factors.csv").open() as stream:
         stored = {(row["c"], int(row["i"])): row for row in csv.DictReader(stream)}

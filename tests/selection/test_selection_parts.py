@@ -276,6 +276,7 @@ def test_ard_says_what_its_best_start_keeps_and_how_much_the_starts_differ():
     assert "may want more than the largest rank" in kept([made(8, 0.0)], 8).sentence
 
 
+@pytest.mark.slow
 def test_ard_on_a_matrix():
     """Counts: at least Poisson even where the noise was taken away. Rows twice: the same twice."""
     rng = np.random.default_rng(0)

@@ -50,6 +50,7 @@ def table(folder) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_signatures_of_a_catalogue(tmp_path):
     """The command of the README, on shuffled rows; then everything in the folder."""
     counts, H = catalogue()

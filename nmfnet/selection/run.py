@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from nmfnet.config import Plain, build, run_folder, run_id
+from nmfnet.data.module import MatrixDataModule
 from nmfnet.data.sources.source import Source
 from nmfnet.run.finished import Finished, finished
-from nmfnet.selection.fits import Job, Store, fit_all, jobs, key_of
+from nmfnet.run.lock import locked
+from nmfnet.selection.fits import Job, Kind, Plan, Store, fit_all, jobs, key_of
 from nmfnet.selection.measures import measure, refined, table
-from nmfnet.selection.options import parse_ranks
+from nmfnet.selection.options import Selection, parse_ranks
 from nmfnet.selection.outcome import Selected, result_of
 from nmfnet.selection.prepare import checked, data_of, plan_of, unit_of
 from nmfnet.selection.relevance import Kept, applies, kept
@@ -40,8 +43,6 @@ def select(cfg: Plain, source: Source | None = None, *, write: bool = True) -> S
     Interrupted
         After Ctrl-C; the same call goes on with the fits that are missing.
     """
-    from nmfnet.run.train import Interrupted
-
     folder = run_folder(cfg) if write else None
     before = finished({**cfg, "force": False}) if _same(cfg, folder) else None
     if before is not None and not cfg["force"]:
@@ -56,11 +57,27 @@ def select(cfg: Plain, source: Source | None = None, *, write: bool = True) -> S
     if missing is not None:
         datamodule.notes.append(missing)
     todo = jobs(ranks, options, held, missing is None)
-    store = Store(
-        None if folder is None else folder / "fits",
-        key_of(plan),
-        anew=before is not None or not cfg["resume"],
-    )
+    anew = before is not None or not cfg["resume"]
+    with nullcontext() if folder is None else locked(folder):
+        store = Store(None if folder is None else folder / "fits", key_of(plan), anew=anew)
+        return _selected(cfg, plan, todo, store, ranks, options, datamodule, held, beta, folder)
+
+
+def _selected(
+    cfg: Plain,
+    plan: Plan,
+    todo: Sequence[Job],
+    store: Store,
+    ranks: list[int],
+    options: Selection,
+    datamodule: MatrixDataModule,
+    held: list[Kind],
+    beta: float | None,
+    folder: Path | None,
+) -> Selected:
+    """The fits, what they say of every rank, and the files."""
+    from nmfnet.run.train import Interrupted
+
     try:
         fit_all(plan, todo, store, _say(cfg["progress"]))
     except (KeyboardInterrupt, Interrupted) as stop:

@@ -56,7 +56,8 @@ def _sparse(group: Any, shape: tuple[int, int], file: Path) -> Any:
 def read_tenx(file: Path) -> RawTable:
     """The matrix of Cell Ranger 2 (a group per genome) or later: one row per barcode."""
     with _opened(file, "a readable 10x file") as stored:
-        found = [group for group in stored.values() if "barcodes" in group]
+        groups = [group for group in stored.values() if hasattr(group, "keys")]
+        found = [group for group in groups if "barcodes" in group]
         if len(found) != 1:
             raise UserError(
                 f"{file} holds {len(found)} matrices of 10x with barcodes, and one is needed; it has "

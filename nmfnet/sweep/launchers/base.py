@@ -24,6 +24,7 @@ from omegaconf import DictConfig, open_dict
 
 from nmfnet.errors import UserError
 from nmfnet.ranges import Count
+from nmfnet.run.lock import locked
 from nmfnet.sweep.jobs import Job, Record, read_record, settled
 from nmfnet.sweep.summary import begin, check_first, first_refusal, shown, summarise
 from nmfnet.words import OF_HYDRA, to_plain
@@ -54,6 +55,8 @@ class Jobs(Launcher, ABC):
     config: DictConfig
     context: HydraContext
     begun = False
+    alone = False
+    """Whether whoever calls this keeps other processes out of the folder of the sweep."""
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
@@ -73,7 +76,7 @@ class Jobs(Launcher, ABC):
         """
         setup_globals()
         sweep = Path(self.config.hydra.sweep.dir).absolute()
-        with nullcontext() if self.begun else first_refusal(sweep):
+        with first_refusal(sweep), nullcontext() if self.alone else locked(sweep):
             begin(sweep)
             jobs = [
                 self._job(sweep, initial_job_idx + i, overrides)
@@ -82,7 +85,11 @@ class Jobs(Launcher, ABC):
             if not self.begun:
                 self.prepare()
                 check_first(jobs[0])
-        self.begun = True
+            self.begun = True
+            return self._records(jobs)
+
+    def _records(self, jobs: Sequence[Job]) -> Sequence[JobReturn]:
+        """Run jobs, and say how each has ended."""
         records: dict[int, Record] = {}
         try:
             for record in self.run(jobs):

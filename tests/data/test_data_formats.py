@@ -239,9 +239,23 @@ def test_matlab_files_that_cannot_be_read(tmp_path: Path) -> None:
     path = tmp_path / "x.mat"
     scipy.io.savemat(path, {"X": sp.csc_matrix(X)})
     assert np.array_equal(read(path).values.toarray(), X)
-    path.write_bytes(path.read_bytes()[:200])
-    assert "not a readable MATLAB file" in refused(path)
-    path.write_bytes(b"MATLAB 7.3 MAT-file, Platform".ljust(512, b"\0"))
+    for packed in (False, True):
+        names = np.array(["ä", "b", "c"], dtype=object)
+        scipy.io.savemat(
+            path, {"Y": X, "feature_names": names, "s": {"a": 1}}, do_compression=packed
+        )
+        matrix = read(path, drop=["b"])
+        assert (matrix.values.tolist(), matrix.feature_names) == (X[:, [0, 2]].tolist(), ["ä", "c"])
+        assert "not used: 's'" in matrix.remarks[0]
+        sound = path.read_bytes()
+        for cut in (130, 200, -9):
+            path.write_bytes(sound[:cut])
+            assert "not a readable MATLAB file" in refused(path)
+    scipy.io.savemat(path, {"X": X + 1j})
+    assert "real numbers are needed" in refused(path)
+    scipy.io.savemat(path, {"X": X}, format="4")
+    assert "no MATLAB file of version 5 to 7.2" in refused(path)
+    path.write_bytes(b"MATLAB 7.3 MAT-file".ljust(124, b" ") + b"\0\2IM" + bytes(512))
     assert "save(..., '-v7')" in refused(path)
 
 
@@ -286,6 +300,10 @@ def test_tenx_that_needs_a_word(tmp_path: Path) -> None:
     with h5py.File(path, "r+") as stored:
         del stored["matrix/indices"]
     assert "/matrix holds no array 'indices'" in refused(path)
+    with h5py.File(path, "r+") as stored:
+        stored.create_dataset("matrix/indices", (10**12,), dtype="i8", chunks=(1000,))  # 3 kB
+    assert "GB of memory" in refused(path)
+    assert "GB of memory" in refused(path.rename(tmp_path / "x.h5ad"))
     with h5py.File(path, "w") as stored:
         stored["weights"] = X
     assert "holds 0 matrices of 10x" in refused(path)

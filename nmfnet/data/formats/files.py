@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ import scipy.sparse as sp
 from nmfnet.data.formats.frames import as_float64, read_frame, take_label
 from nmfnet.data.formats.hdf5 import read_biom, read_h5ad, read_h5mu, read_loom, read_tenx
 from nmfnet.data.formats.market import read_mtx
+from nmfnet.data.formats.matlab import matlab_arrays
 from nmfnet.data.formats.raw import (
     RawTable,
     as_text,
@@ -108,7 +108,7 @@ def read_raw(
     readers: dict[str, Callable[[], RawTable]] = {
         "npy": lambda: _read_npy(file),
         "npz": lambda: _read_npz(file, label),
-        "mat": lambda: _read_mat(file, label),
+        "mat": lambda: _of_arrays(matlab_arrays(file), file, label),
         "mtx": lambda: read_mtx(file),
         "h5ad": lambda: read_h5ad(file, label, layer),
         "h5mu": lambda: read_h5mu(file, label, layer, modality),
@@ -195,34 +195,6 @@ def _read_npz(file: Path, label: str | None) -> RawTable:
                 return RawTable(as_float64(sp.load_npz(file), str(file)))
             arrays = {key: _member(archive, key, file) for key in keys}
     return _of_arrays(arrays, file, label)
-
-
-def _read_mat(file: Path, label: str | None) -> RawTable:
-    """A MATLAB file (version 7.2 or older), with the variables that an npz file may have, too."""
-    from scipy.io import loadmat, whosmat
-
-    with file.open("rb") as stream:
-        if b"MATLAB 7.3" in stream.read(128):
-            raise UserError(
-                f"{file} is a MATLAB 7.3 file. Save it in MATLAB with save(..., '-v7'), and it can "
-                "be read."
-            )
-    with reading(file, "a readable MATLAB file"):
-        for _, shape, kind in whosmat(file):
-            check_memory(0 if kind == "sparse" else 8 * math.prod(shape), file)
-        found = loadmat(file, chars_as_strings=True)
-    arrays = {name: _plain(array) for name, array in found.items() if not name.startswith("__")}
-    return _of_arrays(arrays, file, label)
-
-
-def _plain(array: Any) -> Any:
-    """A variable of MATLAB: vectors with one axis, lists of texts as texts."""
-    if not isinstance(array, np.ndarray):
-        return array
-    if array.dtype == object:
-        cells = [np.asarray(cell).ravel() for cell in array.ravel()]
-        return np.array([as_text(cell[0]) if cell.size else "" for cell in cells])
-    return array.ravel() if 1 in array.shape else array
 
 
 _BESIDE = ("sample_names", "feature_names", "labels", "mask", "weight")

@@ -41,6 +41,18 @@ def _array(group: Any, name: str, file: Path) -> np.ndarray:
     return np.asarray(found[()])
 
 
+def _check_size(group: Any, file: Path) -> None:
+    """Compare the sizes of all arrays in a group with the memory."""
+    sizes: list[int] = []
+
+    def add(_: str, item: Any) -> None:
+        if hasattr(item, "dtype"):
+            sizes.append(item.dtype.itemsize * item.size)
+
+    group.visititems(add)
+    check_memory(sum(sizes), file)
+
+
 def _texts(group: Any, name: str, file: Path) -> list[str]:
     return [as_text(cell) for cell in _array(group, name, file).ravel().tolist()]
 
@@ -110,6 +122,8 @@ def read_loom(file: Path, label: str | None, layer: str | None) -> RawTable:
 def read_h5ad(file: Path, label: str | None, layer: str | None) -> RawTable:
     """The X, a layer or the ``.raw`` of an AnnData; classes are columns of ``obs``."""
     anndata = _anndata(file)
+    with _opened(file, "a readable h5ad file") as stored:
+        _check_size(stored, file)
     with reading(file, "a readable h5ad file"):
         return _of_anndata(anndata.read_h5ad(file), file, label, layer)
 
@@ -131,6 +145,7 @@ def read_h5mu(
             )
         name = known[0] if modality is None else modality
         take_label(known, name, f"the modalities of {file}", "data.modality")
+        _check_size(stored["mod"][name], file)
         return _of_anndata(anndata.io.read_elem(stored["mod"][name]), file, label, layer)
 
 

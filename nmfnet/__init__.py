@@ -8,10 +8,10 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from nmfnet.errors import UserError
-from nmfnet.version import __version__
 
 if TYPE_CHECKING:
     from nmfnet.api import fit, project, select_rank
@@ -20,32 +20,18 @@ if TYPE_CHECKING:
     from nmfnet.run.checkpoint import load
 
 __all__ = ["Estimator", "UserError", "__version__", "fit", "load", "project", "runs", "select_rank"]
+__version__ = "0.1.0"
+
+_HOMES = {
+    **dict.fromkeys(("fit", "project", "select_rank"), "nmfnet.api"),
+    "Estimator": "nmfnet.estimator",
+    "load": "nmfnet.run.checkpoint",
+    "runs": "nmfnet.report.collect",
+}
 
 
 def __getattr__(name: str) -> Any:
     """Import torch and Lightning only when something that needs them is used."""
-    if name == "fit":
-        from nmfnet.api import fit
-
-        return fit
-    if name == "project":
-        from nmfnet.api import project
-
-        return project
-    if name == "select_rank":
-        from nmfnet.api import select_rank
-
-        return select_rank
-    if name == "load":
-        from nmfnet.run.checkpoint import load
-
-        return load
-    if name == "Estimator":
-        from nmfnet.estimator import Estimator
-
-        return Estimator
-    if name == "runs":
-        from nmfnet.report.collect import runs
-
-        return runs
-    raise AttributeError(f"module 'nmfnet' has no attribute {name!r}")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'nmfnet' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

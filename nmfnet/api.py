@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nmfnet.config import plain
+from nmfnet.config import Config, plain
 from nmfnet.errors import UserError
-from nmfnet.words import configuration
+from nmfnet.settings.words import configuration
 
 if TYPE_CHECKING:
     from nmfnet.core.model import Factorization
+    from nmfnet.data.sources.source import Source
     from nmfnet.selection.run import Selected
 
 
@@ -82,16 +83,23 @@ def fit(
     source = in_memory(X, mask=mask, labels=labels, graph=graph, views=views)
     if H is not None and model == "nmf":
         settings.setdefault("n_components", len(H))
-    cfg = configuration(plain({"model": model, "progress": False, **settings}))
-    cfg["run_dir"] = None if run_dir is None else str(run_dir)
-    cfg["choices"]["data"] = "memory"
-    cfg["data"] = {"sha256": source.read().fingerprint()}
-    if cfg["ranks"] is not None:
+    cfg = _configured(source, run_dir, {"model": model, **settings})
+    if cfg.ranks is not None:
         raise UserError("ranks=...: use nmfnet.select_rank(X, ranks=...), which tries several")
     given = hold(cfg, W=W, H=H)
     result = train(cfg, source, write=run_dir is not None, given=given)
     result.model.metrics = result.metrics
     return result.model
+
+
+def _configured(source: Source, run_dir: str | Path | None, settings: dict[str, Any]) -> Config:
+    cfg = configuration(plain({"progress": False, **settings}))
+    data = {"sha256": source.read().fingerprint()}
+    return cfg.but(
+        run_dir=None if run_dir is None else str(run_dir),
+        choices=cfg.choices | {"data": "memory"},
+        data=data,
+    )
 
 
 def project(X: Any, H: Any, *, mask: Any = None, **settings: Any) -> np.ndarray:
@@ -173,10 +181,7 @@ def select_rank(
     from nmfnet.selection.run import Selected, select
 
     source = InMemory(X=X, mask=mask)
-    cfg = configuration(plain({"model": model, "progress": False, "ranks": ranks, **settings}))
-    cfg["run_dir"] = None if run_dir is None else str(run_dir)
-    cfg["choices"]["data"] = "memory"
-    cfg["data"] = {"sha256": source.read().fingerprint()}
+    cfg = _configured(source, run_dir, {"model": model, "ranks": ranks, **settings})
     result = select(cfg, source, write=run_dir is not None)
     if not isinstance(result, Selected):
         raise UserError(f"{run_dir} holds the finished run of this already: give force=True")

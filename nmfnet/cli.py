@@ -13,11 +13,11 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from nmfnet.arguments import in_a_sentence, parsed
-from nmfnet.compose import compose_once
-from nmfnet.config import Plain, check_config, conf_dir, root_is_sound
-from nmfnet.errors import UserError
-from nmfnet.words import import_from, open_keys, own_folders, to_plain, with_own_root
+from nmfnet.config import Config, Plain, check_config, conf_dir, root_is_sound
+from nmfnet.errors import UserError, stop, stop_unusable
+from nmfnet.settings.arguments import in_a_sentence, parsed
+from nmfnet.settings.compose import compose_once
+from nmfnet.settings.words import import_from, open_keys, own_folders, to_plain, with_own_root
 
 
 def main() -> None:
@@ -55,19 +55,6 @@ def main() -> None:
         stop("interrupted", code=130)
 
 
-def stop(message: str, code: int = 2) -> None:
-    """One message on standard error, then the exit code."""
-    print(f"nmfnet: {message}", file=sys.stderr)
-    sys.exit(code)
-
-
-def stop_unusable(error: OSError) -> None:
-    """Stop for a file that cannot be read or written."""
-    if error.strerror is None:
-        raise error
-    stop(f"cannot use {error.filename or 'the output'}: {error.strerror}")
-
-
 def _task(cfg: DictConfig) -> float:
     choices = HydraConfig.get().runtime.choices
     try:  # stopped here, before Hydra announces an error in its own words
@@ -76,47 +63,43 @@ def _task(cfg: DictConfig) -> float:
         return run_one(to_plain(cfg, choices))
     except UserError as error:
         stop(str(error))
-        raise
     except OmegaConfBaseException as error:
         stop(in_a_sentence(error))
-        raise
     except BrokenPipeError:
         raise
     except OSError as error:
         stop_unusable(error)
-        raise
 
 
-def run_one(cfg: Plain) -> float:
+def run_one(values: Plain) -> float:
     """Train, print the result, return the objective."""
     from nmfnet.run.finished import finished
     from nmfnet.run.tables import print_result
 
     try:
-        before = finished(cfg) if root_is_sound(cfg) else None
+        before = finished(Config(**values)) if root_is_sound(values) else None
     except UserError:
-        check_config(cfg)  # a misspelt key is the more helpful message
+        check_config(values)  # a misspelt key is the more helpful message
         raise
     if before is not None:
         print_result(before)
         return float(before.metrics["objective"])
-    check_config(cfg)
+    cfg = check_config(values)
     from nmfnet.run.train import Interrupted, NotFirst, Terminated, train
 
     try:
-        if cfg.get("ranks") is not None:
+        if cfg.ranks is not None:
             return select_rank(cfg)
         result = train(cfg)
     except NotFirst:
         sys.exit(0)
     except (Interrupted, Terminated) as error:
         stop(str(error), code=130)
-        raise
     print_result(result)
     return float(result.metrics["objective"])
 
 
-def select_rank(cfg: Plain) -> float:
+def select_rank(cfg: Config) -> float:
     """Run a rank selection, print its table, return the objective at the suggested rank."""
     from nmfnet.run.tables import print_result
     from nmfnet.selection.run import Selected, select

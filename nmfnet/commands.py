@@ -10,7 +10,7 @@ from os.path import expanduser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nmfnet.errors import UserError
+from nmfnet.errors import UserError, stop, stop_unusable
 
 if TYPE_CHECKING:
     from nmfnet.report.collect import Run
@@ -36,22 +36,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     except OSError as error:
-        if error.strerror is None:
-            raise
-        stop(f"cannot use {error.filename or 'the output'}: {error.strerror}")
+        stop_unusable(error)
     except KeyboardInterrupt:
         stop("interrupted", code=130)
 
 
-def stop(message: str, code: int = 2) -> None:
-    """One message on standard error, then the exit code."""
-    print(f"nmfnet: {message}", file=sys.stderr)
-    sys.exit(code)
-
-
 def make_parser() -> argparse.ArgumentParser:
     """Commands, their options and help."""
-    from nmfnet.version import __version__
+    from nmfnet import __version__
 
     parser = argparse.ArgumentParser(
         prog="nmfnet",
@@ -69,14 +61,7 @@ def make_parser() -> argparse.ArgumentParser:
     get.add_argument("name", metavar="NAME", help="as in data=NAME")
 
     ls = add(commands, "ls", "a table of the runs in a folder", list_runs)
-    ls.add_argument(
-        "runs",
-        type=expanduser,
-        metavar="RUNS",
-        nargs="?",
-        default="runs",
-        help="folder of runs (default: runs)",
-    )
+    add_runs(ls)
     show = add(commands, "show", "settings, results and origin of one run", show_run)
     show.add_argument(
         "run_folder", type=expanduser, metavar="RUN", help="folder of the run, as runs/MODEL/RUN_ID"
@@ -118,14 +103,7 @@ def add_reports(commands: Any) -> None:
     compare.add_argument("run_a", type=expanduser, metavar="RUN", help="folder of a run")
     compare.add_argument("run_b", type=expanduser, metavar="RUN", help="folder of another")
     report = add(commands, "report", "one self-contained web page about many runs", write_report)
-    report.add_argument(
-        "runs",
-        type=expanduser,
-        metavar="RUNS",
-        nargs="?",
-        default="runs",
-        help="folder of runs (default: runs)",
-    )
+    add_runs(report)
     report.add_argument(
         "-o",
         "--output",
@@ -135,14 +113,7 @@ def add_reports(commands: Any) -> None:
         help="(default: report.html)",
     )
     live = add(commands, "dashboard", "the same page, live while a sweep runs", serve_dashboard)
-    live.add_argument(
-        "runs",
-        type=expanduser,
-        metavar="RUNS",
-        nargs="?",
-        default="runs",
-        help="folder of runs (default: runs)",
-    )
+    add_runs(live)
     live.add_argument(
         "--port", type=int, default=8050, help="on this machine only; 0 = any free (default: 8050)"
     )
@@ -165,6 +136,14 @@ def add_reports(commands: Any) -> None:
         help="(default: RUN/export)",
     )
     add_trust(export, "import the classes that its checkpoint names")
+
+
+def add_runs(command: argparse.ArgumentParser) -> None:
+    """Add the folder that a command looks for runs in."""
+    words = "folder of runs (default: runs)"
+    command.add_argument(
+        "runs", type=expanduser, metavar="RUNS", nargs="?", default="runs", help=words
+    )
 
 
 def add_trust(command: argparse.ArgumentParser, words: str) -> None:
@@ -212,18 +191,19 @@ def list_runs(given: argparse.Namespace) -> None:
 
     from nmfnet.config import shown
     from nmfnet.report.collect import collect, settings, varied
-    from nmfnet.terminal import NUMBERS, readable, wide_console
+    from nmfnet.run.measures import columns
+    from nmfnet.run.terminal import readable, wide_console
 
     found = collect(given.runs)
     told = list(dict.fromkeys(["model", *varied(found)]))
-    numbers = [key for key in NUMBERS if any(key in run.metrics for run in found)]
+    numbers = columns(run.metrics for run in found)
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for heading in ("run", *told, "status", *(NUMBERS[key] for key in numbers)):
+    for heading in ("run", *told, "status", *(one.column for one in numbers)):
         table.add_column(heading, no_wrap=True)
     for run in found:
         flat = settings(run)
         cells = [run_name(run, Path(given.runs)), *(shown(flat.get(key, "")) for key in told)]
-        cells += [run.status, *(readable(run.metrics.get(key, "")) for key in numbers)]
+        cells += [run.status, *(readable(run.metrics.get(one.key, "")) for one in numbers)]
         table.add_row(*cells)
     console = wide_console()
     console.print(table)
@@ -241,7 +221,7 @@ def show_run(given: argparse.Namespace) -> None:
     """``nmfnet show``: the whole of one run, as text."""
     from nmfnet.config import shown
     from nmfnet.report.collect import read_run, settings
-    from nmfnet.terminal import readable, wide_console
+    from nmfnet.run.terminal import readable, wide_console
 
     folder = Path(given.run_folder)
     if not folder.is_dir():
@@ -302,8 +282,8 @@ def check_model(given: argparse.Namespace) -> None:
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
 
-    from nmfnet.arguments import in_a_sentence, setting
-    from nmfnet.words import configuration, import_from, own_folders
+    from nmfnet.settings.arguments import in_a_sentence, setting
+    from nmfnet.settings.words import configuration, import_from, own_folders
 
     asked = dict(setting(word) for word in given.settings)
     if "model" not in asked:
@@ -328,7 +308,7 @@ def print_findings(findings: Iterable[Finding], model: str) -> int:
     from rich.table import Table
     from rich.text import Text
 
-    from nmfnet.terminal import wide_console
+    from nmfnet.run.terminal import wide_console
 
     console = wide_console()
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")

@@ -12,12 +12,12 @@ import sys
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from nmfnet.errors import UserError
-from nmfnet.ranges import Count, Natural, NotNegative, Positive, Range
+from nmfnet.settings.ranges import Count, Natural, NotNegative, Positive, Range
 
 Plain = dict[str, Any]
 
@@ -80,10 +80,36 @@ NOT_THE_EXPERIMENT = (
 """Root keys that do not change what is computed, and so not the run's name either."""
 
 
-@dataclass
-class Root:
-    """Keys of the root of a configuration; the groups are checked against their targets."""
+@dataclass(kw_only=True)
+class Config:
+    """A configuration: the root keys, and of every group the plain values of what was chosen.
 
+    The options of the groups are checked against the classes that they are built of.
+    """
+
+    n_restarts: Annotated[int, Range(1, 1_000_000)]
+    seed: Natural
+    max_iter: Count
+    tol: NotNegative
+    window: Count
+    patience: Count
+    certificate_tol: NotNegative | None = 1e-3
+    kkt_tol: Positive | None
+    time_limit: Positive | None
+    batch_size: Count | None
+    normalize: Literal["H", "W"] | None
+    dtype: Literal["float32", "float64"]
+    device: Literal["auto", "cpu", "cuda"]
+    threads: Annotated[int, Range(1, 1024)] | Literal["auto"]
+    ranks: int | str | list[Any] | None = None
+    runs: str
+    run_dir: str | None
+    force: bool
+    resume: bool
+    checkpoint_every: NotNegative | None
+    figures: bool
+    progress: bool | Literal["auto"]
+    choices: dict[str, Any]
     data: dict[str, Any]
     split: dict[str, Any]
     loss: dict[str, Any]
@@ -94,31 +120,27 @@ class Root:
     trainer: dict[str, Any]
     logger: dict[str, Any]
     callbacks: dict[str, Any]
-    model: dict[str, Any]
-    n_restarts: Annotated[int, Range(1, 1_000_000)]
-    seed: Natural
-    max_iter: Count
-    tol: NotNegative
-    window: Count
-    patience: Count
-    kkt_tol: Positive | None
-    time_limit: Positive | None
-    batch_size: Count | None
-    normalize: Literal["H", "W"] | None
-    dtype: Literal["float32", "float64"]
-    device: Literal["auto", "cpu", "cuda"]
-    threads: Annotated[int, Range(1, 1024)] | Literal["auto"]
-    runs: str
-    run_dir: str | None
-    force: bool
-    resume: bool
-    checkpoint_every: NotNegative | None
-    figures: bool
-    progress: bool | Literal["auto"]
-    choices: dict[str, Any]
-    certificate_tol: NotNegative | None = 1e-3
-    ranks: int | str | list[Any] | None = None
     selection: dict[str, Any] = field(default_factory=dict)
+    model: dict[str, Any]
+
+    @classmethod
+    def of(cls, stored: Mapping[str, Any]) -> Config:
+        """What a file says, as far as it goes: None for keys that an older nmfnet did not have."""
+        known: Plain = {key.name: stored.get(key.name) for key in fields(cls)}
+        return cls(**known)
+
+    def plain(self) -> Plain:
+        """The values by key, as files hold them."""
+        return {key.name: getattr(self, key.name) for key in fields(self)}
+
+    def but(self, **changes: Any) -> Config:
+        """The same with some keys changed."""
+        return replace(self, **changes)
+
+    @property
+    def model_name(self) -> str:
+        """The choice of the group ``model``."""
+        return str(self.choices.get("model", "model"))
 
 
 def conf_dir() -> Path:
@@ -133,8 +155,8 @@ def options(group: str) -> list[str]:
 
 
 # ---------------------------------------------------------------------- checks
-def check_config(cfg: Plain) -> None:
-    """Refuse unknown keys and values of the wrong type anywhere, all at once.
+def check_config(cfg: Plain) -> Config:
+    """The configuration; refuses unknown keys and values of the wrong type anywhere, all at once.
 
     Raises
     ------
@@ -150,6 +172,7 @@ def check_config(cfg: Plain) -> None:
         raise UserError(
             "\n  ".join([f"the configuration has {len(problems)} problem(s):", *problems])
         )
+    return Config(**cfg)
 
 
 def _nodes(cfg: Plain, name: str) -> Iterator[tuple[str, Any]]:
@@ -206,13 +229,13 @@ def root_is_sound(cfg: Plain) -> bool:
 
 
 def _root_problems(cfg: Plain) -> Iterator[str]:
-    hints = typing.get_type_hints(Root, include_extras=True)
+    hints = typing.get_type_hints(Config, include_extras=True)
     for key, value in cfg.items():
         if key not in hints:
             yield f"{key}: no such option{did_you_mean(key, [*hints, *_nested_keys(cfg)])}"
         elif hints[key] != dict[str, Any] and not fits(value, hints[key]):
             yield f"{key}={shown(value)}: {expected(hints[key], value)}"
-    for field_ in fields(Root):
+    for field_ in fields(Config):
         if field_.name not in cfg and field_.default is field_.default_factory is MISSING:
             yield f"{field_.name}: missing"
 
@@ -563,8 +586,8 @@ def run_id(cfg: Plain) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 
-def run_folder(cfg: Plain) -> Path:
+def run_folder(cfg: Config) -> Path:
     """``run_dir`` if it is given, else ``runs/MODEL/RUN_ID``."""
-    if cfg["run_dir"]:
-        return Path(cfg["run_dir"]).expanduser()
-    return Path(cfg["runs"]).expanduser() / cfg["choices"].get("model", "model") / run_id(cfg)
+    if cfg.run_dir:
+        return Path(cfg.run_dir).expanduser()
+    return Path(cfg.runs).expanduser() / cfg.model_name / run_id(cfg.plain())

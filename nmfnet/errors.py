@@ -1,6 +1,9 @@
-"""The one exception that means "the user can mend this"."""
+"""The one exception that means "the user can mend this", and how a command ends with it."""
 
 from __future__ import annotations
+
+import sys
+from typing import NoReturn
 
 
 class UserError(ValueError):
@@ -9,3 +12,16 @@ class UserError(ValueError):
     The message says what was given, what is allowed and what to do about it. It is a ValueError, as
     users of scikit-learn expect.
     """
+
+
+def stop(message: str, code: int = 2) -> NoReturn:
+    """One message on standard error, then the exit code."""
+    print(f"nmfnet: {message}", file=sys.stderr)
+    sys.exit(code)
+
+
+def stop_unusable(error: OSError) -> NoReturn:
+    """Stop for a file that cannot be read or written."""
+    if error.strerror is None:
+        raise error
+    stop(f"cannot use {error.filename or 'the output'}: {error.strerror}")

@@ -143,10 +143,10 @@ class Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
     def _takes_sparse(self) -> bool:
         """Whether the model works on a sparse X; True for what is no model, which fit refuses."""
         from nmfnet.config import locate
-        from nmfnet.words import configuration
+        from nmfnet.settings.words import configuration
 
         try:
-            node = configuration(plain({"model": self.model}))["model"]
+            node = configuration(plain({"model": self.model})).model
         except UserError:
             return True
         return bool(locate(node["_target_"]).sparse)

@@ -28,7 +28,12 @@ except ImportError:  # the shape annotations are then plain hints
     pass
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest leaves out what is slow
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        quick = item.get_closest_marker("quick")
+        if quick and item.callspec.id not in quick.args:  # type: ignore[attr-defined]
+            item.add_marker("slow")
     data = os.environ.get("NMFNET_DATA")
     reasons = {
         "catalogue": None if data and Path(data).is_dir() else "NMFNET_DATA names no data folder",

@@ -14,6 +14,7 @@ import torch
 
 from nmfnet.api import configuration
 from nmfnet.core.model import Factorization
+from nmfnet.core.starting import initialise
 from nmfnet.data import NoSplit, Source
 from nmfnet.data.module import MatrixDataModule
 from nmfnet.run.checkpoint import assemble
@@ -35,7 +36,7 @@ def started(
     data.setup()
     masked = data.train.mask is not None
     model = assemble(cfg, data.sizes, restarts, masked=masked, axes=data.axes)
-    model.initialise(data.train)
+    initialise(model, data.train)
     optimizer = model.configure_optimizers()
     wrapped = SimpleNamespace(optimizer=optimizer, step=optimizer.step)
     model.optimizers = lambda: wrapped  # type: ignore[method-assign,assignment]

@@ -11,14 +11,15 @@ import torch
 import yaml
 from _pytest.mark.structures import ParameterSet
 
-from nmfnet.config import Plain, check_config, conf_dir, locate
+from nmfnet.config import Config, check_config, conf_dir, locate
 from nmfnet.core.model import Factorization
+from nmfnet.core.starting import initialise
 from nmfnet.run.check import make_steppable
 from nmfnet.run.checkpoint import assemble, task_of
+from nmfnet.settings.words import configuration, set_key
 from nmfnet.solvers.base import total
 from nmfnet.solvers.choice import check_solver
 from nmfnet.types import Batch, Sizes, Tensor
-from nmfnet.words import configuration, set_key
 
 MULTILINEAR: dict[str, dict[str, Any]] = {
     "nmf": {"model": "nmf"},
@@ -121,22 +122,21 @@ def batch_of(X: np.ndarray, mask: np.ndarray | None = None) -> Batch:
     return Batch(x if seen is None else torch.where(seen > 0, x, 0.0), torch.arange(len(X)), seen)
 
 
-def config(settings: dict[str, Any]) -> Plain:
+def config(settings: dict[str, Any]) -> Config:
     """The configuration of ``nmfnet.fit``'s settings, in float64 and with ``solver=mu`` by default."""
     groups = ("loss", "penalty", "constraint", "init", "solver")
     chosen = {group: settings[group] for group in groups if group in settings}
     model = settings.get("model", "nmf")
     if "autoencoder" not in model:
         chosen = {"solver": "mu"} | chosen
-    cfg = configuration({"model": model, "dtype": "float64"})
+    cfg = configuration({"model": model, "dtype": "float64"}).plain()
     for group, choice in chosen.items():
         own = {key: value for key, value in settings.items() if key.startswith(f"{group}.")}
-        cfg[group] = configuration({group: choice, **own})[group]
+        cfg[group] = getattr(configuration({group: choice, **own}), group)
     for key, value in settings.items():
         if key not in (*groups, "model"):
             set_key(cfg, key, value)
-    check_config(cfg)
-    return cfg
+    return check_config(cfg)
 
 
 def make(
@@ -151,7 +151,7 @@ def make(
     model = assemble(cfg, Sizes(*X.shape), restarts, masked=mask is not None)
     batch = batch_of(X, mask)
     check_solver(model.solver, task_of(model))
-    model.initialise(batch)
+    initialise(model, batch)
     make_steppable(model)
     return model, batch
 

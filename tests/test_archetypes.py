@@ -51,6 +51,7 @@ def test_planted_vertices_are_found_and_all_is_feasible():
     np.testing.assert_allclose(B[best].numpy() @ X, fitted.components_, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_noise_keeps_archetypes_within_the_hull():
     rng = np.random.default_rng(1)
     X = simplex(n=40)[0]
@@ -64,6 +65,7 @@ def test_noise_keeps_archetypes_within_the_hull():
     assert more.metrics["train/loss"] < fitted.metrics["train/loss"]
 
 
+@pytest.mark.slow
 def test_as_many_archetypes_as_samples_explain_all():
     X = simplex(n=5)[0]
     assert fit(X, n_components=5).metrics["train/relative_error"] < 1e-6
@@ -84,6 +86,7 @@ def test_furthest_sum_finds_the_corners():
     assert sorted(every.tolist()) == list(range(6))
 
 
+@pytest.mark.slow
 def test_its_start_ends_no_higher_than_three_random_ones():
     rng = np.random.default_rng(2)
     X = simplex()[0] + 0.2 * rng.normal(size=(60, 6))
@@ -99,6 +102,7 @@ def test_its_start_ends_no_higher_than_three_random_ones():
         assert ours <= 1.001 * objective(given)
 
 
+@pytest.mark.quick("frobenius")
 @pytest.mark.parametrize("loss", ["frobenius", "kl"])
 def test_transform_is_what_training_does(loss):
     rng = np.random.default_rng(1)
@@ -121,11 +125,13 @@ def test_restarts_are_runs():
     assert_restarts_are_runs(InMemory(X=simplex()[0]), model="archetypes", n_components=3)
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_continues(tmp_path):
     X = simplex()[0] + np.random.default_rng(1).normal(size=(60, 6))
     assert_resumes(InMemory(X=X), tmp_path, model="archetypes", n_components=3)
 
 
+@pytest.mark.slow
 def test_saved_and_loaded_is_the_same(tmp_path):
     X = simplex()[0]
     fitted = fit(X, n_components=3, n_restarts=2, run_dir=tmp_path / "run")
@@ -150,6 +156,7 @@ def test_the_command(tmp_path):
     assert "use " in said
 
 
+@pytest.mark.slow
 @pytest.mark.catalogue
 def test_spots_are_cleaned_and_classified():
     matrix = data_set("her2st-h1").read()

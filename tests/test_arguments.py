@@ -10,7 +10,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from shell import FAST, nmfnet, refusal, the_message, train
 
 import nmfnet as package
-from nmfnet.arguments import as_hydra_reads, parsed
+from nmfnet.settings.arguments import as_hydra_reads, parsed
 
 NAMES = [
     *("a=b", "x,y", "data(1)", "tableé", "[a]", "{b:1}", "it's", 'q"q', "a#b", "c&d", "e;f", "g~h"),

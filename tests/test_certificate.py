@@ -20,12 +20,11 @@ from nmfnet.core.budget import Budget
 from nmfnet.errors import UserError
 from nmfnet.kernels.arrays import as_tensor
 from nmfnet.kernels.sparse import transpose_of
-from nmfnet.report.measures import warnings_of
 from nmfnet.run import certificate
 from nmfnet.run.callbacks import convergence
 from nmfnet.run.callbacks.convergence import LONG, Convergence, Restart
 from nmfnet.run.certificate import Found, descend
-from nmfnet.run.tables import unfinished_words
+from nmfnet.run.measures import unfinished_words, warnings_of
 from nmfnet.run.train import Interrupted
 from nmfnet.solvers.base import total
 from nmfnet.solvers.descent import Problem
@@ -119,6 +118,7 @@ def test_an_autoencoder_under_kl_is_not_called_converged_halfway():
     assert further < 5e-3 or not model.metrics["converged"]
 
 
+@pytest.mark.slow
 def test_an_autoencoder_far_from_its_optimum_is_not_called_converged():
     X = counts(150.0)
     own = {"loss": "kl", "n_components": 4}
@@ -130,6 +130,7 @@ def test_an_autoencoder_far_from_its_optimum_is_not_called_converged():
     assert "another solver" in unfinished_words(model.metrics)
 
 
+@pytest.mark.quick("mu", "lbfgs", "pgd")
 @pytest.mark.parametrize("solver", ["mu", "hals", "anls", "pgd", "gd", "lbfgs", "adam"])
 def test_a_premature_stop_is_caught_and_training_goes_on_from_below(solver, calls):
     X = counts(30.0, n=60)
@@ -170,6 +171,7 @@ def test_each_restart_has_its_own_certificate(calls):
     torch.testing.assert_close(together.objectives[:1], alone.objectives, rtol=1e-5, atol=0)
 
 
+@pytest.mark.slow
 def test_the_layers_of_a_hierarchy_are_certified_one_by_one(calls):
     X = counts(30.0, n=60)
     settings: dict[str, Any] = {"layers": [6, 3], "n_components": 3, "tol": 0.5, "max_iter": 600}
@@ -242,6 +244,7 @@ def test_a_run_at_the_end_of_its_budget_says_how_far_it_was_from_done(calls):
     assert warnings_of(old) == ["not converged in 7 iterations: raise max_iter"]
 
 
+@pytest.mark.quick("hals")
 @pytest.mark.parametrize("solver", ["adam", "hals", "gd"])
 def test_a_run_interrupted_after_a_certificate_continues_to_the_same_end(
     solver, calls, tmp_path, monkeypatch

@@ -117,12 +117,13 @@ def test_hydras_own_options_work(words, fragment, tmp_path):
 
 
 # ---------------------------------------------------------------------- output
+@pytest.mark.slow
 def test_nothing_but_the_result_is_printed_without_a_terminal(tmp_path):
     done = finished(start(*FAST[:3], "n_restarts=3", "loss=kl", cwd=tmp_path), tmp_path)
     assert done.code == 0
     assert done.err == ""
     lines = [line.rstrip() for line in done.out.splitlines()]
-    assert lines[0].startswith("loss, training data ")
+    assert lines[0].startswith("training loss ")
     assert lines[-1] == f"results in {the_run(tmp_path).relative_to(tmp_path)}"
     shape = re.compile(r"[a-z A-Z,()-]+?  +(\S+)|note: .+|results in \S+")
     assert all(shape.fullmatch(line) for line in lines), done.out
@@ -135,8 +136,8 @@ def test_the_printed_numbers_are_those_of_the_folder(tmp_path):
     done = train(*FAST, cwd=tmp_path)
     numbers = json.loads((the_run(tmp_path) / "metrics.json").read_text())
     printed = {line[: line.index("  ")]: line.split()[-1] for line in done.out.splitlines()[:-2]}
-    assert printed["loss, training data"] == f"{numbers['train/loss']:.5g}"
-    assert printed["relative error, training data"] == f"{numbers['train/relative_error']:.5g}"
+    assert printed["training loss"] == f"{numbers['train/loss']:.5g}"
+    assert printed["training relative error"] == f"{numbers['train/relative_error']:.5g}"
     assert printed["iterations"] == "20"
     assert printed["converged"] == "no"
     assert printed["ended"] == "budget"
@@ -160,7 +161,7 @@ def test_a_terminal_gets_a_progress_bar_that_goes_away(tmp_path):
     assert bar, done.out
     assert done.out.count("\x1b[?25h") >= done.out.count("\x1b[?25l") > 0  # the cursor is back
     left = screen(done.out.rpartition("\x1b[?25h")[2]).strip().splitlines()
-    assert left[0].startswith("loss, training data")
+    assert left[0].startswith("training loss")
     assert "results in runs/nmf/" in left[-1]
     assert "it/s" not in "\n".join(left)
 

@@ -9,8 +9,8 @@ from hydra.errors import ConfigCompositionException
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from nmfnet.compose import Composer
 from nmfnet.config import conf_dir
+from nmfnet.settings.compose import Composer
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from shell import FAST, train
 import nmfnet
 from nmfnet.config import (
     NOT_THE_EXPERIMENT,
-    Root,
+    Config,
     check_config,
     conf_dir,
     expected,
@@ -30,8 +30,8 @@ from nmfnet.config import (
     run_id,
 )
 from nmfnet.errors import UserError
-from nmfnet.ranges import Range
-from nmfnet.words import configuration, open_keys
+from nmfnet.settings.ranges import Range
+from nmfnet.settings.words import configuration, open_keys
 
 GROUPS = sorted(folder.name for folder in conf_dir().iterdir() if folder.is_dir())
 FILES = sorted(
@@ -123,7 +123,7 @@ def test_ranges_are_held_and_told(limits, inside, outside, words):
 
 
 def test_every_number_of_the_root_has_a_range():
-    for key, hint in typing.get_type_hints(Root, include_extras=True).items():
+    for key, hint in typing.get_type_hints(Config, include_extras=True).items():
         parts = typing.get_args(hint) if typing.get_origin(hint) is not Annotated else (hint,)
         plain = [part for part in (hint, *parts) if part in (int, float)]
         assert not plain or key == "ranks", key
@@ -146,7 +146,7 @@ def test_numbers_of_numpy_are_plain_numbers(tmp_path):
 
 
 def test_the_root_of_the_configuration_is_typed():
-    assert set(composed()) == set(typing.get_type_hints(Root))
+    assert set(composed()) == set(typing.get_type_hints(Config))
 
 
 def test_every_choice_has_its_group_in_the_defaults_list():
@@ -258,7 +258,7 @@ def test_expectations_are_said_in_words(hint, words):
 
 # ---------------------------------------------------------------------- names of runs
 def test_the_name_of_a_run_is_that_of_the_experiment():
-    base = configuration({"model": "nmf"})
+    base = configuration({"model": "nmf"}).plain()
     for key in NOT_THE_EXPERIMENT:
         if key != "choices":
             assert run_id(base | {key: "other"}) == run_id(base), key
@@ -267,15 +267,15 @@ def test_the_name_of_a_run_is_that_of_the_experiment():
     others = [{"model": "convex_nmf"}, {"n_components": 6}, {"seed": 1}, {"loss": "kl"}]
     others += [{"tol": 1e-6}, {"solver": "mu"}, {"n_restarts": 2}, {"split": "rows"}]
     others += [{"solver": "mu", "solver.fused": False}]
-    names = {run_id(configuration({"model": "nmf", **other})) for other in others}
+    names = {run_id(configuration({"model": "nmf", **other}).plain()) for other in others}
     assert len(names | {run_id(base)}) == len(others) + 1
 
 
 def test_where_a_run_goes():
     cfg = configuration({"model": "nmf"})
-    assert run_folder(cfg) == Path("runs") / "nmf" / run_id(cfg)
-    assert run_folder(cfg | {"runs": "/data/r"}) == Path("/data/r/nmf") / run_id(cfg)
-    assert run_folder(cfg | {"run_dir": "here", "runs": "there"}) == Path("here")
+    assert run_folder(cfg) == Path("runs") / "nmf" / run_id(cfg.plain())
+    assert run_folder(cfg.but(runs="/data/r")) == Path("/data/r/nmf") / run_id(cfg.plain())
+    assert run_folder(cfg.but(run_dir="here", runs="there")) == Path("here")
 
 
 # ---------------------------------------------------------------------- the command line
@@ -321,4 +321,5 @@ def test_python_and_the_command_line_mean_the_same(tmp_path):
     stored = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
     settings = {"model": "nmf", "data": "planted", "loss": "kl", "solver": "mu", "n_components": 3}
     cfg = configuration({**settings, "max_iter": 20, "figures": False, "run_dir": "run"})
-    assert cfg == stored
+    assert cfg.plain() == stored
+    assert Config.of(stored) == cfg

@@ -17,7 +17,7 @@ from nmfnet.core.distributed import World
 from nmfnet.data.module import MatrixDataModule
 from nmfnet.run.checkpoint import assemble
 from nmfnet.run.sharding import block, shard
-from nmfnet.words import configuration
+from nmfnet.settings.words import configuration
 
 DATA = ("data=planted", "data.n_samples=61", "data.n_features=14", "dtype=float64")
 SHORT = (*DATA, "model.n_components=3", "n_restarts=2", "max_iter=40", "tol=0", "figures=false")
@@ -43,8 +43,8 @@ def test_blocks_cover_every_row_once_and_are_even(n_total, size):
 def test_a_process_holds_its_share_of_x_and_w_in_tensors_of_their_own():
     cfg = configuration({"data": "planted", "n_components": 3, "solver": "mu"})
     datamodule = MatrixDataModule(
-        build(cfg["data"]),
-        build(cfg["split"]),
+        build(cfg.data),
+        build(cfg.split),
         dtype=torch.float64,
         seed=0,
         device=torch.device("cpu"),

@@ -17,7 +17,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 import nmfnet
 from nmfnet import Estimator
 from nmfnet.config import options
-from nmfnet.words import configuration
+from nmfnet.settings.words import configuration
 
 QUICK = {"figures": False, "threads": 1}
 WITH_SPARSE = [
@@ -49,7 +49,7 @@ def test_scikit_learns_own_checks(estimator, check):
 
 def small(model: str) -> dict[str, list[int]]:
     """Settings with which a model takes a few features."""
-    return {"layers": [4, 3]} if "layers" in configuration({"model": model})["model"] else {}
+    return {"layers": [4, 3]} if "layers" in configuration({"model": model}).model else {}
 
 
 # ---------------------------------------------------------------------- in scikit-learn

@@ -34,8 +34,8 @@ from nmfnet.run.callbacks.history import History
 from nmfnet.run.memory import in_memory
 from nmfnet.run.train import Interrupted
 from nmfnet.run.train import train as run
+from nmfnet.settings.words import configuration
 from nmfnet.types import Batch
-from nmfnet.words import configuration
 
 
 def blocks(n: int = 60, groups: int = 3, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray, Any]:
@@ -379,6 +379,7 @@ def test_sampling_comes_near_the_exact_objective():
     assert abs(np.mean(drawn) - float(meant)) < 4 * error
 
 
+@pytest.mark.slow
 def test_links_are_told_from_features_and_graph_better_than_from_features_alone():
     A, group, X = blocks(90)
     own = {"graph": A, "split": "links", "max_iter": 200, "labels": group, "n_components": 4}
@@ -428,6 +429,7 @@ def test_what_does_not_go_together_is_refused(settings, message):
 
 
 # ---------------------------------------------------------------------- symmetric NMF
+@pytest.mark.slow
 def test_groups_of_a_graph_are_found():
     A, group, _ = blocks(60)
     fitted = fit(A, "sym_nmf", n_components=3, n_restarts=5, labels=group)
@@ -486,8 +488,7 @@ def test_a_continued_run_is_the_unbroken_run(model, solver, tmp_path, monkeypatc
     def result(folder):
         own = {"model": model, "solver": solver, "solver.n_inner": 10, "n_components": 3}
         own |= {"n_restarts": 2, "max_iter": 60, "tol": 0.0, "progress": False, "figures": False}
-        cfg = configuration(own)
-        return run({**cfg, "run_dir": str(folder)}, data)
+        return run(configuration(own | {"run_dir": str(folder)}), data)
 
     unbroken = result(tmp_path / "unbroken")
     plain = History.on_train_epoch_end
@@ -508,6 +509,7 @@ def test_a_continued_run_is_the_unbroken_run(model, solver, tmp_path, monkeypatc
         assert torch.equal(factor(), continued.model.factors[name]())
 
 
+@pytest.mark.slow
 def test_a_graph_from_files_by_the_command_line(tmp_path):
     A, group, X = blocks(40)
     lines = [f"n{i}\tn{j}" for i, j in np.argwhere(np.triu(A))]
@@ -519,7 +521,7 @@ def test_a_graph_from_files_by_the_command_line(tmp_path):
     words = ["data=graph", "data.path=edges.tsv", "split=links", "data.labels=labels.csv"]
     done = train("model=sym_nmf", "model.n_components=3", *words, cwd=tmp_path)
     assert done.code == 0, done.err
-    assert "area under the ROC curve, held-out links" in done.out
+    assert "area under the ROC curve of held-out links" in done.out
     numbers = json.loads((the_run(tmp_path) / "metrics.json").read_text())
     assert numbers["link/auc"] > 0.6
     assert (the_run(tmp_path) / "figures" / "weights.png").is_file()
@@ -533,6 +535,7 @@ def test_a_graph_from_files_by_the_command_line(tmp_path):
     assert "NMF says nothing about links" in message
 
 
+@pytest.mark.slow
 def test_a_run_without_components_is_exported_compared_and_reported(tmp_path, capsys):
     A, group, X = blocks(30)
     own = {"graph": A, "split": "links", "n_components": 3, "max_iter": 20, "labels": group}

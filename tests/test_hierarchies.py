@@ -14,11 +14,13 @@ from shell import train
 
 import nmfnet
 from nmfnet.core.model import Factorization
+from nmfnet.core.objective import factor_sums
+from nmfnet.core.starting import initialise
 from nmfnet.data import HierarchicalBlocks
 from nmfnet.run.checkpoint import assemble
+from nmfnet.settings.words import configuration
 from nmfnet.solvers.base import total
 from nmfnet.types import Batch, Sizes
-from nmfnet.words import configuration
 
 X = planted(24, 10, 4)[0] + 0.05 * np.random.default_rng(1).random((24, 10))
 Y = np.arange(24) % 3
@@ -31,7 +33,7 @@ def labelled(x: np.ndarray = X, labels: np.ndarray = Y, **settings) -> tuple[Fac
     cfg = configuration({"dtype": "float64", **layers, **settings})
     batch = batch_of(x)._replace(extra={"labels": torch.from_numpy(labels)})
     model = assemble(cfg, Sizes(*x.shape), axes={"class": int(labels.max()) + 1})
-    model.initialise(batch)
+    initialise(model, batch)
     return model, batch
 
 
@@ -75,6 +77,7 @@ def test_the_gradient_is_the_published_one():
     assert float(value.detach()) == pytest.approx(((X - W @ b @ a) ** 2).mean(), rel=1e-9)
 
 
+@pytest.mark.slow
 def test_scale_between_layers_does_not_change_the_energy_but_games_the_released_one():
     for released in (False, True):
         model, batch = labelled(model="neural_nmf", objective="energy", as_released=released)
@@ -87,6 +90,7 @@ def test_scale_between_layers_does_not_change_the_energy_but_games_the_released_
         assert ratio == pytest.approx(1e-4 if released else 1, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_every_layer_counts_with_its_weight():
     one, batch = labelled(model="neural_nmf", objective="every_layer", layer_weights=[3.0, 0.5])
     found = one.objective(batch)
@@ -98,6 +102,7 @@ def test_every_layer_counts_with_its_weight():
     torch.testing.assert_close(total(last.objective(batch)), total(plain.objective(batch)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("layers", "start"),
     [pytest.param([5, 3], "layerwise", marks=pytest.mark.slow), ([4], "random")],
@@ -144,7 +149,7 @@ def test_multiplicative_sums_are_the_derivative_of_the_objective(model, layers, 
     deeper = model == "hierarchical_nmf" and len(layers) == 2
     power = 2 if loss == "frobenius" else 1
     for name, factor in fitted.factors.items():
-        neg, pos = fitted.factor_sums(name, batch)
+        neg, pos = factor_sums(fitted, name, batch)
         assert bool((neg >= 0).all())
         found = pos.expand_as(neg) - neg
         if deeper and name not in ("S0", "A0"):
@@ -153,6 +158,7 @@ def test_multiplicative_sums_are_the_derivative_of_the_objective(model, layers, 
         torch.testing.assert_close(found, factor.raw.grad, rtol=1e-7, atol=1e-8)
 
 
+@pytest.mark.quick("kl-deep_nmf")
 @pytest.mark.parametrize("model", ["semi_supervised_nmf", "deep_nmf"])
 @pytest.mark.parametrize("loss", ["frobenius", "kl"])
 def test_multiplicative_updates_never_raise_the_objective(model, loss):
@@ -162,7 +168,7 @@ def test_multiplicative_updates_never_raise_the_objective(model, loss):
     )
     fitted = assemble(cfg, Sizes(*X.shape), axes={"class": 3})
     batch = batch_of(X)._replace(extra={"labels": torch.from_numpy(Y)})
-    fitted.initialise(batch)
+    initialise(fitted, batch)
     fitted.solver.extrapolation = False
     optimizer = fitted.configure_optimizers()
     fitted.optimizers = lambda: optimizer
@@ -204,6 +210,7 @@ def test_one_layer_of_each_is_nmf():
         assert found == pytest.approx(floor.metrics["train/relative_error"], rel=2e-3), model
 
 
+@pytest.mark.slow
 def test_signed_layers_fit_negative_data_better_than_their_clipped_self():
     centred = X - X.mean(0)
     fitted = nmfnet.fit(
@@ -222,11 +229,11 @@ def test_signed_layers_fit_negative_data_better_than_their_clipped_self():
 )
 def test_a_sparse_x_gives_the_objective_and_gradient_of_a_dense_one(model):
     cfg = configuration({"dtype": "float64", "model": model, "n_restarts": 2})
-    cfg["model"].update({"layers": [4, 3]} if "layers" in cfg["model"] else {})
+    cfg.model.update({"layers": [4, 3]} if "layers" in cfg.model else {})
     made = assemble(cfg, Sizes(*X.shape))
     dense = batch_of(X * (X > 0.3))
     sparse = dense._replace(x=dense.x.to_sparse_csr())
-    made.initialise(sparse)
+    initialise(made, sparse)
     found = []
     for batch in (dense, sparse):
         terms = made.objective(batch)
@@ -239,11 +246,12 @@ def test_a_sparse_x_gives_the_objective_and_gradient_of_a_dense_one(model):
         with made.restarts(0):
             for name in made.factors:
                 for one, two in zip(
-                    made.factor_sums(name, dense), made.factor_sums(name, sparse), strict=True
+                    factor_sums(made, name, dense), factor_sums(made, name, sparse), strict=True
                 ):
                     torch.testing.assert_close(one, two, rtol=1e-8, atol=1e-10)
 
 
+@pytest.mark.quick("l2")
 @pytest.mark.parametrize("kind", ["l2", "cross_entropy"])
 def test_labels_reach_the_codes(kind, tmp_path):
     """Hidden labels of blocks that share most features are found with the help of the others."""
@@ -297,11 +305,11 @@ def test_a_class_without_a_label_is_refused(model):
     few = np.where(Y == 1, -1, Y)
     options = {"supervision": "l2"} if model == "neural_nmf" else {"label_weight": 1.0}
     cfg = configuration({"dtype": "float64", "model": model, **options})
-    cfg["model"].update({"layers": [5, 3]} if "layers" in cfg["model"] else {})
+    cfg.model.update({"layers": [5, 3]} if "layers" in cfg.model else {})
     made = assemble(cfg, Sizes(*X.shape), axes={"class": 3})
     batch = batch_of(X)._replace(extra={"labels": torch.from_numpy(few)})
     with pytest.raises(nmfnet.UserError, match="1 of 3 classes have no labelled sample"):
-        made.initialise(batch)
+        initialise(made, batch)
 
 
 def test_labels_of_the_wrong_length_are_refused_by_fit():
@@ -309,6 +317,7 @@ def test_labels_of_the_wrong_length_are_refused_by_fit():
         nmfnet.fit(X, "semi_supervised_nmf", labels=list("abcab"), figures=False)
 
 
+@pytest.mark.quick("samples_by_features")
 @pytest.mark.parametrize("orientation", ["samples_by_features", "features_by_samples"])
 def test_a_survey_of_symptoms_with_a_group_of_every_patient(tmp_path, orientation):
     """Severities 0 to 4 of named symptoms, whole numbers, with the answer of some patients unknown."""

@@ -133,7 +133,7 @@ def test_every_launcher_composes_and_takes_options(choice):
     from omegaconf import OmegaConf
 
     from nmfnet.config import build, target_problems
-    from nmfnet.words import open_keys
+    from nmfnet.settings.words import open_keys
 
     words = [f"launcher={choice}"] + (["launcher.n_jobs=3"] if choice != "local" else [])
     GlobalHydra.instance().clear()

@@ -23,9 +23,9 @@ from nmfnet.kernels import topics
 from nmfnet.run.callbacks.history import History
 from nmfnet.run.train import Interrupted
 from nmfnet.run.train import train as run
+from nmfnet.settings.words import configuration
 from nmfnet.solvers.descent import Problem
 from nmfnet.types import Batch
-from nmfnet.words import configuration
 
 BASE: dict[str, Any] = {"figures": False, "threads": 1, "dtype": "float64", "progress": False}
 fit = functools.partial(nmfnet.fit, model="lda", n_components=3, **BASE)
@@ -103,6 +103,7 @@ def test_sweeps_never_lower_the_bound_and_end_where_those_of_scikit_learn_do():
     assert found[-1] == pytest.approx(-by_peer.score(counts()), rel=1e-3)
 
 
+@pytest.mark.slow
 def test_the_gradient_holds_the_laws_of_documents(monkeypatch):
     """Exact where the laws are: they are iterated to the end here."""
     monkeypatch.setattr(topics, "STILL", 1e-13)
@@ -130,6 +131,7 @@ def test_a_fit_converges_and_another_descent_agrees():
 
 
 # ---------------------------------------------------------------------- documents
+@pytest.mark.slow
 def test_sparse_and_dense_counts_are_the_same():
     dense, sparse = (fit(X, max_iter=10, n_restarts=2) for X in (counts(), sp.csr_matrix(counts())))
     torch.testing.assert_close(dense.objectives, sparse.objectives, rtol=1e-10, atol=0)
@@ -138,6 +140,7 @@ def test_sparse_and_dense_counts_are_the_same():
     )
 
 
+@pytest.mark.slow
 def test_codes_and_topics_are_shares_and_no_words_are_the_prior():
     X = counts().copy()
     X[3] = 0
@@ -151,6 +154,7 @@ def test_codes_and_topics_are_shares_and_no_words_are_the_prior():
     np.testing.assert_allclose(alone, code, rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_a_restart_of_many_is_the_run_alone():
     three = fit(counts(), max_iter=10, n_restarts=3)
     one = fit(counts(), max_iter=10)
@@ -161,9 +165,10 @@ def test_a_restart_of_many_is_the_run_alone():
 # ---------------------------------------------------------------------- runs
 def result(folder: Any) -> Any:
     own = {"model": "lda", "n_components": 3, "n_restarts": 2, "max_iter": 30, "tol": 0.0, **BASE}
-    return run({**configuration(own), "run_dir": str(folder)}, InMemory(X=counts()))
+    return run(configuration(own | {"run_dir": str(folder)}), InMemory(X=counts()))
 
 
+@pytest.mark.slow
 def test_a_continued_run_is_the_unbroken_run(tmp_path, monkeypatch):
     unbroken = result(tmp_path / "unbroken")
     plain = History.on_train_epoch_end

@@ -203,6 +203,7 @@ def test_every_job_is_a_run_of_its_own_and_is_closed_even_when_it_fails(tmp_path
     assert [line.split()[2] for line in done.out.splitlines()[1:4]] == ["done", "failed", "done"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("wandb_warnings")
 def test_two_trackers_at_once(tmp_path):
     pytest.importorskip("tensorboard")

@@ -38,6 +38,7 @@ def test_untrained_layers_are_exactly_multiplicative_updates(loss, tied, n_layer
     torch.testing.assert_close(model.encode(batch).detach(), W, rtol=1e-12, atol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["frobenius", "kl"])
 def test_training_improves_on_the_updates_it_starts_from(loss):
     """H as NMF left it: what the layers add is better exposures in as many updates."""

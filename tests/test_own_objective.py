@@ -100,7 +100,7 @@ def own(name: str, X: np.ndarray, **settings):
     from nmfnet.run.train import train
 
     cfg = configuration({"progress": False, "figures": False, "threads": 1, **settings})
-    cfg["model"] = {"_target_": f"own_models.{name}", "n_components": 3}
+    cfg.model = {"_target_": f"own_models.{name}", "n_components": 3}
     result = train(cfg, InMemory(X=X), write=False)
     result.model.metrics = result.metrics
     return result.model
@@ -130,13 +130,12 @@ def test_a_likelihood_of_its_own_is_the_only_number():
 @pytest.mark.parametrize("solver", ["mu", "gd", "adam", "auto"])
 def test_a_projection_is_called(solver):
     X = planted(30, 12)[0] + 0.1
-    settings = {"constraint": {"_target_": "own_models.TopTwo"}}
     from nmfnet.api import configuration
     from nmfnet.data import InMemory
     from nmfnet.run.train import train
 
     cfg = configuration({"progress": False, "figures": False, "solver": solver, "max_iter": 50})
-    cfg |= settings
+    cfg.constraint = {"_target_": "own_models.TopTwo"}
     model = train(cfg, InMemory(X=X), write=False).model
     for factor in model.factors.values():
         assert int((factor().detach() > 0).sum(-1).max()) <= 2

@@ -15,6 +15,8 @@ from shell import train as nmfnet_train
 import nmfnet
 from nmfnet.api import configuration
 from nmfnet.core.inference import fold_in
+from nmfnet.core.reading import new_rows
+from nmfnet.core.starting import initialise
 from nmfnet.data import EntrySplit, NoSplit, RowSplit, Source, Triples
 from nmfnet.data.module import MatrixDataModule
 from nmfnet.kernels.weighted import ridge_rows
@@ -210,7 +212,7 @@ def test_restarts_are_the_runs_alone(sparse):
     def advanced(restarts):
         model = assemble(cfg, data.sizes, restarts, masked=True, sparse=sparse).double()
         check_solver(model.solver, task_of(model))
-        model.initialise(data.train)
+        initialise(model, data.train)
         optimizer = model.configure_optimizers()
         model.optimizers = lambda: SimpleNamespace(optimizer=optimizer, step=optimizer.step)
         terms = model.solver.step(model, data.train, 4, list(range(len(restarts))))
@@ -232,9 +234,9 @@ def test_codes_of_new_rows_minimise_the_objective_and_those_of_training_rows_are
     code = fitted.transform(X, mask)
     trained = codes(fitted)
     np.testing.assert_allclose(code, trained, atol=1e-4)
-    batch = fitted._new_rows(X, mask)
+    batch = new_rows(fitted, X, mask)
     with fitted._fitted():
-        generic = fold_in(fitted, batch, fitted.has_own_terms)
+        generic = fold_in(fitted, batch, fitted.overrides("terms"))
     np.testing.assert_allclose(code, generic.numpy(), atol=1e-6)
     sparse = fitted.transform(*(getattr(listed(X, mask), name) for name in ("values", "mask")))
     np.testing.assert_allclose(sparse, code, atol=1e-10)

@@ -14,12 +14,12 @@ import pytest
 import torch
 
 import nmfnet
-from nmfnet.config import Plain
+from nmfnet.config import Config
 from nmfnet.data import InMemory
 from nmfnet.run.callbacks.history import History
 from nmfnet.run.callbacks.resuming import Resuming
 from nmfnet.run.train import Interrupted, Result, Terminated, train
-from nmfnet.words import configuration
+from nmfnet.settings.words import configuration
 
 X = np.random.default_rng(0).gamma(0.5, size=(60, 4)) @ np.random.default_rng(1).gamma(
     0.5, size=(4, 15)
@@ -44,11 +44,11 @@ RUNS: dict[str, dict[str, Any]] = {
 }
 
 
-def configured(folder: Path | None, **settings: Any) -> Plain:
+def configured(folder: Path | None, **settings: Any) -> Config:
     base = {"n_components": 3, "n_restarts": 2, "max_iter": 60, "tol": 0.0, "figures": False}
     cfg = configuration({"progress": False, "logger": "none", **base, **settings})
-    cfg["run_dir"] = None if folder is None else str(folder)
-    cfg["data"] = {"sha256": InMemory(X=X).read().fingerprint()}
+    cfg.run_dir = None if folder is None else str(folder)
+    cfg.data = {"sha256": InMemory(X=X).read().fingerprint()}
     return cfg
 
 

@@ -185,7 +185,7 @@ def test_the_pruners_word_ends_a_run(tmp_path):
     import torch
 
     from nmfnet.run.train import train as train_one
-    from nmfnet.words import configuration
+    from nmfnet.settings.words import configuration
 
     class Trial:
         seen: list[tuple[int, float]] = []  # noqa: RUF012
@@ -199,7 +199,7 @@ def test_the_pruners_word_ends_a_run(tmp_path):
     cfg = configuration(
         {"data": "planted", "solver": "mu", "tol": 0, "max_iter": 1000, "figures": False}
     )
-    cfg["run_dir"] = str(tmp_path / "run")
+    cfg.run_dir = str(tmp_path / "run")
     with pytest.raises(Pruned, match="iteration 200"):
         train_one(cfg, callbacks=[Pruning(Trial())])
     assert [step for step, _ in Trial.seen] == [100, 200]

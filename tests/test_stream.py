@@ -250,12 +250,12 @@ def test_held_out_rows_are_in_no_training_batch(tmp_path, small_blocks):
 
 # ---------------------------------------------------------------------- runs
 def stream_run(folder: Path | None, path: Path, **settings: Any):
-    from nmfnet.words import configuration
+    from nmfnet.settings.words import configuration
 
     base = {"n_components": K, "max_iter": 200, "figures": False, "dtype": "float64"}
     cfg = configuration({"progress": False, "logger": "none", **base, **settings})
-    cfg["data"] = {"_target_": "nmfnet.data.Stream", "path": str(path)}
-    cfg["run_dir"] = None if folder is None else str(folder)
+    cfg.data = {"_target_": "nmfnet.data.Stream", "path": str(path)}
+    cfg.run_dir = None if folder is None else str(folder)
     return train_in_process(cfg, write=folder is not None)
 
 
@@ -367,12 +367,12 @@ def test_negative_values_are_counted_and_refused(tmp_path):
 
 PEAK = """
 import sys
-from nmfnet.words import configuration
+from nmfnet.settings.words import configuration
 from nmfnet.run.train import train
 cfg = configuration({"n_components": 5, "max_iter": 90, "figures": False, "progress": False,
                      "logger": "none", "threads": 1, "split": "rows"})
-cfg["data"] = {"_target_": "nmfnet.data.Stream", "path": sys.argv[1]}
-cfg["run_dir"] = sys.argv[2]
+cfg.data = {"_target_": "nmfnet.data.Stream", "path": sys.argv[1]}
+cfg.run_dir = sys.argv[2]
 train(cfg)
 status = dict(line.split(":", 1) for line in open("/proc/self/status"))
 print(int(status["VmHWM"].split()[0]) / 1024)

@@ -21,8 +21,8 @@ from nmfnet.models.vae import VAE
 from nmfnet.run.callbacks.history import History
 from nmfnet.run.train import Interrupted
 from nmfnet.run.train import train as run
+from nmfnet.settings.words import configuration
 from nmfnet.types import Batch
-from nmfnet.words import configuration
 
 BASE: dict[str, Any] = {"figures": False, "threads": 1, "dtype": "float64", "progress": False}
 SMALL: dict[str, Any] = {"n_components": 2, "model.hidden": [6], "model.decoder": [6]}
@@ -151,7 +151,7 @@ def test_restarts_draw_noise_of_their_own():
 def result(folder: Any) -> Any:
     own = {"model": "vae", "n_restarts": 2, "max_iter": 60, "tol": 0.0, "solver.n_inner": 10}
     cfg = configuration({**BASE, **SMALL, **own, "model.warm_up": 40})
-    return run({**cfg, "run_dir": str(folder)}, InMemory(X=counts()))
+    return run(cfg.but(run_dir=str(folder)), InMemory(X=counts()))
 
 
 def test_a_continued_run_is_the_unbroken_run(tmp_path, monkeypatch):
@@ -194,11 +194,8 @@ class Scaled(Loss):
     name = "scaled"
     heads = ("scale",)
 
-    def forward(self, x, x_hat, mask=None, heads=None):  # type: ignore[no-untyped-def, override]
+    def entries(self, x, x_hat, mask, heads):  # type: ignore[no-untyped-def]
         raise NotImplementedError
-
-    def check(self, x, sample_names, feature_names, where, mask=None):  # type: ignore[no-untyped-def]
-        """Everything."""
 
 
 def test_what_it_cannot_take_is_refused(monkeypatch):

@@ -13,6 +13,7 @@ from shell import refusal, train
 
 import nmfnet
 from nmfnet.api import configuration
+from nmfnet.core.objective import misfit
 from nmfnet.data import InMemory, Views
 from nmfnet.data.sources.registry import source as data_set
 from nmfnet.run.train import train as run
@@ -233,8 +234,8 @@ def test_transform_is_what_training_does():
     import torch
 
     with torch.no_grad(), fitted.restarts(0):
-        trained = fitted.misfit(batch, fitted.encode(batch))
-        again = fitted.misfit(batch, fitted.infer(batch))
+        trained = misfit(fitted, batch, fitted.encode(batch))
+        again = misfit(fitted, batch, fitted.infer(batch))
     assert float(again) <= 1.001 * float(trained)
     assert float(trained) == pytest.approx(fitted.metrics["train/loss"], rel=1e-9)
 

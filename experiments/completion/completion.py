@@ -24,7 +24,7 @@ import nmfnet
 from nmfnet.config import build
 from nmfnet.data import EntrySplit
 from nmfnet.data.matrix import Matrix
-from nmfnet.words import configuration
+from nmfnet.settings.words import configuration
 
 HERE = Path(__file__).parent
 SEEDS = range(3)
@@ -38,7 +38,7 @@ Entries = tuple[np.ndarray, np.ndarray]
 def ratings() -> Matrix:
     """Users in rows, films in columns, CSR with the mask of what is rated."""
     cfg = configuration({"data": "movielens-latest-small", "data.sparse": True})
-    return build(cfg["data"]).read()
+    return build(cfg.data).read()
 
 
 def hold_out(matrix: Matrix, seed: int) -> tuple[Matrix, Entries]:

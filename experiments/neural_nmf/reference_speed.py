@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from nmfnet.core.starting import initialise
 from nmfnet.data import LabelSplit
 from nmfnet.data.sources.registry import source
 from nmfnet.kernels.arrays import as_tensor
 from nmfnet.models._labels import labels_of
 from nmfnet.run.checkpoint import assemble
+from nmfnet.settings.words import configuration
 from nmfnet.types import Batch, Sizes
-from nmfnet.words import configuration
 
 Row = dict[str, Any]
 
@@ -99,7 +100,7 @@ def ours(
     x = as_tensor(values, torch.float64, torch.device("cpu"))
     model = assemble(cfg, Sizes(*x.shape), n_classes=n_classes)
     batch = Batch(x, torch.arange(x.shape[0]), None, extra)
-    model.initialise(batch)
+    initialise(model, batch)
     one = epoch if labels is None else supervised_epoch
     one(model, batch, 0)  # compiles
     for factor, A in zip(model.factors.values(), first, strict=True):

@@ -21,12 +21,12 @@ CHOICES = ("csv", "tensorboard", "wandb", "trackio", "mlflow")
 def one(choice: str) -> dict[str, float]:
     """Microseconds per row of the history (seven numbers), and what opening and closing cost."""
     from nmfnet import loggers
-    from nmfnet.words import configuration
+    from nmfnet.settings.words import configuration
 
     for name in ("WANDB_API_KEY", "TRACKIO_DIR"):
         os.environ.pop(name, None)
     folder = Path(tempfile.mkdtemp())
-    context = loggers.Context("one", folder, folder, configuration({"data": "planted"}))
+    context = loggers.Context("one", folder, folder, configuration({"data": "planted"}).plain())
     file = (folder / "history.csv").open("w", newline="", buffering=1)
     table = csv.writer(file)
     begin = time.perf_counter()

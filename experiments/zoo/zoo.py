@@ -117,7 +117,7 @@ def falls(model: Factorization, batch: Batch, n_iter: int) -> tuple[float, float
 def run(model: str, data: str, loss: str, settings: dict[str, Any], n_iter: int) -> dict[str, Any]:
     """One row of the table."""
     name, k = DATA[data]
-    table = build(configuration({"data": name})["data"]).read()
+    table = build(configuration({"data": name}).data).read()
     X = np.asarray(table.values, dtype=np.float32)
     classes = None if table.labels is None else np.unique(table.labels, return_inverse=True)[1]
     row: dict[str, Any] = {"model": model, "data": data, "loss": loss}

@@ -8,14 +8,14 @@ processes gives each the update that one process with all rows would make.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import final
+from typing import Any, final
 
 import torch
 import torch.distributed as dist
 from lightning.pytorch.strategies import DDPStrategy
 
-from nmfnet.config import Plain
 from nmfnet.errors import UserError
 from nmfnet.types import Tensor
 
@@ -48,15 +48,15 @@ class World:
     n_total: int = 0
 
     @classmethod
-    def of(cls, cfg: Plain, n_total: int) -> World:
-        """The world that a configuration asks for (``trainer=ddp trainer.devices=2``)."""
-        strategy = cfg["trainer"].get("strategy")
+    def of(cls, trainer: Mapping[str, Any], n_total: int) -> World:
+        """The world that the options of the trainer ask for (``trainer=ddp trainer.devices=2``)."""
+        strategy = trainer.get("strategy")
         if not (isinstance(strategy, dict) and strategy["_target_"].endswith("RowSharded")):
             return cls()
-        devices = cfg["trainer"]["devices"]
+        devices = trainer["devices"]
         if not isinstance(devices, int) or devices < 1:
             raise UserError(f"trainer.devices={devices}: give the number of processes")
-        size = devices * cfg["trainer"].get("num_nodes", 1)
+        size = devices * trainer.get("num_nodes", 1)
         rank = int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")))
         return cls(rank, size, n_total)
 

@@ -1,8 +1,8 @@
-"""One constrained matrix of a model, with the restart axis in front."""
+"""The constrained matrices of a model, with the restart axis in front."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import final
 
@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from nmfnet.core.constraints import Constraint
+from nmfnet.errors import UserError
 from nmfnet.types import Float, Tensor
 
 
@@ -88,3 +89,89 @@ class Factor(nn.Module):
     def project_(self) -> None:
         """Project the raw parameter after a gradient step."""
         self.constraint.project_(self.raw)
+
+
+@final
+class Factors(dict[str, Factor]):
+    """The factors of a model by name; each is declared with the axes that the data and it have.
+
+    ``general`` is the constraint of all factors, ``own`` those of single ones by name.
+    """
+
+    def __init__(
+        self,
+        n_restarts: int,
+        axes: Mapping[str, int],
+        general: Constraint,
+        own: Mapping[str, Constraint],
+    ) -> None:
+        super().__init__()
+        self.n_restarts, self.axes, self.general, self.own = n_restarts, axes, general, own
+
+    def declare(
+        self,
+        name: str,
+        rows: str | int,
+        columns: str | int,
+        *,
+        constraint: Constraint | None = None,
+        degree: int = 1,
+        max_exponent: float = 1.0,
+    ) -> Factor:
+        """Declare a factor of the model (assign the result to an attribute); see ``Factor``.
+
+        Parameters
+        ----------
+        name : str
+        rows, columns : str or int
+            Its axes: ``"sample"``, ``"feature"``, ``"component"``, ``"class"``, ``"one"``, or another
+            of ``self.axes``. A number stands for the axis of that size, where there is just one.
+        constraint : Constraint, optional
+            What ``constraint=`` says, by default; ``constraint.NAME=`` goes before both.
+        degree, max_exponent
+            As for ``Factor``.
+
+        Raises
+        ------
+        UserError
+            For an axis that the data do not have.
+        """
+        (a, height), (b, width) = self._axis(name, rows), self._axis(name, columns)
+        made = Factor(
+            self.n_restarts,
+            height,
+            width,
+            self.own.get(name) or constraint or self.general,
+            degree=degree,
+            max_exponent=max_exponent,
+            axes=(a, b),
+        )
+        self[name] = made
+        return made
+
+    def _axis(self, name: str, axis: str | int) -> tuple[str, int]:
+        """Name and size of an axis."""
+        if isinstance(axis, int):
+            alike = [word for word, size in self.axes.items() if size == axis]
+            return (alike[0] if len(alike) == 1 else "", axis)
+        if axis not in self.axes:
+            raise UserError(
+                f"factor {name} has the axis {axis!r}, but the data and the model "
+                f"have {', '.join(self.axes)}"
+            )
+        return axis, self.axes[axis]
+
+
+@contextmanager
+def only(tensors: Sequence[Tensor], index: int | slice | list[int]) -> Iterator[None]:
+    """Inside, every tensor holds only these restarts: of a list a copy, written back at the end."""
+    whole = [tensor.data for tensor in tensors]
+    try:
+        for tensor in tensors:
+            tensor.data = tensor.data[index]
+        yield
+    finally:
+        for tensor, data in zip(tensors, whole, strict=True):
+            if isinstance(index, list):
+                data[index] = tensor.data
+            tensor.data = data

@@ -15,6 +15,7 @@ import torch
 
 from nmfnet.core.constraints import ANY, NON_NEGATIVE
 from nmfnet.core.factor import Factor
+from nmfnet.core.objective import row_losses
 from nmfnet.core.penalties import Penalty
 from nmfnet.errors import UserError
 from nmfnet.kernels.bounded import minimise_within
@@ -60,7 +61,7 @@ def fold_in(model: Factorization, batch: Batch, own_terms: bool = False) -> Floa
                 alone.append(fold_in(model, batch, own_terms))
         return torch.stack(alone)
     with torch.no_grad():
-        fast = None if own_terms or model.has_own_rows else _by_rule(model, batch, tables)
+        fast = None if own_terms or model.overrides("row_terms") else _by_rule(model, batch, tables)
     return _by_descent(model, batch, tables, own_terms) if fast is None else fast
 
 
@@ -189,15 +190,15 @@ def objective_of(
     def value(code: Tensor) -> Tensor:
         held = dict(zip(tables, code.split(widths, -1), strict=True))
         with ExitStack() as stack:
-            if own_terms or model.has_own_rows:  # these look the codes up
+            if own_terms or model.overrides("row_terms"):  # these look the codes up
                 for name, part in held.items():
                     stack.enter_context(tables[name].at(part))
             if own_terms:
                 total = torch.stack([t.double() for t in model.terms(batch).values()]).sum(0)
-            elif model.has_own_rows:
+            elif model.overrides("row_terms"):
                 total = torch.stack([t.double() for t in model.row_terms(batch).values()]).sum(0)
             else:
-                total = model.row_losses(batch, code).double()
+                total = row_losses(model, batch, code).double()
         if by_row:
             for p in on_codes:
                 total = total + p(held[p.on].unsqueeze(-2))

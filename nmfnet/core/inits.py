@@ -30,6 +30,12 @@ class Init(ABC):
     empty: bool = False
     """Whether it says nothing by itself and waits for arrays."""
 
+    given: bool = False
+    """Whether it says what the user wants to start from, so that nothing may improve on it."""
+
+    layered: bool = False
+    """Whether it makes a start for every layer of a model that has several."""
+
     @abstractmethod
     def __call__(
         self, x: Float[Tensor, "n f"], n_components: int, generator: torch.Generator
@@ -61,6 +67,7 @@ class Random(Init):
     """``|N(0, 1)|`` entries scaled so that W H has the mean of X (scikit-learn's ``random``)."""
 
     name = "random"
+    layered = True
 
     def __call__(
         self, x: Float[Tensor, "n f"], n_components: int, generator: torch.Generator
@@ -193,6 +200,7 @@ class Given(Init):
 
     name = "given"
     deterministic = True
+    given = True
 
     def __init__(self, *, path: str | None = None) -> None:
         self.path = None if path is None else Path(path)

@@ -9,10 +9,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import final
 
+import numpy as np
 import torch
 from torch import distributions as D
 
-from nmfnet.types import Float, Tensor
+from nmfnet.types import Float, Int, Tensor
 
 
 class Law(ABC):
@@ -109,3 +110,18 @@ class Dirichlet(Law):
     def kl(self) -> Float[Tensor, "*r n"]:
         prior = D.Dirichlet(torch.full_like(self.concentration, self.alpha))
         return D.kl_divergence(D.Dirichlet(self.concentration), prior)
+
+
+def standard_normal(
+    streams: Int[Tensor, "*r"], shape: tuple[int, ...], *moment: int
+) -> Float[Tensor, "*r ..."]:
+    """Standard normal numbers in float64 that depend on the stream and the moment alone."""
+
+    def of(stream: int) -> Tensor:
+        seeds = np.random.SeedSequence([stream % 2**63, *moment])
+        seed = int(seeds.generate_state(1, np.uint64)[0]) % 2**63
+        source = torch.Generator().manual_seed(seed)
+        return torch.randn(*shape, generator=source, dtype=torch.float64)
+
+    drawn = torch.stack([of(stream) for stream in streams.flatten().tolist()])
+    return drawn.reshape(*streams.shape, *shape)

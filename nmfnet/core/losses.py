@@ -8,7 +8,7 @@ objective, ``train/loss``, the loss of held-out rows and the codes of new rows.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, final
 
 import numpy as np
@@ -19,7 +19,7 @@ from nmfnet.core.constraints import Exp
 from nmfnet.core.factor import Factor
 from nmfnet.errors import UserError
 from nmfnet.kernels.counts import negative_binomial, zero_inflated
-from nmfnet.kernels.divergences import TINY, beta_divergence, beta_split, monotone_exponent
+from nmfnet.kernels.divergences import TINY, beta_entries, beta_split, monotone_exponent
 from nmfnet.kernels.sparse import row_sums, sparse_row_losses, with_values
 from nmfnet.types import NO_EXTRA, Float, Tensor
 
@@ -40,13 +40,15 @@ class Loss(nn.Module, ABC):
     is_divergence: bool = False
     """Whether the value is the beta divergence itself, without constants of the data."""
 
+    unasked: bool = False
+    """Whether a run has it where nobody asked for a loss, so that a model may pass over it."""
+
     def declare(self, declared: Callable[..., Factor]) -> None:
         """Declare own parameters, by ``declared(name, rows, columns, constraint=...)``."""
 
     def start(self) -> None:
         """Set own parameters at the start of a run."""
 
-    @abstractmethod
     def forward(
         self,
         x: Float[Tensor, "*#r n f"],
@@ -54,7 +56,15 @@ class Loss(nn.Module, ABC):
         mask: Float[Tensor, "n f"] | None = None,
         heads: Mapping[str, Tensor] = NO_EXTRA,
     ) -> Float[Tensor, "*r n"]:
-        """Sum over the observed features of each row."""
+        """Sum over the observed features of each row, every entry times its weight."""
+        d = self.entries(x, x_hat, mask, heads)
+        return (d if mask is None else d * mask).sum(-1)
+
+    @abstractmethod
+    def entries(
+        self, x: Tensor, x_hat: Tensor, mask: Tensor | None, heads: Mapping[str, Tensor]
+    ) -> Tensor:
+        """The loss of every entry, of x_hat's shape; finite also where the mask is 0."""
 
     def split(self, x: Tensor, x_hat: Tensor) -> tuple[Tensor, Tensor] | None:
         """``neg, pos >= 0`` with d loss / d x_hat = pos - neg: what multiplicative updates need.
@@ -91,7 +101,6 @@ class Loss(nn.Module, ABC):
             "or poisson, or give X as a dense array"
         )
 
-    @abstractmethod
     def check(
         self,
         x: Any,
@@ -116,6 +125,13 @@ class Loss(nn.Module, ABC):
         UserError
             With the number of bad entries and the first one by name.
         """
+        for outside, what, remedy in self.refused(x):
+            bad = _full(outside) if mask is None else _full(outside) & (_full(mask) != 0)
+            _refuse(bad, x, what, remedy, sample_names, feature_names, where)
+
+    def refused(self, x: Any) -> Iterator[tuple[Any, str, str]]:
+        """What is outside the domain: flags of entries, what they are in words, what to do."""
+        yield from ()
 
 
 class BetaLoss(Loss, ABC):
@@ -124,25 +140,15 @@ class BetaLoss(Loss, ABC):
     name = "beta"
     beta: float
 
-    def forward(
-        self,
-        x: Float[Tensor, "*#r n f"],
-        x_hat: Float[Tensor, "*r n f"],
-        mask: Float[Tensor, "n f"] | None = None,
-        heads: Mapping[str, Tensor] = NO_EXTRA,
-    ) -> Float[Tensor, "*r n"]:
-        return beta_divergence(x, x_hat, self.beta, mask)
+    def entries(
+        self, x: Tensor, x_hat: Tensor, mask: Tensor | None, heads: Mapping[str, Tensor]
+    ) -> Tensor:
+        return beta_entries(x, x_hat, self.beta, mask)
 
     def split(self, x: Tensor, x_hat: Tensor) -> tuple[Tensor, Tensor]:
         return beta_split(x, x_hat, self.beta)
 
-    def sparse_rows(
-        self,
-        x: Float[Tensor, "n f"],
-        W: Float[Tensor, "n k"],
-        H: Float[Tensor, "k f"],
-        masked: bool,
-    ) -> Float[Tensor, " n"]:
+    def sparse_rows(self, x: Tensor, W: Tensor, H: Tensor, masked: bool) -> Tensor:
         if self.beta not in (1, 2):
             return super().sparse_rows(x, W, H, masked)
         return sparse_row_losses(x, W, H, self.beta, masked)
@@ -150,21 +156,12 @@ class BetaLoss(Loss, ABC):
     def exponent(self, degree: int, penalty_degree: int) -> float:
         return monotone_exponent(self.beta, degree, penalty_degree)
 
-    def check(
-        self,
-        x: Any,
-        sample_names: list[str],
-        feature_names: list[str],
-        where: str,
-        mask: Any = None,
-    ) -> None:
-        names = (sample_names, feature_names, where)
+    def refused(self, x: Any) -> Iterator[tuple[Any, str, str]]:
         if self.beta != 2:
-            _refuse_negative(self.name, x, mask, *names)
+            yield _negative(self.name, x)
         if self.beta <= 0:
             what = f"zeros, and loss={self.name} needs X > 0"
-            remedy = "use loss=kl, or add a small constant to the data"
-            _refuse(_seen(~_full(x != 0), mask), x, what, remedy, *names)
+            yield ~_full(x != 0), what, "use loss=kl, or add a small constant to the data"
 
 
 @final
@@ -172,6 +169,7 @@ class Frobenius(BetaLoss):
     """``½ Σ (x - x̂)²``. Source: Lee & Seung 2001, eq. (1), halved."""
 
     name = "frobenius"
+    unasked = True
     beta = 2.0
     is_divergence = True
 
@@ -223,24 +221,13 @@ class Poisson(BetaLoss):
     name = "poisson"
     beta = 1.0
 
-    def forward(
-        self,
-        x: Float[Tensor, "*#r n f"],
-        x_hat: Float[Tensor, "*r n f"],
-        mask: Float[Tensor, "n f"] | None = None,
-        heads: Mapping[str, Tensor] = NO_EXTRA,
-    ) -> Float[Tensor, "*r n"]:
+    def entries(
+        self, x: Tensor, x_hat: Tensor, mask: Tensor | None, heads: Mapping[str, Tensor]
+    ) -> Tensor:
         y = x_hat.clamp(min=TINY)
-        d = y - torch.xlogy(x, y) + torch.lgamma(x + 1)
-        return (d if mask is None else d * mask).sum(-1)
+        return y - torch.xlogy(x, y) + torch.lgamma(x + 1)
 
-    def sparse_rows(
-        self,
-        x: Float[Tensor, "n f"],
-        W: Float[Tensor, "n k"],
-        H: Float[Tensor, "k f"],
-        masked: bool,
-    ) -> Float[Tensor, " n"]:
+    def sparse_rows(self, x: Tensor, W: Tensor, H: Tensor, masked: bool) -> Tensor:
         v = x.values().double()
         saturated = with_values(x, v - torch.xlogy(v, v) + torch.lgamma(v + 1))
         return sparse_row_losses(x, W, H, self.beta, masked) + row_sums(saturated)
@@ -274,69 +261,43 @@ class NegativeBinomial(Loss):
     def start(self) -> None:
         self.dispersion.assign_(torch.ones_like(self.dispersion.raw))
 
-    def forward(
-        self,
-        x: Float[Tensor, "*#r n f"],
-        x_hat: Float[Tensor, "*r n f"],
-        mask: Float[Tensor, "n f"] | None = None,
-        heads: Mapping[str, Tensor] = NO_EXTRA,
-    ) -> Float[Tensor, "*r n"]:
+    def entries(
+        self, x: Tensor, x_hat: Tensor, mask: Tensor | None, heads: Mapping[str, Tensor]
+    ) -> Tensor:
         theta = self.dispersion().clamp(1e-4, 1e4)
         log_p = negative_binomial(x, x_hat, theta)
         if self.zero_inflated:
             at_zero = negative_binomial(torch.zeros_like(x), x_hat, theta)
             log_p = zero_inflated(x, log_p, at_zero, heads["dropout"])
-        return -(log_p if mask is None else log_p * mask).sum(-1)
+        return -log_p
 
-    def check(
-        self,
-        x: Any,
-        sample_names: list[str],
-        feature_names: list[str],
-        where: str,
-        mask: Any = None,
-    ) -> None:
-        _refuse_negative(self.name, x, mask, sample_names, feature_names, where)
+    def refused(self, x: Any) -> Iterator[tuple[Any, str, str]]:
+        yield _negative(self.name, x)
 
 
 @final
 class Own(Loss):
-    """No loss of the group: the model has a likelihood of its own, which its documentation states."""
+    """No loss of the group: the model has a likelihood of its own, which its documentation states.
+
+    It takes any data: the model itself says what it can use.
+    """
 
     name = "own"
+    unasked = True
 
-    def forward(
-        self,
-        x: Float[Tensor, "*#r n f"],
-        x_hat: Float[Tensor, "*r n f"],
-        mask: Float[Tensor, "n f"] | None = None,
-        heads: Mapping[str, Tensor] = NO_EXTRA,
-    ) -> Float[Tensor, "*r n"]:
+    def entries(
+        self, x: Tensor, x_hat: Tensor, mask: Tensor | None, heads: Mapping[str, Tensor]
+    ) -> Tensor:
         raise UserError("loss=own is for models with an objective of their own: use loss=frobenius")
 
-    def check(
-        self,
-        x: Any,
-        sample_names: list[str],
-        feature_names: list[str],
-        where: str,
-        mask: Any = None,
-    ) -> None:
-        """Everything: the model itself says what it takes."""
 
-
-def _refuse_negative(name: str, x: Any, mask: Any, *names: Any) -> None:
+def _negative(name: str, x: Any) -> tuple[Any, str, str]:
     what = f"negative values, and loss={name} needs X >= 0"
-    remedy = "use loss=frobenius, or shift or clip the data"
-    _refuse(_seen(_full(x < 0), mask), x, what, remedy, *names)
+    return x < 0, what, "use loss=frobenius, or shift or clip the data"
 
 
 def _full(flags: Any) -> np.ndarray:
     return flags.toarray() if hasattr(flags, "toarray") else flags
-
-
-def _seen(bad: np.ndarray, mask: Any) -> np.ndarray:
-    return bad if mask is None else bad & (_full(mask) != 0)
 
 
 def _refuse(

@@ -3,74 +3,43 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, final
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING, Any, Literal, final
 
 import lightning as L
 import numpy as np
 import torch
 from torch import nn
 
-from nmfnet.core.budget import Budget
-from nmfnet.core.constraints import ANY, NON_NEGATIVE, Constraint
 from nmfnet.core.distributed import World
-from nmfnet.core.factor import Factor
+from nmfnet.core.factor import Factor, Factors, only
 from nmfnet.core.inference import fold_in
-from nmfnet.core.inits import Init
-from nmfnet.core.laws import Law, Point
-from nmfnet.core.losses import Loss
+from nmfnet.core.keeping import go_on, kept
+from nmfnet.core.laws import Law, Point, standard_normal
+from nmfnet.core.objective import misfit, row_losses
+from nmfnet.core.parts import Parts
 from nmfnet.core.penalties import Penalty
+from nmfnet.core.reading import Reader, new_rows
 from nmfnet.errors import UserError
 from nmfnet.kernels.arrays import as_tensor
-from nmfnet.kernels.generic_mu import generic_sums
-from nmfnet.kernels.optimality import kkt_residual
-from nmfnet.kernels.rows import blocks, dense, row_blocks, take_rows
-from nmfnet.kernels.sparse import Transpose, row_numbers, transpose_of, transposed, with_values
-from nmfnet.types import Batch, Float, Int, Output, Sizes, Stage, Tensor, Terms, View
+from nmfnet.kernels.sparse import Transpose
+from nmfnet.types import Batch, Float, Int, Output, Stage, Tensor, Terms
+
+__all__ = ["Factorization", "Parts"]
 
 if TYPE_CHECKING:
     from nmfnet.kernels.multiplicative import Sums
     from nmfnet.kernels.weighted import Ridge
-    from nmfnet.solvers.base import Solver
 
-
-class Parts(NamedTuple):
-    """Everything a model is put together from.
-
-    ``generators`` holds one random generator per restart: restart i of a run is the run that has
-    only the i-th generator. ``axes`` are the sizes of what the data have beside samples and features
-    (``class``, the number of labels; ``view NAME``, the features of a view; ``covariate``).
-    ``constraints`` are those of single factors by name, ``given`` holds values of factors to start
-    from, and the factors called ``frozen`` are not learned.
-    """
-
-    sizes: Sizes
-    loss: Loss
-    solver: Solver
-    init: Init
-    constraint: Constraint
-    generators: tuple[torch.Generator, ...]
-    penalties: tuple[Penalty, ...] = ()
-    budget: Budget = Budget()
-    axes: Mapping[str, int] = MappingProxyType({})
-    constraints: Mapping[str, Constraint] = MappingProxyType({})
-    given: Mapping[str, Tensor] = MappingProxyType({})
-    frozen: tuple[str, ...] = ()
-
-    @property
-    def n_classes(self) -> int:
-        """Number of classes of the labels; 0 = the data have none."""
-        return self.axes.get("class", 0)
-
-
-Reader = Callable[[Any, Any], tuple[Any, Any, Any]]
-"""X and mask as a user gives them, to matrices with the columns in the order of the training data, and
-the names of the rows."""
 
 JUDGED = 8
 """Draws, in pairs of opposite sign, by which a stochastic model is judged."""
+
+FITTED = ("factors", "metrics", "best", "objectives", "n_iter", "n_components", "n_restarts")
+"""Attributes of a fitted model that say what was found."""
+
+Views = Mapping[str, Any] | None
 
 
 class Factorization(L.LightningModule, ABC):
@@ -124,17 +93,11 @@ class Factorization(L.LightningModule, ABC):
     named_components: bool = False
     """Whether the components are those of the data's reference, in its order."""
 
-    closed_form: bool = False
-    """Whether ``solve`` fits the model at one stroke."""
-
-    ridges: bool = False
-    """Whether ``ridge`` says what is left of the objective when the factors of one axis move."""
-
-    sweeps: bool = False
-    """Whether ``sweep`` moves all of the model in closed form, towards a better bound."""
-
     learns_graph: bool = False
     """Whether the model explains the links of the rows (``batch.context``) and not X itself."""
+
+    heads: tuple[str, ...] = ()
+    """What the decoder can give a likelihood beside the mean."""
 
     warm_up: int = 0
     """Iterations over which the divergence from the prior gains its full weight."""
@@ -147,7 +110,7 @@ class Factorization(L.LightningModule, ABC):
         self.sizes, self.loss, self.solver = parts.sizes, parts.loss, parts.solver
         self.init, self.constraint = parts.init, parts.constraint
         self.penalties, self.budget = nn.ModuleList(parts.penalties), parts.budget
-        self.generators, self.own_constraints = parts.generators, parts.constraints
+        self.generators = parts.generators
         self.axes = {
             "sample": self.sizes.n_samples,
             "feature": self.sizes.n_features,
@@ -155,12 +118,15 @@ class Factorization(L.LightningModule, ABC):
             "one": 1,
             **parts.axes,
         }
+        self.factors = Factors(
+            len(parts.generators), self.axes, parts.constraint, parts.constraints
+        )
+        self.factor = self.factors.declare  # for models to call
         self.now: int | None = None  # the iteration of a gradient step; None = the model is judged
         self.asks_loss = True
         self.given, self.frozen = parts.given, parts.frozen
         self.n_components = n_components
         self.n_restarts = len(parts.generators)
-        self.factors: dict[str, Factor] = {}
         self.live = list(range(self.n_restarts))
         self.iteration = 0
         self.step_terms: list[Terms] = []
@@ -211,9 +177,10 @@ class Factorization(L.LightningModule, ABC):
         law = self.law(batch)
         divergence = law.kl()
         if not law.noise:
-            data = self.row_losses(batch, law.mean)
+            data = row_losses(self, batch, law.mean)
         else:
-            drawn = [self.row_losses(batch, law.sample(e)) for e in self._draws(law, batch)]
+            rows = 1 if self.now is None else batch.x.shape[0]  # judged: one draw for all rows
+            drawn = [row_losses(self, batch, law.sample(e)) for e in self.draws(law, rows)]
             data = torch.stack(drawn).mean(0)
         if divergence is None:
             return {"data": data}
@@ -224,31 +191,19 @@ class Factorization(L.LightningModule, ABC):
         """Weight of the divergence from the prior: below 1 only in gradient steps of the warm-up."""
         return 1.0 if self.now is None else min(1.0, (self.now + 1) / max(1, self.warm_up))
 
-    def _draws(self, law: Law, batch: Batch) -> list[Tensor]:
-        """Noise: fresh for every row in a gradient step, the same for all rows when judged."""
+    @final
+    def draws(self, law: Law, rows: int) -> list[Tensor]:
+        """Noise for samples of a law: fresh in a gradient step, the same few draws when judged."""
         if self.now is not None:
-            return [self.noise(batch.x.shape[0], law.noise)]
-        half = [self.noise(1, law.noise, draw=i) for i in range(JUDGED // 2)]
+            return [self.noise(rows, law.noise)]
+        half = [self.noise(rows, law.noise, draw=i) for i in range(JUDGED // 2)]
         return [sign * eps for eps in half for sign in (1, -1)]
 
     @final
     def noise(self, *shape: int, draw: int = 0) -> Float[Tensor, "*r a b"]:
         """Standard normal numbers that depend on the restart, ``now`` and ``draw`` alone."""
-        moment = -1 if self.now is None else self.now
-
-        def of(stream: int) -> Tensor:
-            seeds = np.random.SeedSequence([stream % 2**63, moment + 1, draw])
-            seed = int(seeds.generate_state(1, np.uint64)[0]) % 2**63
-            source = torch.Generator().manual_seed(seed)
-            return torch.randn(*shape, generator=source, dtype=torch.float64)
-
-        streams = self.streams
-        drawn = (
-            of(int(streams))
-            if streams.ndim == 0
-            else torch.stack([of(i) for i in streams.tolist()])
-        )
-        return drawn.to(self.device, self.precision)
+        moment = 0 if self.now is None else self.now + 1
+        return standard_normal(self.streams, shape, moment, draw).to(self.device, self.precision)
 
     def code_factors(self) -> dict[str, Factor]:
         """Factors with a row per training sample, which together are the code of the row."""
@@ -256,7 +211,9 @@ class Factorization(L.LightningModule, ABC):
 
     def infer(self, batch: Batch) -> Float[Tensor, "*r n k"]:
         """Codes of any rows: the encoder's, or those that minimise the model's own objective."""
-        return self.law(batch).mean if self.inductive else fold_in(self, batch, self.has_own_terms)
+        if self.inductive:
+            return self.law(batch).mean
+        return fold_in(self, batch, self.overrides("terms"))
 
     def solve(self, batch: Batch) -> None:
         """Set the factors to their optimum: of a model with a closed form, or of the codes alone."""
@@ -282,26 +239,6 @@ class Factorization(L.LightningModule, ABC):
         """Small data of the kind that the model is for, as keywords of :func:`nmfnet.fit`."""
         W, H = rng.exponential(size=(30, 3)), rng.exponential(size=(3, 12))
         return {"X": W @ H + 0.1}
-
-    @property
-    def has_own_terms(self) -> bool:
-        """Whether the objective is not the sum of ``row_terms``."""
-        return type(self).terms is not Factorization.terms
-
-    @property
-    def predicts_links(self) -> bool:
-        """Whether links can be held out from the model (``split=links``)."""
-        return type(self).link_scores is not Factorization.link_scores
-
-    @property
-    def has_own_sums(self) -> bool:
-        """Whether it has closed forms of the two multiplicative sums."""
-        return type(self).sums is not Factorization.sums
-
-    @property
-    def has_own_rows(self) -> bool:
-        """Whether the objective of a row is more than its loss."""
-        return type(self).row_terms is not Factorization.row_terms
 
     @property
     def multilinear(self) -> bool:
@@ -346,32 +283,15 @@ class Factorization(L.LightningModule, ABC):
         """Closed form of the two multiplicative sums for one factor; None = by autograd."""
         return None
 
-    def normal_equations(self, name: str, batch: Batch) -> tuple[Tensor, Tensor]:
-        """``G (*r, k, k)`` and ``C (*r, rows, k)`` of the rows of W or Hᵀ under the squared error.
-
-        Only for models that are ``bilinear``: X ~ W H, both factors free.
-        """
-        x, W, H = batch.x, self.factors["W"].raw.detach(), self.factors["H"].raw.detach()
-        if name == "W":
-            G, C = H @ H.mT, x @ H.mT
-        else:
-            G = self.world.total(W.mT @ W)
-            C = self.world.total(transposed(x, self.transpose) @ W if self.transpose else x.mT @ W)
-        for penalty in self.penalty_list:
-            if penalty.on == name:
-                quadratic, linear = penalty.normal(G, self.factors[name].raw.detach())
-                G, C = G + quadratic, C - linear
-        return G, C
-
     def ridge(self, axis: Literal["sample", "feature"], batch: Batch) -> Ridge:
         """The least squares of all factors along an axis, side by side, while the others are held.
 
-        For models that say ``ridges``, of one restart; ``x`` has a row for every sample, or feature.
+        For models that have any, of one restart; ``x`` has a row for every sample, or feature.
         """
         raise NotImplementedError(f"{type(self).__name__} has no ridge regressions")
 
     def sweep(self, batch: Batch) -> None:
-        """One step of coordinate ascent on the bound, of one restart; models that say ``sweeps``."""
+        """One step of coordinate ascent on the bound, of one restart."""
         raise NotImplementedError(f"{type(self).__name__} has no sweeps")
 
     def scale_pair(self) -> tuple[Factor, Factor] | None:
@@ -395,60 +315,6 @@ class Factorization(L.LightningModule, ABC):
 
     # ------------------------------------------------------------------ tools for models
     @final
-    def factor(
-        self,
-        name: str,
-        rows: str | int,
-        columns: str | int,
-        *,
-        constraint: Constraint | None = None,
-        degree: int = 1,
-        max_exponent: float = 1.0,
-    ) -> Factor:
-        """Declare a factor of the model (assign the result to an attribute); see ``Factor``.
-
-        Parameters
-        ----------
-        name : str
-        rows, columns : str or int
-            Its axes: ``"sample"``, ``"feature"``, ``"component"``, ``"class"``, ``"one"``, or another
-            of ``self.axes``. A number stands for the axis of that size, where there is just one.
-        constraint : Constraint, optional
-            What ``constraint=`` says, by default; ``constraint.NAME=`` goes before both.
-        degree, max_exponent
-            As for ``Factor``.
-
-        Raises
-        ------
-        UserError
-            For an axis that the data do not have.
-        """
-        (a, height), (b, width) = self._axis(name, rows), self._axis(name, columns)
-        made = Factor(
-            self.n_restarts,
-            height,
-            width,
-            self.own_constraints.get(name) or constraint or self.constraint,
-            degree=degree,
-            max_exponent=max_exponent,
-            axes=(a, b),
-        )
-        self.factors[name] = made
-        return made
-
-    def _axis(self, name: str, axis: str | int) -> tuple[str, int]:
-        """Name and size of an axis."""
-        if isinstance(axis, int):
-            alike = [word for word, size in self.axes.items() if size == axis]
-            return (alike[0] if len(alike) == 1 else "", axis)
-        if axis not in self.axes:
-            raise UserError(
-                f"factor {name} of {type(self).__name__} has the axis {axis!r}, but the data and the "
-                f"model have {', '.join(self.axes)}"
-            )
-        return axis, self.axes[axis]
-
-    @final
     def own_factors(self) -> dict[str, Factor]:
         """The factors of the reconstruction: all but those of the loss."""
         return {name: f for name, f in self.factors.items() if name not in self.of_loss}
@@ -467,167 +333,6 @@ class Factorization(L.LightningModule, ABC):
         ).to(self.device, self.precision)
 
     @final
-    def best_scale(self, batch: Batch) -> Float[Tensor, "r 1 1"]:
-        """The c > 0 that minimises ``||X - c X_hat||`` for the factors as they are.
-
-        Where the best c is not positive, the c with which both have the same norm.
-        """
-        W = self.encode(batch)
-        sums = torch.zeros(3, self.n_restarts, dtype=torch.float64, device=self.device)
-        for rows in (
-            row_blocks(batch.x, self.n_restarts) if self.rows_independent else [slice(None)]
-        ):
-            x, x_hat = dense(take_rows(batch.x, rows)), self.decode(W[..., rows, :])
-            seen = x_hat if batch.mask is None else dense(take_rows(batch.mask, rows)) * x_hat
-            for total, pair in zip(sums, ((x, x_hat), (seen, seen), (x, x)), strict=True):
-                total += (pair[0] * pair[1]).sum((-2, -1), dtype=torch.float64)
-        cross, fitted, data = sums
-        scale = torch.where(cross > 0, cross, (data * fitted).sqrt()) / fitted.clamp_min(1e-300)
-        return torch.where(scale > 0, scale, 1).to(self.precision)[:, None, None]
-
-    # ------------------------------------------------------------------ final from here on
-    @final
-    def initialise(self, batch: Batch) -> None:
-        """Start every restart on the full training batch, or on a sample of it.
-
-        Raises
-        ------
-        UserError
-            If the parts do not fit the sizes or each other.
-        """
-        self.init.check(self.n_components, *self.sizes, self.n_restarts)
-        unknown = [name for name in self.frozen if name not in self.given]
-        if self.init.empty and not self.given:
-            raise UserError(
-                f"init={self.init.name} has nothing to start from: give init.path=FILE.npz, or arrays in "
-                "Python: nmfnet.fit(X, init='given', H=H)"
-            )
-        if unknown and self.init.name != "given":
-            raise UserError(
-                f"model.frozen={unknown[0]}: it needs a value: init=given init.path=FILE.npz, or in "
-                f"Python nmfnet.fit(X, {unknown[0]}=array)"
-            )
-        for penalty in self.penalty_list:
-            penalty.attach(self.factors)
-        self._check_parts()
-        kind = type(self).__name__
-        if batch.x.is_sparse_csr and not self.sparse:
-            raise UserError(
-                f"{kind} needs a dense X, and this one is sparse: use model=nmf, or give X as a "
-                "dense array"
-            )
-        self._check_sign(batch.x)
-        for name, view in batch.views.items():
-            self._check_sign(view.x, f"view {name}")
-        if batch.x.is_sparse_csr:
-            self.transpose = transpose_of(batch.x)
-        drawn = [self.init(batch.x, self.n_components, g) for g in self.generators]
-        W = torch.stack([proposal.W for proposal in drawn])
-        if (
-            W.shape[1] < self.sizes.n_samples
-        ):  # the batch is a sample: rows start from its W in turn
-            W = W[:, torch.arange(self.sizes.n_samples, device=W.device) % W.shape[1]]
-        with torch.no_grad():
-            self.start(
-                {
-                    "W": W,
-                    "H": torch.stack([proposal.H for proposal in drawn]),
-                },
-                batch,
-            )
-            self.loss.start()
-            for name, value in self.given.items():
-                self.factors[name].assign_(value.to(self.device))
-            self.asks_loss = self._asks_loss(batch)
-
-    def _check_parts(self) -> None:
-        """Refuse names of factors that the model does not have, and heads that its decoder lacks."""
-        asked = {
-            "constraint.": self.own_constraints,
-            "the given ": self.given,
-        }
-        for where, names in asked.items():
-            self._check_names(where, names)
-        for name, value in self.given.items():
-            wanted = tuple(self.factors[name].raw.shape[1:])
-            if tuple(value.shape[-2:]) != wanted:
-                raise UserError(
-                    f"the given {name} has shape {tuple(value.shape[-2:])}, but this model and these "
-                    f"data need {wanted}, {' by '.join(self.factors[name].axes)}"
-                )
-            limits = self.factors[name].constraint
-            if not limits.contains(value):
-                raise UserError(
-                    f"the given {name} is not feasible under constraint={type(limits).__name__.lower()}: "
-                    f"mend the values, or set constraint.{name} to another"
-                )
-        if missing := [head for head in self.loss.heads if head not in self.heads]:
-            raise UserError(
-                f"loss={self.loss.name} needs the head {missing[0]!r} from the decoder, which "
-                f"{type(self).__name__} does not give: use model=vae, or another loss"
-            )
-
-    def _check_names(self, where: str, names: Iterable[str]) -> None:
-        for name in names:
-            if name not in self.factors:
-                raise UserError(
-                    f"{where}{name}: {type(self).__name__} has no such factor; it has "
-                    f"{', '.join(self.factors)}"
-                )
-
-    @final
-    def hold_frozen(self) -> None:
-        """Hold the factors that ``model.frozen`` names.
-
-        Raises
-        ------
-        UserError
-            For a name that is no factor's.
-        """
-        self._check_names("model.frozen: ", self.frozen)
-        for name in self.frozen:
-            self.factors[name].freeze()
-
-    @property
-    def heads(self) -> tuple[str, ...]:
-        """What the decoder can give a likelihood beside the mean."""
-        return ()
-
-    def _asks_loss(self, batch: Batch) -> bool:
-        """Whether the objective comes from ``loss=``, or the model has a likelihood of its own."""
-        if not self.has_own_terms:
-            return True
-        asked: list[object] = []
-        few = batch
-        if self.rows_independent:
-            few = batch.by_row(lambda tensor: dense(take_rows(tensor, slice(0, 2))))
-        handle = self.loss.register_forward_pre_hook(lambda *call: asked.append(call))
-        try:
-            self.terms(few)
-        finally:
-            handle.remove()
-        return bool(asked)
-
-    def _check_sign(self, x: Tensor, where: str = "X") -> None:
-        self.check_negative(int(((x.values() if x.is_sparse_csr else x) < 0).sum()), where)
-
-    @final
-    def check_negative(self, negative: int, where: str = "X") -> None:
-        """Refuse data with so many negative values, if the model cannot have any.
-
-        Raises
-        ------
-        UserError
-        """
-        free = all(f.constraint.bounds == ANY for f in self.own_factors().values())
-        if negative and not (self.signed or free):
-            raise UserError(
-                f"{where} has {negative} negative values and {type(self).__name__} needs X >= 0: "
-                "shift or clip the data, or use constraint=free loss=frobenius, or model=convex_nmf, "
-                "which allow any sign"
-            )
-
-    @final
     def moved(self) -> dict[str, Factor]:
         """The factors that are learned."""
         return {name: factor for name, factor in self.factors.items() if not factor.frozen}
@@ -637,12 +342,10 @@ class Factorization(L.LightningModule, ABC):
         """The parameters that are learned."""
         return [parameter for parameter in self.parameters() if parameter.requires_grad]
 
-    @property
-    def only_codes(self) -> bool:
-        """Whether all but the codes of the rows is frozen, so that a fit is an inference."""
-        codes = self.code_factors()
-        once = all(factor.degree == 1 for factor in codes.values())  # else they decode, too
-        return bool(codes) and once and set(self.moved()) == set(codes)
+    @final
+    def overrides(self, name: str) -> bool:
+        """Whether the model has a method of its own in place of the general one."""
+        return getattr(type(self), name) is not getattr(Factorization, name)
 
     @property
     def penalty_list(self) -> tuple[Penalty, ...]:
@@ -667,38 +370,6 @@ class Factorization(L.LightningModule, ABC):
             return terms  # each process differentiates its own part, and the gradients are summed
         return {name: self.world.total(term) for name, term in terms.items()}
 
-    @final
-    def sum_gradients(self) -> None:
-        """Add up the gradients of shared factors over processes."""
-        own = {id(factor.raw) for factor in self.factors.values() if factor.per_sample}
-        for parameter in self.parameters():
-            if parameter.grad is not None and id(parameter) not in own:
-                parameter.grad = self.world.total(parameter.grad)
-
-    @final
-    def row_losses(self, batch: Batch, code: Float[Tensor, "*r n k"]) -> Float[Tensor, "*r n"]:
-        """Loss of every row, all views together; in blocks of rows where X_hat would be large."""
-        if batch.x.is_sparse_csr and self.sparse:
-            return self.sparse_losses(batch, code)
-        if not self.rows_independent:
-            return self._block_losses(batch, code)
-        parts = [
-            self._block_losses(rows, code[..., at, :])
-            for at, rows in blocks(batch, code.shape[:-2].numel())
-        ]
-        return parts[0] if len(parts) == 1 else torch.cat(parts, -1)
-
-    def _block_losses(self, batch: Batch, code: Float[Tensor, "*r n k"]) -> Float[Tensor, "*r n"]:
-        total = None
-        for name, output in self.outputs(code, batch).items():
-            view = View(batch.x, batch.mask) if name == "x" else batch.views[name]
-            mask = None if view.mask is None else dense(view.mask)
-            loss = self.loss(dense(view.x), output.mean, mask, output.heads)
-            loss = loss if view.scale == 1 else view.scale * loss
-            total = loss if total is None else total + loss
-        assert total is not None
-        return total
-
     def sparse_losses(self, batch: Batch, code: Float[Tensor, "*r n k"]) -> Float[Tensor, "*r n"]:
         """Loss of every row for a sparse X, without forming X_hat; X ~ W H unless overridden."""
         x, H, masked = batch.x, self.components(), batch.mask is not None
@@ -707,23 +378,6 @@ class Factorization(L.LightningModule, ABC):
             return self.loss.sparse_rows(x, code, H, masked)
         pairs = zip(code, H, strict=True)
         return torch.stack([self.loss.sparse_rows(x, w, h, masked) for w, h in pairs])
-
-    @final
-    def misfit(self, batch: Batch, code: Float[Tensor, "*r n k"]) -> Float[Tensor, "*r"]:
-        """What the model's own likelihood says of rows with these codes, penalties left out."""
-        if self.asks_loss:
-            return self.row_losses(batch, code).sum(-1, dtype=torch.float64)
-        tables = self.code_factors()
-        if self.inductive or not tables:
-            terms = self.terms(batch)
-        else:
-            rows = batch._replace(index=torch.arange(batch.x.shape[0], device=batch.x.device))
-            widths = [factor.raw.shape[-1] for factor in tables.values()]
-            with ExitStack() as stack:
-                for factor, part in zip(tables.values(), code.split(widths, -1), strict=True):
-                    stack.enter_context(factor.at(part))
-                terms = self.terms(rows)
-        return torch.stack([term.double() for term in terms.values()]).sum(0)
 
     @final
     def training_step(self, batch: Batch, batch_idx: int) -> None:
@@ -740,73 +394,16 @@ class Factorization(L.LightningModule, ABC):
     @final
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Loss of held-out rows, by the same code as :meth:`transform`."""
-        losses = self.misfit(batch, self.infer(batch))
+        losses = misfit(self, batch, self.infer(batch))
         self.log("val/loss", losses.min(), batch_size=batch.x.shape[0])
 
     @final
-    def kkt(self, batch: Batch) -> Float[Tensor, "*r"] | None:
-        """Largest KKT residual over the factors, per restart; None where it is not defined."""
-        if not self.moves_values(NON_NEGATIVE):
-            return None
-        residuals = [
-            kkt_residual(factor.raw.detach(), *self.factor_sums(name, batch))
-            for name, factor in self.factors.items()
-            if not factor.frozen
-        ]
-        return torch.stack(residuals).amax(0) if residuals else None
-
-    @final
-    def moves_values(self, bounds: tuple[float, float]) -> bool:
-        """Whether the factors can be moved in place within bounds, by the two sums."""
-        loose = [f.constraint for f in self.factors.values()]
-        own = all(c.identity and c.bounds == bounds for c in loose)
-        return self.multilinear and self.loss.splits and not self.of_loss and own
-
-    @final
-    def factor_sums(self, name: str, batch: Batch, *, fused: bool = True) -> Sums:
-        """The two sums of a factor, penalties included: in closed form, or by autograd."""
-        factor, beta, sums = self.factors[name], self.loss.beta, None  # the innermost loop
-        if fused and beta is not None:
-            if torch.is_grad_enabled():
-                with torch.no_grad():
-                    sums = self.sums(name, batch, beta)
-            else:
-                sums = self.sums(name, batch, beta)
-        if sums is None:
-            views = {"x": View(batch.x, batch.mask), **batch.views}
-            sums = generic_sums(
-                lambda: self.outputs(self.encode(batch), batch),
-                factor.raw,
-                views,
-                self.loss.split,
-            )
-        neg, pos = sums
-        if self.world.size > 1 and not factor.per_sample:
-            neg, pos = self.world.total(neg), self.world.total(pos)
-        for penalty in self.penalty_list if len(self.penalties) else ():
-            if penalty.on == name:
-                more_neg, more_pos = penalty.split(factor.raw.detach())
-                neg, pos = neg + more_neg, pos + more_pos
-        return neg, pos
-
-    @final
-    @contextmanager
-    def restarts(self, index: int | slice | list[int]) -> Iterator[None]:
+    def restarts(self, index: int | slice | list[int]) -> AbstractContextManager[None]:
         """Inside, every parameter holds only these restarts; an int drops the restart axis.
 
         Slices and ints are views. A list is a copy, written back at the end.
         """
-        tensors = self.restart_tensors()
-        whole = [tensor.data for tensor in tensors]
-        try:
-            for tensor in tensors:
-                tensor.data = tensor.data[index]
-            yield
-        finally:
-            for tensor, data in zip(tensors, whole, strict=True):
-                if isinstance(index, list):
-                    data[index] = tensor.data
-                tensor.data = data
+        return only(self.restart_tensors(), index)
 
     @final
     def restart_tensors(self) -> list[Tensor]:
@@ -819,47 +416,11 @@ class Factorization(L.LightningModule, ABC):
         ]
         return [*self.parameters(), *buffers]
 
-    @final
-    def check_normalise(self, which: str | None) -> None:
-        """Refuse ``normalize`` where no scale is free, or where it would change a penalty.
-
-        Raises
-        ------
-        UserError
-        """
-        if which is None:
-            return
-        if self.scale_pair() is None:
-            raise UserError(
-                f"normalize={which}: the scale of {type(self).__name__} as configured is not free: "
-                "set normalize=null"
-            )
-        if self.penalty_list:
-            raise UserError(
-                f"normalize={which} would change the penalties, which depend on scale: set "
-                "normalize=null or penalty=none"
-            )
-
-    @final
-    @torch.no_grad()
-    def normalise(self, which: str | None, batch: Batch) -> None:
-        """Move scale between W and H after the fit; X_hat, and so the objective, stay as they are.
-
-        Parameters
-        ----------
-        which : {"H", "W", None}
-            "H": every row of H sums to 1. "W": every column of W sums to 1. Zero ones stay zero.
-        """
-        pair = self.scale_pair()
-        if which is None or pair is None:
-            return
-        d = self.components().sum(-1) if which == "H" else 1 / self.encode(batch).sum(-2)
-        d = torch.where(torch.isfinite(d) & (d > 0), d, 1.0)
-        left, right = pair
-        left.assign_(left() * d.unsqueeze(-2))
-        right.assign_(right() / d.unsqueeze(-1))
-
     # ------------------------------------------------------------------ the fitted model
+    def __dir__(self) -> list[str]:
+        """What a user needs; a model has all of its own and Lightning's methods beside."""
+        return ["transform", "inverse_transform", "reconstruct", "components_", *FITTED]
+
     @property
     def components_(self) -> np.ndarray:
         """H of the best restart, shape (n_components, n_features).
@@ -885,12 +446,7 @@ class Factorization(L.LightningModule, ABC):
 
     @final
     def transform(
-        self,
-        X: Any,
-        mask: Any = None,
-        *,
-        graph: Any = None,
-        views: Mapping[str, Any] | None = None,
+        self, X: Any, mask: Any = None, *, graph: Any = None, views: Views = None
     ) -> np.ndarray:
         """W of new (or the training) rows under the best restart.
 
@@ -916,7 +472,7 @@ class Factorization(L.LightningModule, ABC):
             If X has another number of features, NaN, or values outside the domain of the loss; for a
             view that the model does not have.
         """
-        batch = self._new_rows(X, mask, graph, views)
+        batch = new_rows(self, X, mask, graph, views)
         with self._fitted():
             return self.infer(batch).cpu().numpy()
 
@@ -934,117 +490,22 @@ class Factorization(L.LightningModule, ABC):
 
     @final
     def reconstruct(
-        self,
-        X: Any,
-        mask: Any = None,
-        *,
-        graph: Any = None,
-        views: Mapping[str, Any] | None = None,
+        self, X: Any, mask: Any = None, *, graph: Any = None, views: Views = None
     ) -> np.ndarray:
         """What the model says of X for the codes of its rows, shape (n_samples, n_features).
 
         Parameters as for :meth:`transform`.
         """
-        batch = self._new_rows(X, mask, graph, views)
+        batch = new_rows(self, X, mask, graph, views)
         with self._fitted():
             return self.outputs(self.infer(batch), batch)["x"].mean.cpu().numpy()
 
-    def _new_rows(
-        self, X: Any, mask: Any, graph: Any = None, views: Mapping[str, Any] | None = None
-    ) -> Batch:
-        held = {name: self._new_view(name, view) for name, view in (views or {}).items()}
-        if X is None and held:
-            rows = next(iter(held.values())).x.shape[0]
-            x = torch.zeros(rows, self.sizes.n_features, dtype=self.precision, device=self.device)
-            seen: Tensor | None = x
-        else:
-            if self.reader is not None:
-                X, mask, _ = self.reader(X, mask)
-            x, seen = self._new_table(X, mask, "X", self.sizes.n_features)
-        for name, view in held.items():
-            if view.x.shape[0] != x.shape[0]:
-                raise UserError(f"view {name} has {view.x.shape[0]} rows, X has {x.shape[0]}")
-        index = torch.full((x.shape[0],), -1, device=self.device)
-        context = {} if graph is None else {"graph": self._new_graph(graph, x.shape[0])}
-        return Batch(x, index, seen, context=context, views=held)
-
-    def _new_graph(self, graph: Any, n: int) -> Tensor:
-        links = as_tensor(graph, self.precision, self.device)
-        if links.shape != (n, n):
-            raise UserError(
-                f"graph has shape {tuple(links.shape)}, but X has {n} rows: give it a row and a "
-                "column for each"
-            )
-        return links if links.is_sparse_csr else links.to_sparse_csr()
-
-    def _new_view(self, name: str, values: Any) -> View:
-        known = [axis.removeprefix("view ") for axis in self.axes if axis.startswith("view ")]
-        if name not in known:
-            raise UserError(
-                f"the model was fitted without a view {name!r}; it has {', '.join(known) or 'none'}"
-            )
-        x = dense(as_tensor(values, self.precision, self.device))
-        absent = x.isnan().all(-1, keepdim=True)
-        mask = (~absent).expand(x.shape) if bool(absent.any()) else None
-        return View(*self._new_table(x, mask, f"view {name}", self.axes[f"view {name}"]))
-
-    def _new_table(
-        self, X: Any, mask: Any, what: str, n_features: int
-    ) -> tuple[Tensor, Tensor | None]:
-        """Values and weights, checked as training data are."""
-        x = as_tensor(X, self.precision, self.device)
-        if x.shape[1] != n_features:
-            raise UserError(
-                f"{what} has {x.shape[1]} features, but this model was fitted on {n_features}"
-            )
-        seen = None if mask is None else as_tensor(mask, self.precision, self.device)
-        if seen is not None:
-            if seen.shape != x.shape:
-                raise UserError(f"mask has shape {tuple(seen.shape)}, {what} has {tuple(x.shape)}")
-            x = _at_listed(x, seen) if seen.is_sparse_csr else torch.where(seen > 0, dense(x), 0)
-        values = (x.values() if x.is_sparse_csr else x).cpu().numpy()
-        if not np.isfinite(values).all():
-            raise UserError(f"{what} has NaN or infinite entries: give a mask for missing ones")
-        self._check_sign(x, what)
-        names = [str(i) for i in range(max(x.shape))]
-        whole = seen is None or seen.is_sparse_csr  # all that is stored is observed
-        observed = None if seen is None or whole else seen.cpu().numpy()
-        self.loss.check(values, names, names, what, observed)
-        return x, seen
-
-    # ------------------------------------------------------------------ checkpoints
     @final
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Beside the tensors: what is needed to build the model again, and to continue its fit."""
-        running = {
-            "settled": self.settled,
-            "live": list(self.live),
-            "step_terms": self.step_terms,
-            "tensors": self.unsettled,
-            "solver": self.solver.running(),
-        }
-        checkpoint["nmfnet"] = {
-            "sizes": tuple(self.sizes),
-            "iteration": self.iteration,
-            "running": running if self.resumable else None,
-            **self.recipe,
-        }
+        checkpoint["nmfnet"] = kept(self)
 
     @final
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Continue the fit that a checkpoint was taken of."""
-        kept = checkpoint["nmfnet"]
-        running = kept["running"]
-        self.iteration, self.live = kept["iteration"], list(running["live"])
-        self.settled = running["settled"]
-        self.step_terms = [
-            {name: term.to(self.device) for name, term in step.items()}
-            for step in running["step_terms"]
-        ]
-        checkpoint["state_dict"] |= running["tensors"]
-        self.solver.resume(self, running["solver"])
-
-
-def _at_listed(x: Tensor, mask: Tensor) -> Tensor:
-    """The entries of x that a sparse mask stores, with its pattern."""
-    return with_values(mask, dense(x)[row_numbers(mask), mask.col_indices()])
+        checkpoint["state_dict"] |= go_on(self, checkpoint["nmfnet"])

@@ -37,6 +37,12 @@ class Penalty(nn.Module, ABC):
     entrywise: bool = False
     """Whether it is a sum over entries, so that kernels take it as a weight and rows do not meet."""
 
+    linear: bool = False
+    """Whether it is ``weight * Σ v`` for v >= 0."""
+
+    quadratic: bool = False
+    """Whether it is ``weight / 2 * Σ v²``."""
+
     between_components: bool = False
     """Whether it compares components, and so needs a factor with the axis ``component``."""
 
@@ -111,6 +117,7 @@ class L1(Penalty):
     name = "l1"
     degree = 1
     entrywise = True
+    linear = True
 
     def forward(self, value: Float[Tensor, "*r a b"]) -> Float[Tensor, "*r"]:
         return self.weight * value.abs().sum((-2, -1))
@@ -129,6 +136,7 @@ class L2(Penalty):
     name = "l2"
     degree = 2
     entrywise = True
+    quadratic = True
 
     def forward(self, value: Float[Tensor, "*r a b"]) -> Float[Tensor, "*r"]:
         return 0.5 * self.weight * value.square().sum((-2, -1))

@@ -42,20 +42,25 @@ def beta_divergence(
 
     Source: Févotte & Idier 2011, "Algorithms for NMF with the beta-divergence", eq. (2.1).
     """
-    if beta == 2:
-        d = (x - x_hat).square_().mul_(0.5) if not x_hat.requires_grad else 0.5 * (x - x_hat) ** 2
-    else:
-        y = x_hat.clamp(min=TINY)
-        if beta <= 0 and mask is not None:
-            x = torch.where(mask > 0, x, 1)  # infinite at 0, and inf * 0 is not 0
-        if beta == 1:
-            d = x * (x / y).clamp(min=LEAST).log() - x + y  # with a derivative where x = 0
-        elif beta == 0:
-            ratio = x / y
-            d = ratio - ratio.log() - 1
-        else:
-            d = (x**beta + (beta - 1) * y**beta - beta * x * y ** (beta - 1)) / (beta * (beta - 1))
+    d = beta_entries(x, x_hat, beta, mask)
     return (d if mask is None else d * mask).sum(-1)
+
+
+def beta_entries(x: Tensor, x_hat: Tensor, beta: float, mask: Tensor | None) -> Tensor:
+    """The divergence of every entry, as in :func:`beta_divergence`; finite where the mask is 0."""
+    if beta == 2:
+        return (
+            (x - x_hat).square_().mul_(0.5) if not x_hat.requires_grad else 0.5 * (x - x_hat) ** 2
+        )
+    y = x_hat.clamp(min=TINY)
+    if beta <= 0 and mask is not None:
+        x = torch.where(mask > 0, x, 1)  # infinite at 0, and inf * 0 is not 0
+    if beta == 1:
+        return x * (x / y).clamp(min=LEAST).log() - x + y  # with a derivative where x = 0
+    if beta == 0:
+        ratio = x / y
+        return ratio - ratio.log() - 1
+    return (x**beta + (beta - 1) * y**beta - beta * x * y ** (beta - 1)) / (beta * (beta - 1))
 
 
 def beta_split(

@@ -8,6 +8,7 @@ iteration costs about ``1 + k / 4`` multiplicative updates and does the work of 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -53,6 +54,18 @@ SLOW = 0.8
 
 LIMIT = 0.95
 """Largest extrapolation step."""
+
+
+class Options(NamedTuple):
+    """What every way to run the iterations is told; ``curvature`` divides the steps."""
+
+    beta: float
+    l1: Both
+    l2: Both
+    n_iter: int
+    extrapolate: bool
+    fit_h: bool
+    curvature: float
 
 
 def newton(
@@ -116,13 +129,14 @@ def newton(
 
     def run(live: Rows, extrapolate: bool) -> None:
         curvature = 1.0 if extrapolate or beta == 2 else bound(SHRINK)
-        options = (beta, l1, l2, n_iter, extrapolate and extrapolation, fit_h, curvature)
+        extrapolate = extrapolate and extrapolation
+        options = Options(beta, l1, l2, n_iter, extrapolate, fit_h, curvature)
         if not compiled:
-            _run(state, data, live, *options)
+            _run(state, data, live, options)
         elif data.x.is_sparse_csr:
-            _run_sparse(state, data, live, *options)
+            _run_sparse(state, data, live, options)
         else:
-            _run_dense(state, data, live, *options)
+            _run_dense(state, data, live, options)
 
     def value(w: Tensor, h: Tensor, live: Rows) -> Tensor:
         return objective(data, w, h, beta, l1, l2, live)
@@ -169,19 +183,9 @@ def ratio(neg: Tensor, pos: Tensor) -> Tensor:
     return torch.where(pos > 0, neg / pos.clamp_min(1e-30), 1).clamp_min_(1e-6)
 
 
-def _run_dense(
-    state: State,
-    data: Matrix,
-    live: Rows,
-    beta: float,
-    l1: Both,
-    l2: Both,
-    n_iter: int,
-    extrapolate: bool,
-    fit_h: bool,
-    curvature: float,
-) -> None:
+def _run_dense(state: State, data: Matrix, live: Rows, options: Options) -> None:
     """Restarts in threads, each without leaving compiled code."""
+    beta, l1, l2, n_iter, extrapolate, fit_h, curvature = options
     from nmfnet.kernels.compiled.lanes import log_buffers
     from nmfnet.kernels.compiled.newton import newton_run
 
@@ -213,19 +217,9 @@ def _numbers(
     return SHRINK, 1e-10 if dtype == torch.float32 else 1e-16, 1 / curvature, LEAST
 
 
-def _run_sparse(
-    state: State,
-    data: Matrix,
-    live: Rows,
-    beta: float,
-    l1: Both,
-    l2: Both,
-    n_iter: int,
-    extrapolate: bool,
-    fit_h: bool,
-    curvature: float,
-) -> None:
+def _run_sparse(state: State, data: Matrix, live: Rows, options: Options) -> None:
     """Rows of each factor in threads."""
+    beta, l1, l2, n_iter, extrapolate, fit_h, curvature = options
     from nmfnet.kernels.compiled.lanes import extrapolate as ahead
     from nmfnet.kernels.compiled.lanes import penalty
     from nmfnet.kernels.compiled.sparse import newton_rows
@@ -275,19 +269,9 @@ def _run_sparse(
         state.memory[i, 0], state.memory[i, 1] = t, previous
 
 
-def _run(
-    state: State,
-    data: Matrix,
-    live: Rows,
-    beta: float,
-    l1: Both,
-    l2: Both,
-    n_iter: int,
-    extrapolate: bool,
-    fit_h: bool,
-    curvature: float,
-) -> None:
+def _run(state: State, data: Matrix, live: Rows, options: Options) -> None:
     """One restart after the other in plain torch."""
+    beta, l1, l2, n_iter, extrapolate, fit_h, curvature = options
     shrink, floor, damp, least = _numbers(beta, data.x.dtype, curvature)
     sides: tuple[Side, ...] = ("w", "h") if fit_h else ("w",)
     for i in live:

@@ -78,7 +78,7 @@ def layer_shapes(
                 f"it, {wide}: ranks go from wide to narrow; set model.layers (and "
                 "model.n_components, which is the last of them)"
             )
-    if len(widths) > 1 and init.name != "random":
+    if len(widths) > 1 and not init.layered:
         raise UserError(
             f"init={init.name} is for one factorisation and model.layers has {len(widths)} layers: "
             "use init=random"

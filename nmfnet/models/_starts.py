@@ -22,7 +22,7 @@ def settled_components(
     Data with negative entries have no NMF, and components that were given are wanted as they are: H
     is returned then.
     """
-    if model.init.name == "given" or bool((batch.x < 0).any()):
+    if model.init.given or bool((batch.x < 0).any()):
         return H
     rule = model.budget
     _, found = layerwise(batch, [H], model.loss.beta, rule.quiet, rule.max_iter)

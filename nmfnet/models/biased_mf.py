@@ -9,6 +9,7 @@ import torch
 
 from nmfnet.core.constraints import Free
 from nmfnet.core.model import Factorization, Parts
+from nmfnet.core.objective import row_losses
 from nmfnet.errors import UserError
 from nmfnet.kernels.rows import blocks, dense
 from nmfnet.kernels.sparse import row_numbers, transposed, with_values
@@ -56,7 +57,6 @@ class BiasedMF(Factorization):
 
     inductive = False
     sparse = True
-    ridges = True
     code = "real"
     multilinear = False  # type: ignore[assignment]
 
@@ -117,7 +117,7 @@ class BiasedMF(Factorization):
             pull = _by_row(weight, weight.values() * _pairs(weight, of_row, of_column))
         else:
             pull = weight.sum(-1) * of_row + of_column @ weight.mT
-        return {"data": self.row_losses(batch, code), "l2": 0.5 * pull}
+        return {"data": row_losses(self, batch, code), "l2": 0.5 * pull}
 
     def sparse_losses(self, batch: Batch, code: Float[Tensor, "*r n k"]) -> Float[Tensor, "*r n"]:
         self._check_listed(batch)

@@ -8,6 +8,7 @@ import torch
 
 from nmfnet.core.factor import Factor
 from nmfnet.core.model import Factorization, Parts
+from nmfnet.core.scaling import best_scale
 from nmfnet.kernels.convex import convex_sums_A, projective_sums, signed_convex_sums
 from nmfnet.kernels.multiplicative import Sums, nmf_sums_W
 from nmfnet.types import Batch, Float, Tensor
@@ -111,7 +112,7 @@ class ConvexNMF(Factorization):
             if self.negative_data:
                 factor.max_exponent = 0.5
         last = list(self.own_factors().values())[-1]
-        last.assign_(last() * self.best_scale(batch) ** (1 / last.degree))
+        last.assign_(last() * best_scale(self, batch) ** (1 / last.degree))
 
     def scale_pair(self) -> tuple[Factor, Factor] | None:
         if self.tied:

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from nmfnet.core.constraints import Free
 from nmfnet.core.laws import Law, Normal, Point
-from nmfnet.core.model import JUDGED, Factorization, Parts
+from nmfnet.core.model import Factorization, Parts
 from nmfnet.errors import UserError
 from nmfnet.kernels.graph import (
     all_pairs_softplus,
@@ -130,7 +130,8 @@ class GraphAE(Factorization):
         law = self.law(batch)
         links = self._graph(batch)
         pairs = batch.context.get("test links", linked_pairs(links))
-        drawn = [law.sample(eps) for eps in self._noises(law, batch.x.shape[0])]
+        noises = self.draws(law, batch.x.shape[0]) if law.noise else [batch.x]
+        drawn = [law.sample(eps) for eps in noises]
         found = torch.stack([self._misfit(z, pairs, links, batch) for z in drawn]).mean(0)
         divergence = law.kl()
         if divergence is None:
@@ -146,15 +147,6 @@ class GraphAE(Factorization):
                 "set with links such as cora, or in Python nmfnet.fit(X, graph=A)"
             )
         return links
-
-    def _noises(self, law: Law, n: int) -> list[Tensor]:
-        """Noise of its own for every node: one draw in a gradient step, the same ones when judged."""
-        if not law.noise:
-            return [torch.zeros(())]
-        if self.now is not None:
-            return [self.noise(n, law.noise)]
-        half = [self.noise(n, law.noise, draw=i) for i in range(JUDGED // 2)]
-        return [sign * eps for eps in half for sign in (1, -1)]
 
     def _misfit(
         self, z: Float[Tensor, "*r n k"], pairs: Tensor, links: Tensor, batch: Batch

@@ -60,7 +60,6 @@ class LDA(Factorization):
 
     sparse = True
     shardable = False
-    sweeps = True
     code = "simplex"
     multilinear = False  # type: ignore[assignment]
 

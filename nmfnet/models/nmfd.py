@@ -9,6 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from nmfnet.core.model import Factorization, Parts
+from nmfnet.core.scaling import best_scale
 from nmfnet.errors import UserError
 from nmfnet.types import Batch, Float, Tensor
 
@@ -81,7 +82,7 @@ class NMFD(Factorization):
     def start(self, proposal: dict[str, Tensor], batch: Batch) -> None:
         self.W.assign_(self.uniform(self.W))
         self.T.assign_(self.uniform(self.T))
-        self.T.assign_(self.T() * self.best_scale(batch))
+        self.T.assign_(self.T() * best_scale(self, batch))
 
     def example(self, rng: np.random.Generator) -> dict[str, Any]:
         W = rng.exponential(size=(40, 3)) * (rng.random((40, 3)) < 0.2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import final
 
 from nmfnet.core.model import Factorization, Parts
+from nmfnet.core.scaling import best_scale
 from nmfnet.kernels.convex import projective_sums
 from nmfnet.kernels.multiplicative import Sums
 from nmfnet.types import Batch, Float, Tensor
@@ -50,7 +51,7 @@ class ProjectiveNMF(Factorization):
 
     def start(self, proposal: dict[str, Tensor], batch: Batch) -> None:
         self.H.assign_(proposal["H"])
-        self.H.assign_(self.H() * self.best_scale(batch).sqrt())
+        self.H.assign_(self.H() * best_scale(self, batch).sqrt())
 
     def sums(self, name: str, batch: Batch, beta: float) -> Sums | None:
         return projective_sums(batch.x, self.H.raw, beta, batch.mask)

@@ -9,6 +9,8 @@ import torch
 from torch import nn
 
 from nmfnet.core.model import Factorization, Parts
+from nmfnet.core.objective import row_losses
+from nmfnet.core.scaling import best_scale
 from nmfnet.errors import UserError
 from nmfnet.kernels.divergences import TINY
 from nmfnet.models._starts import settled_components
@@ -143,7 +145,7 @@ class UnrolledNMF(Factorization):
 
     def terms(self, batch: Batch) -> Terms:
         W = self.encode(batch)
-        terms = {"data": self.row_losses(batch, W).sum(-1, dtype=torch.float64)}
+        terms = {"data": row_losses(self, batch, W).sum(-1, dtype=torch.float64)}
         if self.fixed and any(self.fixed):
             l1, l2 = self.fixed
             terms["weights"] = (l1 * W + 0.5 * l2 * W.square()).sum((-2, -1), dtype=torch.float64)
@@ -164,7 +166,7 @@ class UnrolledNMF(Factorization):
             if name in self.factors:
                 self.factors[name].assign_(torch.full_like(self.factors[name].raw, value))
         if self.draw == "constant":
-            self.H.assign_(H * self.best_scale(batch))
+            self.H.assign_(H * best_scale(self, batch))
 
     def _first(self, x: Float[Tensor, "n f"]) -> Float[Tensor, "*r n k"]:
         """W_0: the same weight for every component, such that the row of W_0 H has the sum of x."""

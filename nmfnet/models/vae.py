@@ -68,6 +68,7 @@ class VAE(Factorization):
     """
 
     linear = False
+    heads = ("dropout",)
     multilinear = False  # type: ignore[assignment]
     code = "real"
 
@@ -115,10 +116,6 @@ class VAE(Factorization):
             self.factor(name, width_in, width_out, constraint=Free()),
             self.factor(f"{name}_bias", "one", width_out, constraint=Free()),
         )
-
-    @property
-    def heads(self) -> tuple[str, ...]:
-        return ("dropout",)
 
     # ------------------------------------------------------------------ the model
     def law(self, batch: Batch) -> Law:

@@ -52,7 +52,7 @@ def runs(path: str | Path = "runs") -> DataFrame:
     """
     import pandas as pd
 
-    from nmfnet.report.measures import measures_of, warnings_of
+    from nmfnet.run.measures import measures_of, warnings_of
 
     found = collect(path)
     numbers = [measure.key for measure in measures_of(run.metrics for run in found)]

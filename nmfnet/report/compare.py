@@ -12,8 +12,8 @@ import numpy as np
 from nmfnet.errors import UserError
 from nmfnet.report.arrays import read_factors
 from nmfnet.report.collect import Run, read_run, settings
-from nmfnet.report.measures import measures_of
 from nmfnet.report.terms import differences, in_words, terms, unequal
+from nmfnet.run.measures import measures_of
 
 __all__ = ["RunComparison", "compare", "compare_runs", "finished_run"]
 
@@ -80,9 +80,9 @@ def finished_run(folder: str | Path) -> Run:
 def compare_runs(a: Run, b: Run) -> RunComparison:
     """The comparison as data."""
     numbers = []
-    for key, words, _ in measures_of([a.metrics, b.metrics]):
-        x, y = a.metrics.get(key), b.metrics.get(key)
-        numbers.append((key, words, x, y, _ratio(x, y)))
+    for one in measures_of([a.metrics, b.metrics]):
+        x, y = a.metrics.get(one.key), b.metrics.get(one.key)
+        numbers.append((one.key, one.words, x, y, _ratio(x, y)))
     for key in {**a.metrics, **b.metrics}:
         x, y = a.metrics.get(key), b.metrics.get(key)
         if isinstance(x, str) or isinstance(y, str):
@@ -135,7 +135,7 @@ def _print(a: Run, b: Run, found: RunComparison) -> None:
     from rich.table import Table
 
     from nmfnet.config import shown
-    from nmfnet.terminal import readable, wide_console
+    from nmfnet.run.terminal import readable, wide_console
 
     console = wide_console()
 

@@ -74,7 +74,7 @@ def page(every: Sequence[Run], root: Path, *, fingerprint: str | None = None) ->
     fingerprint : str, optional
         Of the state shown; with it the page asks its server for news and reloads itself.
     """
-    from nmfnet.version import __version__
+    from nmfnet import __version__
 
     content = payload(list(every), root) | {"fingerprint": fingerprint}
     now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from nmfnet.report.measures import measure, number
 from nmfnet.report.run import Run
 from nmfnet.report.terms import Group, size_of
+from nmfnet.run.measures import measure, number
 
 __all__ = ["MOST_METHODS", "Comparison", "compare_methods", "compared_methods", "paired_interval"]
 

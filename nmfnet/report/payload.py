@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from nmfnet.report.collect import GROUPS, Run, settings, varied
-from nmfnet.report.measures import Measure, measure, measures_of, number, warnings_of
 from nmfnet.report.pairs import (
     Comparison,
     compare_methods,
@@ -22,6 +21,7 @@ from nmfnet.report.pairs import (
 )
 from nmfnet.report.pictures import Album
 from nmfnet.report.terms import Group, groups_of, refusals, size_of
+from nmfnet.run.measures import Measure, measure, measures_of, number, warnings_of
 
 __all__ = ["command_of", "payload"]
 

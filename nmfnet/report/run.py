@@ -109,7 +109,7 @@ def fresh(history: Path) -> bool:
 
 
 def _newer(origin: Mapping[str, Any]) -> bool:
-    from nmfnet.version import __version__
+    from nmfnet import __version__
 
     theirs = (origin.get("versions") or {}).get("nmfnet")
     return isinstance(theirs, str) and _minor(theirs) > _minor(__version__)

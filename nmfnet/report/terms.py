@@ -15,7 +15,7 @@ from typing import Any
 
 from nmfnet.core.budget import Budget
 from nmfnet.report.collect import Run, settings, varied
-from nmfnet.report.measures import main_measure
+from nmfnet.run.measures import main_measure
 
 __all__ = [
     "Group",

@@ -19,10 +19,12 @@ import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
 
 from nmfnet import metrics
-from nmfnet.config import Plain, locate
+from nmfnet.config import Config, locate
 from nmfnet.core.constraints import NON_NEGATIVE
 from nmfnet.core.inference import penalties_on
 from nmfnet.core.model import Factorization
+from nmfnet.core.objective import factor_sums, misfit, moves_values
+from nmfnet.core.starting import initialise
 from nmfnet.data import NoSplit
 from nmfnet.data.batches import to_numpy
 from nmfnet.data.module import MatrixDataModule
@@ -55,21 +57,21 @@ class Case:
 
     Parameters
     ----------
-    cfg : dict
-        Checked configuration, as of :func:`nmfnet.words.configuration`.
+    cfg : Config
+        Checked configuration, as of :func:`nmfnet.settings.words.configuration`.
     folder : Path
         For a run folder.
     seed : int
         Of the example.
     """
 
-    def __init__(self, cfg: Plain, folder: Path, seed: int = 0) -> None:
+    def __init__(self, cfg: Config, folder: Path, seed: int = 0) -> None:
         self.cfg, self.folder, self.seed = cfg, folder, seed
 
     @property
     def kind(self) -> Any:
         """The class of the model."""
-        return locate(self.cfg["model"]["_target_"])
+        return locate(self.cfg.model["_target_"])
 
     @cached_property
     def example(self) -> dict[str, Any]:
@@ -82,19 +84,19 @@ class Case:
         """The example as ``transform`` takes it."""
         return {key: value for key, value in self.example.items() if key not in NEVER_NEW}
 
-    def configured(self, example: Mapping[str, Any], **settings: Any) -> tuple[Plain, Any, Any]:
+    def configured(self, example: Mapping[str, Any], **settings: Any) -> tuple[Config, Any, Any]:
         """Configuration, source and given factors of a fit to an example."""
-        cfg = {**self.cfg, **settings, "choices": {**self.cfg["choices"], "data": "memory"}}
-        cfg["model"] = dict(cfg["model"])
+        choices = {**self.cfg.choices, "data": "memory"}
         factors = {key: example[key] for key in ("W", "H") if key in example}
         source = in_memory(**{k: v for k, v in example.items() if k not in factors})
-        cfg["data"] = {"sha256": source.read().fingerprint()}
+        data, model = {"sha256": source.read().fingerprint()}, dict(self.cfg.model)
+        cfg = self.cfg.but(**{"choices": choices, "data": data, "model": model, **settings})
         return cfg, source, hold(cfg, **factors)
 
     def fit(self, example: Mapping[str, Any] | None = None, **settings: Any) -> Result:
         """A fit to the example, or to another, with some root keys changed."""
         cfg, source, given = self.configured(example or self.example, **settings)
-        result = train(cfg, source, write=cfg["run_dir"] is not None, given=given)
+        result = train(cfg, source, write=cfg.run_dir is not None, given=given)
         result.model.metrics = result.metrics
         return result
 
@@ -103,14 +105,14 @@ class Case:
     ) -> tuple[Factorization, Batch]:
         """A model at its start, whose solver can be stepped, and the batch of all rows."""
         cfg, source, given = self.configured(example or self.example, n_restarts=len(restarts))
-        dtype = getattr(torch, cfg["dtype"])
+        dtype = getattr(torch, cfg.dtype)
         data = MatrixDataModule(
             source,
             NoSplit(),
             dtype=dtype,
-            seed=cfg["seed"],
+            seed=cfg.seed,
             device=torch.device("cpu"),
-            reference=cfg["model"].get("reference"),
+            reference=cfg.model.get("reference"),
         )
         data.setup()
         model = assemble(
@@ -123,7 +125,7 @@ class Case:
             given=given,
         )
         check_solver(model.solver, task_of(model))
-        model.initialise(data.train)
+        initialise(model, data.train)
         make_steppable(model)
         return model, data.train
 
@@ -470,8 +472,8 @@ def sums_are_right(case: Case) -> str | None:
     model, batch = case.started(range(2))
     model.solver.step(model, batch, 2, [0, 1])
     for name in model.moved():
-        neg, pos = model.factor_sums(name, batch)
-        fine_neg, fine_pos = model.factor_sums(name, batch, fused=False)
+        neg, pos = factor_sums(model, name, batch)
+        fine_neg, fine_pos = factor_sums(model, name, batch, fused=False)
         gap = _gap(pos - neg, fine_pos - fine_neg, unit=fine_pos + fine_neg.abs())
         if gap > CLOSE:
             return (
@@ -484,11 +486,11 @@ def sums_are_right(case: Case) -> str | None:
 def has_no_sums(case: Case) -> str | None:
     """Not asked where there are none, or none are used."""
     model = case.beginning[0]
-    if not model.has_own_sums:
+    if not model.overrides("sums"):
         return "it has no sums of its own"
-    if model.has_own_terms:
+    if model.overrides("terms"):
         return "its objective is not that of its decoder alone"
-    if model.loss.beta is None or not model.moves_values(NON_NEGATIVE):
+    if model.loss.beta is None or not moves_values(model, NON_NEGATIVE):
         return "multiplicative updates are not for it as configured"
     return None
 
@@ -517,13 +519,13 @@ PROMISES = (
 
 
 # ---------------------------------------------------------------------- all of them
-def check(cfg: Plain, asked: Mapping[str, Any]) -> Iterator[Finding]:
+def check(cfg: Config, asked: Mapping[str, Any]) -> Iterator[Finding]:
     """Try every promise on the model of a configuration.
 
     Parameters
     ----------
-    cfg : dict
-        As of :func:`nmfnet.words.configuration`.
+    cfg : Config
+        As of :func:`nmfnet.settings.words.configuration`.
     asked : mapping
         The settings it was made of: what is in there is left as it is; else fits are in float64 and,
         where a model has ``n_components``, of 3 (as the default example).
@@ -540,14 +542,14 @@ def check(cfg: Plain, asked: Mapping[str, Any]) -> Iterator[Finding]:
             yield found
 
 
-def small(cfg: Plain, asked: Mapping[str, Any]) -> Plain:
+def small(cfg: Config, asked: Mapping[str, Any]) -> Config:
     """The configuration of fits that take a moment."""
     usual = {"dtype": "float64", "device": "cpu", "threads": 1, "run_dir": None, "logger": {}}
-    made = {**cfg, **{key: value for key, value in usual.items() if key not in asked}}
-    made |= {"figures": False, "progress": False, "model": dict(cfg["model"])}
+    free = {key: value for key, value in usual.items() if key not in asked}
+    made = cfg.but(**free, figures=False, progress=False, model=dict(cfg.model))
     chosen = {key.removeprefix("model.") for key in asked}
-    if "n_components" in made["model"] and "n_components" not in chosen:
-        made["model"]["n_components"] = 3
+    if "n_components" in made.model and "n_components" not in chosen:
+        made.model["n_components"] = 3
     return made
 
 
@@ -607,7 +609,7 @@ def _cost(case: Case, code: np.ndarray) -> float:
     tables = model.code_factors()
     with torch.no_grad(), model.restarts(int(model.best)):
         held = torch.from_numpy(np.ascontiguousarray(code))
-        value = float(model.misfit(case.batch, held))
+        value = float(misfit(model, case.batch, held))
         widths = [factor.raw.shape[-1] for factor in tables.values()]
         parts: dict[str, Tensor] = (
             dict(zip(tables, held.split(widths, -1), strict=True)) if tables else {}

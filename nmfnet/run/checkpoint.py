@@ -11,10 +11,12 @@ from typing import Any
 
 import torch
 
-from nmfnet.config import Plain, build, check_stored, constraints_of
+from nmfnet.config import Config, build, check_stored, constraints_of
 from nmfnet.core.budget import Budget
 from nmfnet.core.distributed import World
-from nmfnet.core.model import Factorization, Parts, Reader
+from nmfnet.core.model import Factorization, Parts
+from nmfnet.core.reading import Reader
+from nmfnet.core.starting import hold_frozen
 from nmfnet.errors import UserError
 from nmfnet.solvers.base import Task
 from nmfnet.types import Sizes
@@ -27,7 +29,7 @@ PARTS = ("loss", "solver", "init", "constraint", "penalty", "model")
 
 
 def assemble(
-    cfg: Plain,
+    cfg: Config,
     sizes: Sizes,
     restarts: range | None = None,
     *,
@@ -41,7 +43,7 @@ def assemble(
 
     Parameters
     ----------
-    cfg : dict
+    cfg : Config
         Resolved configuration.
     sizes : Sizes
         Of the training matrix.
@@ -57,44 +59,46 @@ def assemble(
     world : World, optional
         The processes that the rows are spread over.
     """
-    general, single = constraints_of(cfg["constraint"])
-    restarts = range(cfg["n_restarts"]) if restarts is None else restarts
+    general, single = constraints_of(cfg.constraint)
+    restarts = range(cfg.n_restarts) if restarts is None else restarts
     parts = Parts(
         sizes=sizes,
-        loss=build(cfg["loss"]),
-        solver=build(cfg["solver"]),
-        init=build(cfg["init"]),
+        loss=build(cfg.loss),
+        solver=build(cfg.solver),
+        init=build(cfg.init),
         constraint=build(general),
-        generators=tuple(generator(cfg["seed"], i) for i in restarts),
-        penalties=tuple(build(node) for node in cfg["penalty"].values()),
+        generators=tuple(generator(cfg.seed, i) for i in restarts),
+        penalties=tuple(build(node) for node in cfg.penalty.values()),
         budget=Budget(
-            max_iter=cfg["max_iter"],
-            tol=cfg["tol"],
-            window=cfg["window"],
-            patience=cfg["patience"],
-            certificate_tol=cfg.get("certificate_tol"),  # older runs have none
-            kkt_tol=cfg["kkt_tol"],
-            time_limit=cfg["time_limit"],
+            max_iter=cfg.max_iter,
+            tol=cfg.tol,
+            window=cfg.window,
+            patience=cfg.patience,
+            certificate_tol=cfg.certificate_tol,
+            kkt_tol=cfg.kkt_tol,
+            time_limit=cfg.time_limit,
         ),
         axes=axes or {},
         constraints={name: build(node) for name, node in single.items()},
         given={name: torch.as_tensor(value) for name, value in (given or {}).items()},
-        frozen=tuple(cfg["model"].get("frozen", ())),
+        frozen=tuple(cfg.model.get("frozen", ())),
     )
-    own = {key: value for key, value in cfg["model"].items() if key != "frozen"}
+    own = {key: value for key, value in cfg.model.items() if key != "frozen"}
     model: Factorization = build(own, parts)
     model.world = world or World()
     model.recipe = {
         "format": FORMAT,
-        "config": cfg,
+        "config": cfg.plain(),
         "masked": masked,
         "sparse": sparse,
         "axes": dict(axes or {}),
     }
-    model.hold_frozen()
+    hold_frozen(
+        model,
+    )
     model.solver = model.solver.chosen(task_of(model))
     model.solver.begin(task_of(model))
-    model = model.to(dtype=getattr(torch, cfg["dtype"]))
+    model = model.to(dtype=getattr(torch, cfg.dtype))
     model.solver.attach(model)  # in float64 what must be
     return model
 
@@ -192,7 +196,7 @@ def load(path: str | Path, *, trust: bool = False) -> Factorization:
     with _whole(file):
         check_stored(recipe["config"], PARTS, file, trust=trust)
         model = assemble(
-            recipe["config"],
+            Config.of(recipe["config"]),
             Sizes(*recipe["sizes"]),
             masked=recipe["masked"],
             sparse=recipe.get("sparse", False),
@@ -247,7 +251,7 @@ def _selected(folder: Path, trust: bool) -> Factorization:
         config |= {"solver": {"_target_": "nmfnet.solvers.auto.Auto"}, "n_restarts": 1}
         config |= {"constraint": {"_target_": "nmfnet.core.constraints.Project"}, "penalty": {}}
         check_stored(config, PARTS, folder / "config.yaml", trust=trust)
-        model = assemble(config, Sizes(W.shape[0], H.shape[1]))
+        model = assemble(Config.of(config), Sizes(W.shape[0], H.shape[1]))
         for name, value in (("W", W), ("H", H)):
             model.factors[name].assign_(value.to(model.precision)[None])
     model.eval()

@@ -11,6 +11,7 @@ import torch
 
 from nmfnet import metrics
 from nmfnet.core.model import Factorization
+from nmfnet.core.objective import kkt, misfit
 from nmfnet.data.batches import to_numpy
 from nmfnet.data.matrix import Matrix
 from nmfnet.data.module import MatrixDataModule
@@ -211,7 +212,7 @@ def _fit(
     with torch.no_grad(), model.restarts(int(model.best)):
         for block in datamodule.blocks(part):
             code = torch.from_numpy(W[start : start + block.x.shape[0]]).to(block.x.device)
-            loss += float(model.misfit(block, code))
+            loss += float(misfit(model, block, code))
             start += block.x.shape[0]
             own |= model.scores(code, block, part)
             own |= _links(model, code, block) if of_pairs else {}
@@ -243,7 +244,7 @@ def _components(
         result["components/collapsed"] = metrics.collapse_count(factors.H)
     if not datamodule.streamed:  # it needs all rows at once
         with torch.no_grad(), model.restarts(int(model.best)):
-            residual = model.kkt(datamodule.train)
+            residual = kkt(model, datamodule.train)
         if residual is not None:
             result["kkt_residual"] = result["certificate/kkt"] = float(residual)
     if model.n_restarts > 1:

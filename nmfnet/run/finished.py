@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nmfnet.config import Plain, run_folder, run_id
+from nmfnet.config import Config, run_folder, run_id
 from nmfnet.errors import UserError
 from nmfnet.run.stored import read_table
 
@@ -25,7 +25,7 @@ class Finished:
     found: bool = True
 
 
-def finished(cfg: Plain) -> Finished | None:
+def finished(cfg: Config) -> Finished | None:
     """The finished run of this configuration on the same data files, if there is one.
 
     Raises
@@ -34,12 +34,12 @@ def finished(cfg: Plain) -> Finished | None:
         If ``run_dir`` holds something else.
     """
     folder = run_folder(cfg)
-    if cfg["force"] or not (folder / "metrics.json").is_file():
+    if cfg.force or not (folder / "metrics.json").is_file():
         return None
     try:
         stored = read_table(folder / "config.yaml")
         numbers = read_table(folder / "metrics.json")
-        same = run_id(stored) == run_id(cfg)
+        same = run_id(stored) == run_id(cfg.plain())
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"{folder} holds metrics.json but is not a whole run ({error}): choose another "
@@ -53,13 +53,13 @@ def finished(cfg: Plain) -> Finished | None:
     return None if changed_files(cfg, folder) else Finished(folder, numbers)
 
 
-def changed_files(cfg: Plain, folder: Path) -> list[str]:
+def changed_files(cfg: Config, folder: Path) -> list[str]:
     """Files named in the configuration whose content is not what the run in ``folder`` read."""
     try:
         known = set(read_table(folder / "provenance.json")["data_files"].values())
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return []
-    return [name for name in _files(cfg["data"]) if _sha256(Path(name).expanduser()) not in known]
+    return [name for name in _files(cfg.data) if _sha256(Path(name).expanduser()) not in known]
 
 
 def _files(node: dict[str, Any]) -> Iterator[str]:

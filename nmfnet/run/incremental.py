@@ -7,15 +7,16 @@ from typing import Any
 import torch
 
 from nmfnet.core.model import Factorization
+from nmfnet.core.starting import initialise
 from nmfnet.errors import UserError
 from nmfnet.kernels.arrays import as_tensor
 from nmfnet.kernels.refit import refit_W
 from nmfnet.run.checkpoint import assemble, task_of
+from nmfnet.settings.words import configuration
 from nmfnet.solvers.base import total
 from nmfnet.solvers.choice import check_solver
 from nmfnet.solvers.online import Online
 from nmfnet.types import Batch, Sizes
-from nmfnet.words import configuration
 
 W_STEPS = 50
 """Updates of a batch's W under KL; the squared error is solved exactly."""
@@ -44,7 +45,7 @@ def begin(X: Any, settings: dict[str, Any], H: Any = None) -> Factorization:
     cfg = configuration({"progress": False, **settings, "solver": "online"})
     model = assemble(cfg, Sizes(*X.shape))
     check_solver(model.solver, task_of(model)._replace(batch_size=X.shape[0]))
-    model.initialise(_batch(model, X))
+    initialise(model, _batch(model, X))
     if H is not None:
         raw = model.factors["H"].raw
         model.factors["H"].assign_(torch.as_tensor(H).expand_as(raw))

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from nmfnet.config import Plain
+from nmfnet.config import Config
 from nmfnet.data import InMemory, Linked
 from nmfnet.data.sources.source import Source
 from nmfnet.errors import UserError
@@ -27,7 +27,7 @@ def in_memory(
     return source if graph is None else Linked(of=source, links=graph)
 
 
-def hold(cfg: Plain, *, W: Any = None, H: Any = None) -> dict[str, np.ndarray]:
+def hold(cfg: Config, *, W: Any = None, H: Any = None) -> dict[str, np.ndarray]:
     """The factors that are given, as tables; the configuration says that they are held.
 
     Raises
@@ -36,12 +36,12 @@ def hold(cfg: Plain, *, W: Any = None, H: Any = None) -> dict[str, np.ndarray]:
         If one is no finite matrix.
     """
     given = {name: _table(name, value) for name, value in (("W", W), ("H", H)) if value is not None}
-    if H is not None and cfg["model"].get("n_components", 0) is None:
-        cfg["model"]["n_components"] = len(H)
+    if H is not None and cfg.model.get("n_components", 0) is None:
+        cfg.model["n_components"] = len(H)
     if given:
-        cfg["data"] |= {name: sha256(value.tobytes()).hexdigest() for name, value in given.items()}
-        if cfg["choices"].get("init") != "given":
-            cfg["model"]["frozen"] = list(given)
+        cfg.data |= {name: sha256(value.tobytes()).hexdigest() for name, value in given.items()}
+        if cfg.choices.get("init") != "given":
+            cfg.model["frozen"] = list(given)
     return given
 
 

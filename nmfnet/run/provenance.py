@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from nmfnet.config import Config
 from nmfnet.data.module import MatrixDataModule
 
 PACKAGES = (
@@ -26,12 +27,12 @@ PACKAGES = (
 )
 
 
-def provenance(cfg: dict[str, Any], datamodule: MatrixDataModule) -> dict[str, Any]:
+def provenance(cfg: Config, datamodule: MatrixDataModule) -> dict[str, Any]:
     """What ``provenance.json`` holds; plain values only."""
     return {
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": sys.argv,
-        "seed": cfg["seed"],
+        "seed": cfg.seed,
         "versions": {name: _version(name) for name in PACKAGES},
         "python": platform.python_version(),
         "platform": platform.platform(),

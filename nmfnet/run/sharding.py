@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nmfnet.config import Plain
+from nmfnet.config import Config
 from nmfnet.core.distributed import World
 from nmfnet.core.model import Factorization
 from nmfnet.data.module import MatrixDataModule
@@ -33,7 +33,7 @@ def check_shardable(model: Factorization, batch_size: int | None, world: World) 
         )
 
 
-def shard(model: Factorization, cfg: Plain, world: World) -> Factorization:
+def shard(model: Factorization, cfg: Config, world: World) -> Factorization:
     """The block of a started model that belongs to this process."""
     rows = world.rows()
     sizes = Sizes(rows.stop - rows.start, model.sizes.n_features)

@@ -14,9 +14,11 @@ import lightning as L
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
-from nmfnet.config import Plain, build, run_folder, run_id
+from nmfnet.config import Config, build, run_folder, run_id
 from nmfnet.core.distributed import World
 from nmfnet.core.model import Factorization
+from nmfnet.core.scaling import check_normalise, normalise
+from nmfnet.core.starting import check_negative, initialise
 from nmfnet.data.batches import OneBatch
 from nmfnet.data.module import MatrixDataModule
 from nmfnet.data.sources.source import Source
@@ -95,7 +97,7 @@ class Terminated(SystemExit):
 
 
 def train(
-    cfg: Plain,
+    cfg: Config,
     source: Source | None = None,
     *,
     write: bool = True,
@@ -107,10 +109,10 @@ def train(
 
     Parameters
     ----------
-    cfg : dict
+    cfg : Config
         Resolved and checked configuration.
     source : Source, optional
-        Data in memory, instead of ``cfg["data"]``.
+        Data in memory, instead of ``cfg.data``.
     write : bool
         False = leave no files.
     given : mapping of str to array, optional
@@ -132,23 +134,23 @@ def train(
     folder = run_folder(cfg) if write else None
     if folder is not None and (before := finished(cfg)) is not None:
         return Result(folder, before.metrics, load(folder), None, [], found=True)
-    anew = cfg["force"] or not cfg["resume"]
-    cfg = {**cfg, "force": False, "resume": True}  # said to this command, not for good
-    device = device_of(cfg["device"])
-    source = source or build(cfg["data"])
+    anew = cfg.force or not cfg.resume
+    cfg = cfg.but(force=False, resume=True)  # said to this command, not for good
+    device = device_of(cfg.device)
+    source = source or build(cfg.data)
     kind = StreamDataModule if isinstance(source, Stream) else MatrixDataModule
     datamodule = kind(
         source,
-        build(cfg["split"]),
-        batch_size=cfg["batch_size"],
-        dtype=getattr(torch, cfg["dtype"]),
-        seed=cfg["seed"],
+        build(cfg.split),
+        batch_size=cfg.batch_size,
+        dtype=getattr(torch, cfg.dtype),
+        seed=cfg.seed,
         device=device,
-        reference=cfg["model"].get("reference"),
+        reference=cfg.model.get("reference"),
     )
     datamodule.setup()
-    world = World.of(cfg, datamodule.sizes.n_samples)
-    batched = {**cfg, "batch_size": datamodule.batch_size}  # streams have one in any case
+    world = World.of(cfg.trainer, datamodule.sizes.n_samples)
+    batched = cfg.but(batch_size=datamodule.batch_size)  # streams have one in any case
     with _enough_memory(cfg, datamodule):
         model = assemble(
             batched,
@@ -163,30 +165,30 @@ def train(
         _check_streamed(cfg, datamodule, model, world)
     datamodule.check(model.loss.check)
     _check_rows(cfg, datamodule, model)
-    if datamodule.partition.pairs and not model.predicts_links:
+    if datamodule.partition.pairs and not model.overrides("link_scores"):
         raise UserError(
             f"split=links holds links out, and {type(model).__name__} says nothing about links: use "
             "split=none, or a model of the graph (graph_ae, sym_nmf)"
         )
     _note_views(datamodule, model)
     check_solver(model.solver, task_of(model))
-    model.check_normalise(cfg["normalize"])
-    with threads(cfg["threads"], datamodule, model), _hushed(), _enough_memory(cfg, datamodule):
+    check_normalise(model, cfg.normalize)
+    with threads(cfg.threads, datamodule, model), _hushed(), _enough_memory(cfg, datamodule):
         if world.size > 1:
-            check_shardable(model, cfg["batch_size"], world)
+            check_shardable(model, cfg.batch_size, world)
             model.world = World()  # this is the whole; its blocks come later
-        model.initialise(datamodule.sample)
+        initialise(model, datamodule.sample)
         _check_loss(cfg, model)
         model.recipe["feature_names"] = names = datamodule.feature_names
         model.reader = reader_of(names)
-        model.recipe |= {"run_id": run_id(cfg), "data_sha256": datamodule.fingerprint}
+        model.recipe |= {"run_id": run_id(cfg.plain()), "data_sha256": datamodule.fingerprint}
         with locked(folder) if folder is not None and world.rank == 0 else nullcontext():
             resumed = None if anew or folder is None or world.size > 1 else resumable(folder, model)
             return _fit(cfg, datamodule, model, folder, world, resumed, callbacks, sweep)
 
 
 @contextmanager
-def _enough_memory(cfg: Plain, datamodule: MatrixDataModule) -> Iterator[None]:
+def _enough_memory(cfg: Config, datamodule: MatrixDataModule) -> Iterator[None]:
     """Say what to lower when a run does not fit into memory."""
     try:
         yield
@@ -194,21 +196,21 @@ def _enough_memory(cfg: Plain, datamodule: MatrixDataModule) -> Iterator[None]:
         if not (isinstance(error, MemoryError) or re.search(NO_MEMORY, str(error))):
             raise
         n, f = datamodule.sizes
-        asked = f"n_restarts={cfg['n_restarts']}"
-        if "n_components" in cfg["model"]:
-            asked += f", model.n_components={cfg['model']['n_components']}"
+        asked = f"n_restarts={cfg.n_restarts}"
+        if "n_components" in cfg.model:
+            asked += f", model.n_components={cfg.model['n_components']}"
         raise UserError(
             f"there is not enough memory for {n} x {f} values with {asked}: lower these, or use "
             "batch_size or data=stream"
         ) from error
 
 
-def _check_rows(cfg: Plain, datamodule: MatrixDataModule, model: Factorization) -> None:
+def _check_rows(cfg: Config, datamodule: MatrixDataModule, model: Factorization) -> None:
     """Refuse single rows for a model whose rows lean on their neighbours."""
     if model.rows_independent:
         return
     kind = type(model).__name__
-    if cfg["batch_size"] is not None:
+    if cfg.batch_size is not None:
         raise UserError(f"{kind} needs the neighbours of every row: set batch_size=null")
     if datamodule.test_sample_names:
         raise UserError(
@@ -227,24 +229,24 @@ def _note_views(datamodule: MatrixDataModule, model: Factorization) -> None:
         )
 
 
-def _check_loss(cfg: Plain, model: Factorization) -> None:
+def _check_loss(cfg: Config, model: Factorization) -> None:
     """Refuse a loss that was asked for and that the model has no use for."""
-    if model.asks_loss or model.loss.name in ("own", "frobenius"):
+    if model.asks_loss or model.loss.unasked:
         return
     raise UserError(
-        f"loss={cfg['choices'].get('loss', model.loss.name)} is not used: "
+        f"loss={cfg.choices.get('loss', model.loss.name)} is not used: "
         f"{type(model).__name__} has a likelihood of its own: leave loss out, or set loss=own"
     )
 
 
 def _check_streamed(
-    cfg: Plain, datamodule: StreamDataModule, model: Factorization, world: World
+    cfg: Config, datamodule: StreamDataModule, model: Factorization, world: World
 ) -> None:
     """Refuse what needs all rows at once."""
-    kind, encoded = type(model).__name__, model.inductive and cfg["normalize"] == "W"
+    kind, encoded = type(model).__name__, model.inductive and cfg.normalize == "W"
     for refused, what, remedy in (
         (not model.shardable, f"{kind} as configured", "model=nmf or model=autoencoder"),
-        (cfg["kkt_tol"] is not None, "kkt_tol", "kkt_tol=null"),
+        (cfg.kkt_tol is not None, "kkt_tol", "kkt_tol=null"),
         (encoded, f"normalize=W of {kind}", "normalize=H"),
         (world.size > 1, "trainer=ddp", "trainer=default"),
     ):
@@ -252,11 +254,11 @@ def _check_streamed(
             raise UserError(
                 f"{what} needs all rows at once, and data=stream has none: use {remedy}"
             )
-    model.check_negative(datamodule.matrix.scan.negative)
+    check_negative(model, datamodule.matrix.scan.negative)
 
 
 def _fit(
-    cfg: Plain,
+    cfg: Config,
     datamodule: MatrixDataModule,
     model: Factorization,
     folder: Path | None,
@@ -269,28 +271,28 @@ def _fit(
     callbacks: list[L.Callback] = [convergence]
     first = world.rank == 0
     callbacks.append(History(folder / "history.csv" if folder and first else None, convergence))
-    if first and _progress_wanted(cfg["progress"]):
-        callbacks.append(ProgressBar(cfg["choices"].get("model", "model"), convergence))
-    callbacks += [*(build(node) for node in cfg["callbacks"].values()), *more]
+    if first and _progress_wanted(cfg.progress):
+        callbacks.append(ProgressBar(cfg.model_name, convergence))
+    callbacks += [*(build(node) for node in cfg.callbacks.values()), *more]
     kept = folder / "model.ckpt" if folder is not None and world.size == 1 else None
 
     def settle() -> None:
-        _settle(model, datamodule, cfg["normalize"])
+        _settle(model, datamodule, cfg.normalize)
 
-    resuming = Resuming(kept, cfg["checkpoint_every"], convergence, settle)
+    resuming = Resuming(kept, cfg.checkpoint_every, convergence, settle)
     callbacks.append(resuming)
-    name = f"{cfg['choices'].get('model', 'model')}-{folder.name if folder else 'memory'}"
-    context = Context(name, folder or Path(), Path(cfg["runs"]), cfg, sweep)
+    name = f"{cfg.model_name}-{folder.name if folder else 'memory'}"
+    context = Context(name, folder or Path(), Path(cfg.runs), cfg.plain(), sweep)
     loggers: list[Logger] = []
     whole = False
     try:
-        for node in cfg["logger"].values() if folder and first else ():
+        for node in cfg.logger.values() if folder and first else ():
             loggers.append(build(node, context))
         if folder is not None and first:
             make_folder(folder, keep=before is not None)
         trainer = build(
             {
-                **cfg["trainer"],
+                **cfg.trainer,
                 "accelerator": "gpu" if datamodule.device.type == "cuda" else "cpu",
                 "callbacks": callbacks,
                 "logger": loggers or False,
@@ -307,7 +309,7 @@ def _fit(
             seconds, verdict = convergence.seconds, convergence.verdict(model)
             numbers = run_metrics(model, datamodule, factors, seconds, verdict)
             if folder is not None:
-                draw = cfg["figures"]
+                draw = cfg.figures
                 figures = figures_of(datamodule, model, factors, convergence) if draw else {}
                 write_run(cfg, datamodule, trainer, folder, numbers, factors, figures)
                 best = {"best_restart": int(model.best)}
@@ -321,7 +323,7 @@ def _fit(
 
 
 def _fit_in_parts(
-    cfg: Plain,
+    cfg: Config,
     datamodule: MatrixDataModule,
     model: Factorization,
     trainer: L.Trainer,
@@ -372,7 +374,7 @@ def _settle(model: Factorization, datamodule: MatrixDataModule, normalize: str |
         return
     model.settled = True
     model.solver.finish(model, datamodule.train)
-    model.normalise(normalize, datamodule.train)
+    normalise(model, normalize, datamodule.train)
     model.end(datamodule.train)
     if datamodule.batch_size is not None or model.solver.estimates:
         # what was recorded is of some rows, or a sum of minibatches of different moments

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import yaml
 
-from nmfnet.config import Plain
+from nmfnet.config import Config
 from nmfnet.core.model import Factorization
 from nmfnet.data.batches import to_numpy
 from nmfnet.data.module import MatrixDataModule
@@ -42,7 +42,7 @@ def make_folder(folder: Path, *, keep: bool) -> None:
 
 
 def write_run(
-    cfg: Plain,
+    cfg: Config,
     datamodule: MatrixDataModule,
     trainer: L.Trainer,
     folder: Path,
@@ -53,7 +53,7 @@ def write_run(
     """Everything in the run folder; ``metrics.json`` last, since it says that the run is whole."""
     from nmfnet.plots import save
 
-    (folder / "config.yaml").write_text(yaml.safe_dump(cfg, sort_keys=False))
+    (folder / "config.yaml").write_text(yaml.safe_dump(cfg.plain(), sort_keys=False))
     arrays = {
         **factors.tables,
         "axes": np.array(json.dumps(factors.axes)),

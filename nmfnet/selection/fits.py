@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import torch
 
-from nmfnet.config import Plain, locate
+from nmfnet.config import Config, locate
 from nmfnet.data.matrix import Matrix
 from nmfnet.data.sources.source import Source
 from nmfnet.data.splits import EntrySplit, only, without
@@ -73,7 +73,7 @@ class Held(Source):
 class Plan(NamedTuple):
     """What every fit needs to know; goes to other processes."""
 
-    cfg: Plain
+    cfg: Config
     matrix: Matrix
     options: Selection
     resampled: str
@@ -88,7 +88,7 @@ def stream(seed: int, *words: int) -> np.random.Generator:
 
 def replicate(plan: Plan, index: int) -> Matrix:
     """The data of one replicate: the same for every rank."""
-    rng = stream(plan.cfg["seed"], 1, index)
+    rng = stream(plan.cfg.seed, 1, index)
     values = _capped(plan, rng)
     return with_values(
         plan.matrix, resample(values, plan.resampled, rng, plan.options.noise), plan.matrix.mask
@@ -103,7 +103,7 @@ def _capped(plan: Plan, rng: np.random.Generator) -> Any:
 
 def fit(plan: Plan, job: Job) -> Fit:
     """Do one job: fit a model, and measure what only the fit can tell."""
-    fold = stream(plan.cfg["seed"], 2 + KINDS.index(job.kind), job.number)
+    fold = stream(plan.cfg.seed, 2 + KINDS.index(job.kind), job.number)
     if job.kind == "restarts":
         return _restarts(plan, job, fold)
     if job.kind == "ard":
@@ -129,7 +129,7 @@ def fit(plan: Plan, job: Job) -> Fit:
 
 def _shared(plan: Plan) -> np.random.Generator:
     """What all starts of ARD have in common, so that their objectives can be compared."""
-    return stream(plan.cfg["seed"], 3 + len(KINDS))
+    return stream(plan.cfg.seed, 3 + len(KINDS))
 
 
 def _restarts(plan: Plan, job: Job, fold: np.random.Generator) -> Fit:
@@ -152,29 +152,26 @@ def from_consensus(plan: Plan, W: np.ndarray, H: np.ndarray) -> np.ndarray | Non
 
     The noise of the replicates biases their mean; here it decides only which optimum is meant.
     """
-    if not getattr(locate(plan.cfg["model"]["_target_"]), "bilinear", False):
+    if not getattr(locate(plan.cfg.model["_target_"]), "bilinear", False):
         return None
     job = Job("restarts", len(H), 1)
-    matrix = with_values(plan.matrix, _capped(plan, stream(plan.cfg["seed"], 0)), plan.matrix.mask)
+    matrix = with_values(plan.matrix, _capped(plan, stream(plan.cfg.seed, 0)), plan.matrix.mask)
     with tempfile.TemporaryDirectory() as folder:
         start = Path(folder) / "start.npz"
         np.savez(start, W=W + 1e-6 * W.mean(), H=H + 1e-6 * H.mean())  # zeros would stay
         given = {"_target_": "nmfnet.core.inits.Given", "path": str(start)}
         # one fit, to the end: in float32 a divergence far below sum(X) stops falling too early
-        to_the_end = {"tol": plan.cfg["tol"] / 100, "dtype": "float64"}
-        cfg = {**plan.cfg, **to_the_end, "init": given}
+        cfg = plan.cfg.but(tol=plan.cfg.tol / 100, dtype="float64", init=given)
         return np.asarray(_train(plan._replace(cfg=cfg), job, matrix, 1).factors.H, np.float64)
 
 
 def _train(plan: Plan, job: Job, matrix: Matrix, n_restarts: int | None = None) -> Any:
     from nmfnet.run.train import train
 
-    model = {**plan.cfg["model"], "n_components": job.n_components}
-    words = (plan.cfg["seed"], KINDS.index(job.kind), job.n_components, job.number)
+    model = {**plan.cfg.model, "n_components": job.n_components}
+    words = (plan.cfg.seed, KINDS.index(job.kind), job.n_components, job.number)
     seed = int(np.random.SeedSequence(words).generate_state(1)[0] >> 1)
-    cfg = {**plan.cfg, "model": model, "seed": seed}
-    if n_restarts is not None:
-        cfg["n_restarts"] = n_restarts
+    cfg = plan.cfg.but(model=model, seed=seed, n_restarts=n_restarts or plan.cfg.n_restarts)
     return train(cfg, Held(matrix), write=False)
 
 
@@ -255,8 +252,8 @@ def key_of(plan: Plan) -> str:
         *("intervals", "refine", "channels", "held_out", "ard"),
     )
     options = {k: v for k, v in vars(plan.options).items() if k not in free}
-    words = {k: v for k, v in plan.cfg.items() if k not in ("threads", "device", "choices")}
-    model = {k: v for k, v in plan.cfg["model"].items() if k != "n_components"}
+    words = {k: v for k, v in plan.cfg.plain().items() if k not in ("threads", "device", "choices")}
+    model = {k: v for k, v in plan.cfg.model.items() if k != "n_components"}
     text = repr(
         (FORMAT, options, plan.resampled, sorted({**words, "model": model}.items(), key=str))
     )
@@ -289,7 +286,7 @@ def _results(plan: Plan, missing: list[Job]) -> Iterator[tuple[Job, Fit]]:
     from concurrent.futures import ProcessPoolExecutor, as_completed
 
     context = multiprocessing.get_context("spawn")
-    alone = plan._replace(cfg={**plan.cfg, "threads": 1})
+    alone = plan._replace(cfg=plan.cfg.but(threads=1))
     with ProcessPoolExecutor(plan.options.n_jobs, context) as pool:
         running = {pool.submit(_fit_alone, alone, job): job for job in missing}
         try:

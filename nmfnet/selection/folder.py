@@ -10,7 +10,7 @@ import numpy as np
 import yaml
 
 from nmfnet import metrics
-from nmfnet.config import Plain
+from nmfnet.config import Config
 from nmfnet.data.module import MatrixDataModule
 from nmfnet.data.sources.channels import CHANNELS, recognise_channels
 from nmfnet.errors import UserError
@@ -29,7 +29,7 @@ MOST_SAMPLES = 4000
 
 
 def write_folder(
-    cfg: Plain,
+    cfg: Config,
     result: Selected,
     datamodule: MatrixDataModule,
     options: Selection,
@@ -41,8 +41,8 @@ def write_folder(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "metrics.json").unlink(missing_ok=True)
-        stored = {**cfg, "force": False, "resume": True}
-        stored["model"] = {**cfg["model"], "n_components": result.n_components}
+        model = {**cfg.model, "n_components": result.n_components}
+        stored = cfg.but(force=False, resume=True, model=model).plain()
         (folder / "config.yaml").write_text(yaml.safe_dump(stored, sort_keys=False))
         write_rows(folder / "rank_selection.csv", result.rows)
         _factors(folder, result)
@@ -52,7 +52,7 @@ def write_folder(
         said = result.suggestion._asdict() | {"options": vars(options)}
         write_json(folder / "selection.json", said)
         write_json(folder / "provenance.json", provenance(cfg, datamodule))
-        if cfg["figures"]:
+        if cfg.figures:
             _figures(folder, result, datamodule, options, clusters)
         write_json(folder / "metrics.json", result.metrics)
     except OSError as error:

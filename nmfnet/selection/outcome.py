@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from nmfnet import metrics
-from nmfnet.config import Plain
+from nmfnet.config import Config
 from nmfnet.data.matrix import Matrix
 from nmfnet.data.module import MatrixDataModule
 from nmfnet.data.sources.channels import recognise_channels
@@ -99,7 +99,7 @@ def _letters(i: int) -> str:
 
 
 def result_of(
-    cfg: Plain,
+    cfg: Config,
     plan: Plan,
     found: dict[int, Rank],
     rows: list[dict[str, float]],
@@ -157,7 +157,7 @@ def _bootstrap(plan: Plan, rank: Rank, beta: float | None) -> Intervals | None:
 
 
 def _metrics(
-    cfg: Plain, result: Selected, whole: Matrix, rows: list[dict[str, float]]
+    cfg: Config, result: Selected, whole: Matrix, rows: list[dict[str, float]]
 ) -> dict[str, Any]:
     row = next(r for r in rows if r["n_components"] == result.n_components)
     product = metrics.Product(result.weights, result.components_)
@@ -169,7 +169,7 @@ def _metrics(
         "seconds": float(sum(r["seconds"] for r in rows)),
         "converged": min(r["converged"] for r in rows) >= 0.95,
         "status": "converged" if min(r["converged"] for r in rows) >= 0.95 else "budget",
-        "n_restarts": cfg["n_restarts"],
+        "n_restarts": cfg.n_restarts,
         "n_ranks": len(rows),
         "ranks_stable": len(result.suggestion.stable),
         "fits": int(sum(r["fits"] for r in rows)),

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from nmfnet.config import Plain, build
+from nmfnet.config import Config, build
 from nmfnet.data.formats.raw import shorten
 from nmfnet.data.matrix import Matrix
 from nmfnet.data.module import MatrixDataModule
@@ -23,23 +23,23 @@ from nmfnet.selection.resampling import are_counts
 __all__ = ["checked", "data_of", "plan_of", "unit_of"]
 
 
-def data_of(cfg: Plain, source: Source | None) -> MatrixDataModule:
+def data_of(cfg: Config, source: Source | None) -> MatrixDataModule:
     """The data, read and checked; refuses settings that a selection of ranks cannot have."""
-    source = source or build(cfg["data"])
+    source = source or build(cfg.data)
     if isinstance(source, Stream):
         raise UserError("ranks=... needs the data in memory: use data=table, or single runs")
-    if not isinstance(build(cfg["split"]), NoSplit):
+    if not isinstance(build(cfg.split), NoSplit):
         raise UserError("ranks=... holds out counts or entries itself: use split=none")
-    if cfg["trainer"].get("strategy") is not None:
+    if cfg.trainer.get("strategy") is not None:
         raise UserError("ranks=... shares its fits over processes: use selection.n_jobs=N instead")
-    if "n_components" not in cfg["model"]:
-        name = cfg["choices"].get("model", "this model")
+    if "n_components" not in cfg.model:
+        name = cfg.model_name
         raise UserError(f"ranks=...: model={name} has no option n_components to vary")
     datamodule = MatrixDataModule(
-        source, NoSplit(), dtype=torch.float64, seed=cfg["seed"], device=torch.device("cpu")
+        source, NoSplit(), dtype=torch.float64, seed=cfg.seed, device=torch.device("cpu")
     )
     datamodule.setup()
-    datamodule.check(build(cfg["loss"]).check)
+    datamodule.check(build(cfg.loss).check)
     return datamodule
 
 
@@ -92,10 +92,10 @@ def _rows(matrix: Matrix, rows: np.ndarray) -> Matrix:
 
 
 def plan_of(
-    cfg: Plain, matrix: Matrix, options: Selection
+    cfg: Config, matrix: Matrix, options: Selection
 ) -> tuple[Plan, list[Kind], float | None]:
     """What the fits need, what is held out, and the beta of the loss."""
-    beta = getattr(build(cfg["loss"]), "beta", None)
+    beta = getattr(build(cfg.loss), "beta", None)
     counts = are_counts(matrix.values)
     rates = options.channels and not counts
     poisson = counts and beta == 1
@@ -123,11 +123,10 @@ def plan_of(
                     f"selection.{key} needs counts, and X has entries that are not whole numbers "
                     ">= 0: use held_out=entries, resample=uniform, hypermutators=keep"
                 )
-    alone = {
-        **cfg,
+    alone = cfg.but(
         **{"ranks": None, "selection": {}, "logger": {}, "callbacks": {}, "run_dir": None},
         **{"figures": False, "progress": False, "force": True, "resume": False},
-    }
+    )
     plain = replace(matrix, reference=None, truth=None)
     return Plan(alone, plain, options, resampled, beta), held, beta
 

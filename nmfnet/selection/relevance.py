@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from nmfnet.config import Plain, build, locate
+from nmfnet.config import Config, build, locate
 from nmfnet.data.matrix import Matrix
 from nmfnet.kernels.ard import ard, ard_objective, dispersion, prior_of
 from nmfnet.kernels.arrays import as_tensor
@@ -61,12 +61,12 @@ class Kept(NamedTuple):
         return text
 
 
-def applies(cfg: Plain, matrix: Matrix, beta: float | None) -> str | None:
+def applies(cfg: Config, matrix: Matrix, beta: float | None) -> str | None:
     """Why ARD cannot be had, or None where it can: it is of X ~ W H >= 0 under a beta divergence."""
-    if not getattr(locate(cfg["model"]["_target_"]), "bilinear", False):
-        what = f"model={cfg['choices'].get('model', '?')} is not X ~ W H with both factors free"
+    if not getattr(locate(cfg.model["_target_"]), "bilinear", False):
+        what = f"model={cfg.model_name} is not X ~ W H with both factors free"
     elif beta is None:
-        what = f"{type(build(cfg['loss'])).__name__} is no beta divergence"
+        what = f"{type(build(cfg.loss)).__name__} is no beta divergence"
     elif matrix.values.min() < 0:
         what = "X has negative entries"
     else:

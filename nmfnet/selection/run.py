@@ -8,14 +8,13 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from nmfnet.config import Plain, build, run_folder, run_id
-from nmfnet.data.module import MatrixDataModule
+from nmfnet.config import Config, build, run_folder, run_id
 from nmfnet.data.sources.source import Source
 from nmfnet.run.finished import Finished, finished
 from nmfnet.run.lock import locked
-from nmfnet.selection.fits import Job, Kind, Plan, Store, fit_all, jobs, key_of
+from nmfnet.selection.fits import Job, Store, fit_all, jobs, key_of
 from nmfnet.selection.measures import measure, refined, table
-from nmfnet.selection.options import Selection, parse_ranks
+from nmfnet.selection.options import parse_ranks
 from nmfnet.selection.outcome import Selected, result_of
 from nmfnet.selection.prepare import checked, data_of, plan_of, unit_of
 from nmfnet.selection.relevance import Kept, applies, kept
@@ -24,15 +23,15 @@ from nmfnet.selection.rule import suggest
 __all__ = ["Selected", "select"]
 
 
-def select(cfg: Plain, source: Source | None = None, *, write: bool = True) -> Selected | Finished:
-    """Fit every rank of ``cfg["ranks"]`` many times, and suggest one.
+def select(cfg: Config, source: Source | None = None, *, write: bool = True) -> Selected | Finished:
+    """Fit every rank of ``cfg.ranks`` many times, and suggest one.
 
     Parameters
     ----------
-    cfg : dict
+    cfg : Config
         Resolved and checked configuration, with ``ranks`` and ``selection``.
     source : Source, optional
-        Data in memory, instead of ``cfg["data"]``.
+        Data in memory, instead of ``cfg.data``.
     write : bool
         False = leave no files.
 
@@ -44,12 +43,21 @@ def select(cfg: Plain, source: Source | None = None, *, write: bool = True) -> S
         After Ctrl-C; the same call goes on with the fits that are missing.
     """
     folder = run_folder(cfg) if write else None
-    before = finished({**cfg, "force": False}) if _same(cfg, folder) else None
-    if before is not None and not cfg["force"]:
+    before = finished(cfg.but(force=False)) if _same(cfg, folder) else None
+    if before is not None and not cfg.force:
         return before
     if before is None and folder is not None:
         finished(cfg)  # refuses a folder with another run in it
-    ranks, options = parse_ranks(cfg["ranks"]), build(cfg["selection"])
+    with nullcontext() if folder is None else locked(folder):
+        return _select(cfg, source, folder, anew=before is not None or not cfg.resume)
+
+
+def _select(cfg: Config, source: Source | None, folder: Path | None, *, anew: bool) -> Selected:
+    """The fits, what they say of every rank, and the files."""
+    from nmfnet.run.train import Interrupted
+
+    assert cfg.ranks is not None
+    ranks, options = parse_ranks(cfg.ranks), build(cfg.selection)
     datamodule = data_of(cfg, source)
     matrix = checked(datamodule.matrix, ranks, options)
     plan, held, beta = plan_of(cfg, matrix, options)
@@ -57,29 +65,9 @@ def select(cfg: Plain, source: Source | None = None, *, write: bool = True) -> S
     if missing is not None:
         datamodule.notes.append(missing)
     todo = jobs(ranks, options, held, missing is None)
-    anew = before is not None or not cfg["resume"]
-    with nullcontext() if folder is None else locked(folder):
-        store = Store(None if folder is None else folder / "fits", key_of(plan), anew=anew)
-        return _selected(cfg, plan, todo, store, ranks, options, datamodule, held, beta, folder)
-
-
-def _selected(
-    cfg: Plain,
-    plan: Plan,
-    todo: Sequence[Job],
-    store: Store,
-    ranks: list[int],
-    options: Selection,
-    datamodule: MatrixDataModule,
-    held: list[Kind],
-    beta: float | None,
-    folder: Path | None,
-) -> Selected:
-    """The fits, what they say of every rank, and the files."""
-    from nmfnet.run.train import Interrupted
-
+    store = Store(None if folder is None else folder / "fits", key_of(plan), anew=anew)
     try:
-        fit_all(plan, todo, store, _say(cfg["progress"]))
+        fit_all(plan, todo, store, _say(cfg.progress))
     except (KeyboardInterrupt, Interrupted) as stop:
         done = sum(job in store.memory for job in todo)
         raise Interrupted(
@@ -105,14 +93,14 @@ def _selected(
     return result
 
 
-def _same(cfg: Plain, folder: Path | None) -> bool:
+def _same(cfg: Config, folder: Path | None) -> bool:
     """Whether the folder holds a finished run of this very configuration."""
     if folder is None or not (folder / "metrics.json").is_file():
         return False
     import yaml
 
     try:
-        return run_id(yaml.safe_load((folder / "config.yaml").read_text())) == run_id(cfg)
+        return run_id(yaml.safe_load((folder / "config.yaml").read_text())) == run_id(cfg.plain())
     except (OSError, ValueError, AttributeError, KeyError, yaml.YAMLError):
         return False
 

@@ -6,8 +6,8 @@ import math
 
 from rich.table import Table
 
+from nmfnet.run.terminal import readable, wide_console
 from nmfnet.selection.outcome import Selected
-from nmfnet.terminal import readable, wide_console
 
 __all__ = ["print_selection"]
 

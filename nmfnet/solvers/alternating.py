@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, final
 import torch
 
 from nmfnet.core.constraints import ANY, NON_NEGATIVE, Free
+from nmfnet.core.objective import normal_equations
 from nmfnet.errors import UserError
 from nmfnet.kernels.nnls import nnls
-from nmfnet.ranges import NotNegative
+from nmfnet.settings.ranges import NotNegative
 from nmfnet.solvers.base import Solver, Task, chunks, collect, count_step
 from nmfnet.types import Batch, Float, Tensor, Terms
 
@@ -60,7 +61,7 @@ class Alternating(Solver, ABC):
         """``n_iter`` passes over the factors of the restarts that the model now holds."""
         for _ in range(n_iter):
             for name, factor in model.factors.items():
-                G, C = model.normal_equations(name, batch)
+                G, C = normal_equations(model, name, batch)
                 rows = factor.raw.data if factor.per_sample else factor.raw.data.mT
                 rows.copy_(self.improve(rows, G, C))
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, final
 import torch
 
 from nmfnet.core.constraints import NON_NEGATIVE
+from nmfnet.core.objective import factor_sums, moves_values
 from nmfnet.errors import UserError
 from nmfnet.solvers.base import Solver, Task, count_step, total
 from nmfnet.types import Batch, Stage, Tensor, Terms
@@ -132,7 +133,7 @@ class Problem:
         """Objective (r,) and its gradient by every parameter."""
         self.evaluations += 1
         model, world = self.model, self.model.world
-        if model.bilinear and model.moves_values(NON_NEGATIVE):
+        if model.bilinear and moves_values(model, NON_NEGATIVE):
             return self._closed_form()
         with torch.enable_grad():
             objective = self.value()
@@ -153,7 +154,7 @@ class Problem:
             parts: list[Tensor] = []
             for restart in range(parameter.shape[0]) if apart else [slice(None)]:
                 with model.restarts(restart):
-                    neg, pos = model.factor_sums(names[id(parameter)], self.batch)
+                    neg, pos = factor_sums(model, names[id(parameter)], self.batch)
                     parts.append((pos - neg).expand(parameter.shape))
             found.append(torch.stack(parts) if apart else parts[0])
         return self.value(), found

@@ -9,9 +9,10 @@ import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch.optim import Optimizer
 
+from nmfnet.core.objective import sum_gradients
 from nmfnet.errors import UserError
 from nmfnet.kernels.divergences import TINY
-from nmfnet.ranges import Positive, Range
+from nmfnet.settings.ranges import Positive, Range
 from nmfnet.solvers.base import Solver, Task, total
 from nmfnet.types import Batch, Tensor, Terms
 
@@ -207,7 +208,9 @@ class Adam(Solver):
             objective = total(model.objective(model.augment(seen, model.iteration + i)))
             relative = (objective / (rows * self.unit)).sum()
             relative.backward()  # type: ignore[no-untyped-call]
-            model.sum_gradients()
+            sum_gradients(
+                model,
+            )
             wrapped.step() if i == n_iter - 1 else adam.step()  # Lightning counts the last one
             for factor in model.factors.values():
                 factor.project_()

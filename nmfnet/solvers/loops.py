@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, final
 
 import torch
 
+from nmfnet.core.objective import factor_sums
 from nmfnet.kernels.multiplicative import apply_update_
 from nmfnet.types import Batch, Tensor, Terms
 
@@ -60,7 +61,7 @@ def updates(
                 ahead = torch.sub(theta, previous[name]).clamp_min_(0)
                 previous[name].copy_(theta)
                 theta.add_(ahead.mul_(weight))
-            neg, pos = model.factor_sums(name, batch, fused=fused)
+            neg, pos = factor_sums(model, name, batch, fused=fused)
             apply_update_(theta, neg, pos, exponents[name])
             if not factor.constraint.closed_under_scaling:
                 factor.project_()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Literal, final
 
 import torch
 
@@ -58,7 +58,7 @@ class PairSolver(Solver, ABC):
         yield from task.pair()
         yield from task.outside(NON_NEGATIVE)
         yield from task.fixed()
-        if odd := [p.name for p in task.model.penalty_list if not p.entrywise]:
+        if odd := [p.name for p in task.model.penalty_list if not (p.linear or p.quadratic)]:
             yield f"takes penalties of single entries, and {odd[0]} is none"
         yield from task.processes()
 
@@ -115,7 +115,7 @@ class HALS(PairSolver):
         yield from task.weights()
 
     def advance(self, model: Factorization, data: Matrix, n_iter: int, live: list[int]) -> Tensor:
-        l1, l2 = weights(model, "l1"), weights(model, "l2")
+        l1, l2 = weights(model, "linear"), weights(model, "quadratic")
         return hals(
             self.state, data, n_iter, l1=l1, l2=l2, extrapolation=self.extrapolation, rows=live
         )
@@ -149,7 +149,7 @@ class Newton(PairSolver):
 
     def advance(self, model: Factorization, data: Matrix, n_iter: int, live: list[int]) -> Tensor:
         assert model.loss.beta is not None
-        l1, l2 = weights(model, "l1"), weights(model, "l2")
+        l1, l2 = weights(model, "linear"), weights(model, "quadratic")
         return newton(
             self.state,
             data,
@@ -162,10 +162,10 @@ class Newton(PairSolver):
         )
 
 
-def weights(model: Factorization, kind: str) -> Both:
+def weights(model: Factorization, kind: Literal["linear", "quadratic"]) -> Both:
     """Weight of one kind of penalty on W and on H."""
     found = {"W": 0.0, "H": 0.0}
     for penalty in model.penalty_list:
-        if penalty.name == kind:
+        if getattr(penalty, kind):
             found[penalty.on] += penalty.weight
     return found["W"], found["H"]

@@ -10,7 +10,7 @@ import torch
 
 from nmfnet.core.constraints import ANY, NON_NEGATIVE
 from nmfnet.kernels.quasi_newton import Memory, empty, minimise
-from nmfnet.ranges import Count
+from nmfnet.settings.ranges import Count
 from nmfnet.solvers.base import Solver, Task, count_step, total
 from nmfnet.types import Batch, Tensor, Terms
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, final
 
 from torch.optim import Optimizer
 
-from nmfnet.ranges import Count, Natural, Positive
+from nmfnet.settings.ranges import Count, Natural, Positive
 from nmfnet.solvers.base import Solver, Task
 from nmfnet.solvers.gradient import Adam
 from nmfnet.solvers.quasi_newton import LBFGS

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, final
 
 import torch
 
-from nmfnet.ranges import Count
+from nmfnet.settings.ranges import Count
 from nmfnet.solvers.base import Solver, Task, collect, count_step
 from nmfnet.types import Batch, Terms
 
@@ -35,7 +35,7 @@ class Variational(Solver):
         super().__init__(n_inner=n_inner)
 
     def lacks(self, task: Task) -> Iterator[str]:
-        if not task.model.sweeps:
+        if not task.model.overrides("sweep"):
             yield f"is for models with a variational bound, and {type(task.model).__name__} has none"
         yield from task.minibatches()
         yield from task.processes()

@@ -39,7 +39,7 @@ class WeightedALS(Solver):
         super().__init__(n_inner=n_inner)
 
     def lacks(self, task: Task) -> Iterator[str]:
-        if not task.model.ridges:
+        if not task.model.overrides("ridge"):
             kind = type(task.model).__name__
             yield f"is for models whose halves are ridge regressions, and {kind} is none"
         yield from task.minibatches()

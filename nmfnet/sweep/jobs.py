@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nmfnet.config import Plain, check_config, root_is_sound, run_folder
+from nmfnet.config import Config, Plain, check_config, root_is_sound, run_folder
 from nmfnet.errors import UserError
 from nmfnet.run.stored import read_table, write_json
 
@@ -34,7 +34,7 @@ class Job:
     @property
     def folder(self) -> Path:
         """The run folder."""
-        return self.cwd / run_folder(self.cfg)
+        return self.cwd / run_folder(Config.of(self.cfg))
 
     @property
     def file(self) -> Path:
@@ -46,7 +46,7 @@ class Job:
         record = {
             "job": self.number,
             "overrides": list(self.overrides),
-            "run_dir": str(run_folder(self.cfg)),
+            "run_dir": str(run_folder(Config.of(self.cfg))),
             "status": status,
             **more,
         }
@@ -64,14 +64,14 @@ def run_job(job: Job) -> Record:
     from nmfnet.sweep.search.pruning import Pruned, pruning
 
     try:
-        check_config(job.cfg)
-        refuse_processes(job.cfg)
-        if job.cfg.get("ranks") is not None:
+        cfg = check_config(job.cfg)
+        refuse_processes(cfg)
+        if cfg.ranks is not None:
             from nmfnet.selection.run import select
 
-            result: Any = select(job.cfg)
+            result: Any = select(cfg)
         else:
-            result = train(job.cfg, callbacks=pruning(job.sweep, job.number), sweep=job.sweep.name)
+            result = train(cfg, callbacks=pruning(job.sweep, job.number), sweep=job.sweep.name)
     except UserError as error:
         return job.record("failed", error=str(error))
     except Pruned as error:
@@ -91,9 +91,11 @@ def settled(job: Job) -> Record | None:
     record = read_record(job.file)
     mine = record is not None and record.get("overrides") == list(job.overrides)
     done = mine and record is not None and record["status"] in ("done", "found")
-    cfg = {**job.cfg, "force": False} if done else job.cfg
     try:
-        before = finished(cfg) if root_is_sound(cfg) else None
+        if not root_is_sound(job.cfg):
+            return None
+        cfg = Config(**job.cfg)
+        before = finished(cfg.but(force=False) if done else cfg)
     except UserError:
         return None  # the run itself will say so
     if before is None:
@@ -123,7 +125,7 @@ def read_record(file: Path) -> Record | None:
     return record if {"job", "overrides", "run_dir", "status"} <= set(record) else None
 
 
-def refuse_processes(cfg: Plain) -> None:
+def refuse_processes(cfg: Config) -> None:
     """Refuse a job of several processes, whose second would run the sweep's command again.
 
     Raises
@@ -131,7 +133,7 @@ def refuse_processes(cfg: Plain) -> None:
     UserError
         If the trainer has several devices.
     """
-    devices = cfg["trainer"].get("devices", 1)
+    devices = cfg.trainer.get("devices", 1)
     if devices not in (1, "1", [0]):
         raise UserError(
             f"trainer.devices={devices} spreads one run over processes, which a sweep (-m) cannot: "

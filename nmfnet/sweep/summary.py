@@ -61,8 +61,7 @@ def check_first(job: Job) -> None:
     """
     if job.cfg.get("run_dir"):
         raise UserError("run_dir is the folder of a single run: give a sweep runs=DIR")
-    check_config(job.cfg)
-    refuse_processes(job.cfg)
+    refuse_processes(check_config(job.cfg))
 
 
 def begin(sweep: Path) -> None:

@@ -7,21 +7,21 @@ from typing import Any
 
 from rich.table import Table
 
-from nmfnet.terminal import NUMBERS, readable, wide_console
+from nmfnet.run.measures import columns
+from nmfnet.run.terminal import readable, wide_console
 
 
 def print_sweep(records: list[dict[str, Any]], sweep: Path) -> None:
     """A line per job: what was varied, the main numbers; then every failure by name."""
     console = wide_console()
-    keys = [key for key in NUMBERS if any(key in r.get("metrics", {}) for r in records)]
+    numbers = columns(record.get("metrics", {}) for record in records)
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for heading in ("job", *varied(records), "status", *(NUMBERS[key] for key in keys)):
+    for heading in ("job", *varied(records), "status", *(one.column for one in numbers)):
         table.add_column(heading, no_wrap=True)
     for record in records:
-        numbers = record.get("metrics", {})
-        settings = overrides(record)
+        found, settings = record.get("metrics", {}), overrides(record)
         cells = [str(record["job"]), *(settings.get(key, "") for key in varied(records))]
-        cells += [record["status"], *(readable(numbers.get(key, "")) for key in keys)]
+        cells += [record["status"], *(readable(found.get(one.key, "")) for one in numbers)]
         table.add_row(*cells)
     console.print(table)
     for record in records:

@@ -9,7 +9,7 @@ from shell import nmfnet
 
 from nmfnet.config import options
 from nmfnet.run.check import PROMISES, check
-from nmfnet.words import configuration
+from nmfnet.settings.words import configuration
 
 QUICK = ("nmf", "sym_nmf")
 EVERY = [
@@ -145,6 +145,7 @@ def mine(tmp_path, monkeypatch):
     sys.modules.pop("mine", None)
 
 
+@pytest.mark.quick("infer", "sums", "raises")
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_planted_fault_is_named(fault, mine, tmp_path):
     code, wanted = FAULTS[fault]

@@ -17,7 +17,7 @@ few = settings(max_examples=20, deadline=None, derandomize=True)
 
 
 def constraint_of(name):
-    return build(config({"constraint": name})["constraint"])
+    return build(config({"constraint": name}).constraint)
 
 
 def raws(seed: int) -> torch.Tensor:

@@ -13,21 +13,28 @@ from making import advance, brings_data, model_class, values
 import nmfnet
 from nmfnet.config import options
 from nmfnet.core.model import Factorization
+from nmfnet.core.objective import misfit
+from nmfnet.core.starting import initialise
 from nmfnet.data import NoSplit
 from nmfnet.data.module import MatrixDataModule
 from nmfnet.run.check import make_steppable
 from nmfnet.run.checkpoint import assemble, task_of
 from nmfnet.run.memory import in_memory
+from nmfnet.settings.words import configuration
 from nmfnet.solvers.base import total
 from nmfnet.solvers.choice import check_solver
 from nmfnet.types import Batch
-from nmfnet.words import configuration
 
 MODELS = [name for name in options("model") if brings_data(name)]
 NEVER_NEW = ("labels", "W", "H")
 """What ``fit`` takes and ``transform`` does not."""
 
-pytestmark = pytest.mark.parametrize("model", MODELS)
+HEAVY = ("graph_ae", "lda", "vae")
+"""Models whose fits take seconds: their cases are slow tests."""
+
+pytestmark = pytest.mark.parametrize(
+    "model", [pytest.param(m, marks=[pytest.mark.slow] if m in HEAVY else []) for m in MODELS]
+)
 
 
 @functools.cache
@@ -66,7 +73,7 @@ def started(model: str, restarts: range, **settings: Any) -> tuple[Factorization
         given={key: value for key, value in example(model).items() if key in ("W", "H")},
     )  # fmt: skip
     check_solver(made.solver, task_of(made))
-    made.initialise(data.train)
+    initialise(made, data.train)
     make_steppable(made)
     return made, data.train
 
@@ -108,6 +115,7 @@ def test_three_restarts_are_three_runs(model):
             torch.testing.assert_close(values(together)[name][i], value[0], rtol=1e-8, atol=1e-9)
 
 
+@pytest.mark.quick("sym_nmf", "joint_nmf", "biased_mf")
 def test_saved_and_loaded_is_the_same(model, tmp_path):
     fitted = fit(model, n_restarts=2, max_iter=20, run_dir=tmp_path / "run", figures=True)
     loaded = nmfnet.load(tmp_path / "run")
@@ -117,6 +125,7 @@ def test_saved_and_loaded_is_the_same(model, tmp_path):
         assert torch.equal(factor()[int(fitted.best)], loaded.factors[name]()[int(loaded.best)])
 
 
+@pytest.mark.quick("sym_nmf", "reference_nmf", "biased_mf")
 def test_transform_of_the_training_rows_is_the_training_code(model, tmp_path):
     """Exactly where the code is a function of the row; else the refit is no worse."""
     fitted = fit(model, dtype="float64", max_iter=1500, run_dir=tmp_path / "run")
@@ -127,7 +136,7 @@ def test_transform_of_the_training_rows_is_the_training_code(model, tmp_path):
         np.testing.assert_allclose(again, W, rtol=1e-10, atol=1e-12)
     batch = data_of(model).train
     with torch.no_grad(), fitted.restarts(int(fitted.best)):
-        trained, refitted = (float(fitted.misfit(batch, torch.from_numpy(w))) for w in (W, again))
+        trained, refitted = (float(misfit(fitted, batch, torch.from_numpy(w))) for w in (W, again))
     assert refitted <= trained + 1e-3 * abs(trained)
 
 

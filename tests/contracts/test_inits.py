@@ -15,7 +15,7 @@ MODELS = ["nmf", "convex_nmf", "projective_nmf", "autoencoder"]
 
 
 def init_of(name, **own):
-    return build(config({"init": name, **own})["init"])
+    return build(config({"init": name, **own}).init)
 
 
 def generator(seed: int = 0) -> torch.Generator:

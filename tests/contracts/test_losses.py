@@ -18,12 +18,12 @@ from nmfnet.config import build, options
 from nmfnet.kernels.counts import negative_binomial, zero_inflated
 
 ALL = options("loss")
-LOSSES = [name for name in ALL if build(config({"loss": name})["loss"]).beta is not None]
+LOSSES = [name for name in ALL if build(config({"loss": name}).loss).beta is not None]
 """The beta family; likelihoods with parameters of their own have tests of their own below."""
 
 
 def loss_of(name):
-    return build(config({"loss": name})["loss"]).double()
+    return build(config({"loss": name}).loss).double()
 
 
 def matrices(seed: int = 0, n: int = 4, f: int = 3):
@@ -184,6 +184,7 @@ def test_limits_of_the_dispersion_and_of_the_inflation():
     torch.testing.assert_close(zero_inflated(x, log_p, at_zero, none), log_p)
 
 
+@pytest.mark.slow
 def test_dispersion_is_recovered_by_a_factorisation():
     """Simulated counts of rank 2 and one known inverse dispersion; every restart has its own."""
     rng = np.random.default_rng(1)

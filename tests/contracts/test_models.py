@@ -21,6 +21,7 @@ from making import advance, batch_of, brings_data, make, planted, some_mask, val
 
 import nmfnet
 from nmfnet.config import conf_dir, locate, options
+from nmfnet.core.objective import row_losses
 from nmfnet.data import Planted
 from nmfnet.metrics import matched_cosine
 from nmfnet.report.models import model_lines
@@ -79,15 +80,19 @@ def accepts(model: str, solver: str, loss: str) -> bool:
 def pairs() -> list[ParameterSet]:
     """Every model with every solver and loss.
 
-    Quick are each model and loss with the solver that is chosen for them, and each solver and loss
-    with one model; all the others are among the slow tests.
+    Quick are each model with the solver that is chosen for it, and each solver with one model, under
+    one loss; all the others are among the slow tests.
     """
-    chosen = [pytest.param(model, "auto", loss) for model in MODELS for loss in LOSSES]
-    every = itertools.product(MODELS, SOLVERS, LOSSES)
-    return chosen + [
-        pytest.param(*names, marks=[] if names[0] == TAKER[names[1]] else [pytest.mark.slow])
-        for names in every
+    every = itertools.product(MODELS, ["auto", *SOLVERS], LOSSES)
+    return [
+        pytest.param(*names, marks=[] if _quick(*names) else [pytest.mark.slow]) for names in every
     ]
+
+
+def _quick(model: str, solver: str, loss: str) -> bool:
+    if solver == "auto":
+        return loss == ("kl" if model == "nmf" else "frobenius")
+    return model == TAKER[solver] and loss == ("kl" if solver in ("mu", "newton") else "frobenius")
 
 
 def or_skip(model: str, solver: str, loss: str) -> dict:
@@ -116,6 +121,7 @@ def test_twenty_iterations_are_feasible_finite_and_no_worse_than_one(model, solv
     assert last.components_.min() >= 0
 
 
+@pytest.mark.quick("nmf", "autoencoder")
 @pytest.mark.parametrize("model", MODELS)
 def test_some_solver_is_chosen_for_every_loss(model):
     for loss in options("loss"):
@@ -174,6 +180,7 @@ def test_masked_entries_are_ignored(model, solver, loss):
 
 
 # ---------------------------------------------------------------------- the fitted model
+@pytest.mark.quick("nmf-kl", *(f"{model}-frobenius" for model in MODELS))
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("model", MODELS)
 def test_saved_and_loaded_is_the_same(model, loss, tmp_path):
@@ -197,6 +204,7 @@ def locate_name(group: str, choice: str) -> str:
     return yaml.safe_load((conf_dir() / group / f"{choice}.yaml").read_text())["_target_"]
 
 
+@pytest.mark.quick("nmf-frobenius", "nmf-kl", "autoencoder-frobenius", "convex_nmf-frobenius")
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("model", PATIENT)
 def test_transform_of_the_training_rows_is_w(model, loss, tmp_path):
@@ -211,7 +219,7 @@ def test_transform_of_the_training_rows_is_w(model, loss, tmp_path):
     batch = batch_of(X)
     with torch.no_grad(), fitted.restarts(int(fitted.best)):
         trained, refitted = (
-            float(fitted.row_losses(batch, torch.from_numpy(w)).sum()) for w in (W, again)
+            float(row_losses(fitted, batch, torch.from_numpy(w)).sum()) for w in (W, again)
         )
     assert refitted <= 1.001 * trained
 
@@ -245,6 +253,12 @@ def one_rank(model: str) -> dict:
     return {"layers": [3, 3]} if "layers" in node else {}
 
 
+@pytest.mark.quick(
+    "nmf-frobenius",
+    "projective_nmf-frobenius",
+    "semi_supervised_nmf-frobenius",
+    "convex_nmf-frobenius",
+)
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("model", PATIENT)
 def test_planted_parts_are_recovered(model, loss):
@@ -255,6 +269,7 @@ def test_planted_parts_are_recovered(model, loss):
     assert fitted.metrics["train/relative_error"] < 0.05
 
 
+@pytest.mark.slow
 def test_overlapping_parts_need_a_decoder_of_their_own():
     """Measured limits. Projective NMF ties H to an encoder, so it cannot represent overlap (an error
     of 0.17, cosines of 0.89); the linear autoencoder needs columns of X that are pure (0.08)."""
@@ -347,6 +362,7 @@ class Scaled(Factorization):
 '''
 
 
+@pytest.mark.slow
 def test_a_new_model_is_one_file_and_one_yaml(tmp_path, monkeypatch):
     """Picked up by the command line, trained by the generic solver, saved, and loaded again."""
     (tmp_path / "scaled.py").write_text(THROWAWAY)

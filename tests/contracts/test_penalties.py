@@ -20,7 +20,7 @@ AXES = {"W": ("sample", "component"), "G": ("feature", "component"), "E": ("feat
 
 def penalty_of(name, **own):
     settings = {f"penalty.{name}.{key}": value for key, value in own.items()}
-    made = build(config({"penalty": name, **settings})["penalty"][name])
+    made = build(config({"penalty": name, **settings}).penalty[name])
     axes = AXES.get(made.on, ("component", "feature"))
     made.attach({made.on: Factor(1, 3, 4, Project(), axes=axes)})
     return made
@@ -137,6 +137,7 @@ def test_a_penalty_on_a_factor_that_is_not_there_is_refused():
         nmfnet.fit(positive(), penalty="l1", **{"penalty.l1.weight": -1.0})
 
 
+@pytest.mark.quick("l1")
 @pytest.mark.parametrize("name", ["l1", "l2"])
 def test_new_rows_are_fitted_under_the_penalty_of_w(name):
     """The W of the training rows is also what transform gives for them."""

@@ -72,6 +72,14 @@ def reached(solver: str, **own) -> float | None:
         return None
 
 
+@pytest.mark.quick(
+    "hals-frobenius",
+    "newton-kl",
+    "mu-kl",
+    "anls-frobenius",
+    "lbfgs-frobenius",
+    "convex_newton-frobenius",
+)
 @pytest.mark.parametrize("loss", ["frobenius", "kl", POISSON])
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_all_reach_the_same_optimum_of_nmf(solver, loss, tmp_path):
@@ -125,7 +133,7 @@ def test_solvers_agree_with_missing_entries(loss):
 
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_options_out_of_range_are_refused(solver):
-    node = config({"solver": solver})["solver"]
+    node = config({"solver": solver}).solver
     for key in {"n_inner", "lr", "n_sub", "sweeps", "memory", "first"} & set(node):
         with pytest.raises(nmfnet.UserError, match=f"{key}=-1"):
             nmfnet.fit(data(), solver=solver, **{f"solver.{key}": -1})
@@ -133,11 +141,12 @@ def test_options_out_of_range_are_refused(solver):
 
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_docstring_says_how_it_moves_and_where_from(solver):
-    text = inspect.getdoc(type(build(config({"solver": solver})["solver"]))) or ""
-    for key in set(config({"solver": solver})["solver"]) - {"_target_", "n_inner"}:
+    text = inspect.getdoc(type(build(config({"solver": solver}).solver))) or ""
+    for key in set(config({"solver": solver}).solver) - {"_target_", "n_inner"}:
         assert re.search(rf"^\s*{key} : ", text, re.MULTILINE), f"{key} is not described"
 
 
+@pytest.mark.slow
 def test_more_iterations_never_end_worse():
     for solver in EXACT:
         short, long = (run(solver, tol=0.0, max_iter=n, n_restarts=1).metrics for n in (20, 200))
@@ -154,6 +163,7 @@ def test_equal_budget_and_rule_for_all():
         assert not fitted.converged.any()
 
 
+@pytest.mark.quick("hals-frobenius", "newton-kl", "mu-kl", "anls-frobenius", "lbfgs-kl")
 @pytest.mark.parametrize("loss", ["frobenius", "kl"])
 @pytest.mark.parametrize("solver", OF_NMF)
 def test_large_data_take_other_paths_to_the_same_place(monkeypatch, solver, loss):

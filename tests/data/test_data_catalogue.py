@@ -220,6 +220,7 @@ def test_a_catalogue_set_is_the_reference_of_a_users_table(tmp_path: Any) -> Non
     assert table.reference.values.shape == (67, 96)
 
 
+@pytest.mark.slow
 def test_other_public_tables_read_without_options() -> None:
     """Formats met in the wild: gz with an empty corner, ``#OTU ID``, names that are numbers."""
     from nmfnet.data.sources.origin import cache_folder

@@ -13,7 +13,7 @@ from sklearn.decomposition import NMF
 import nmfnet
 from nmfnet.config import build, options
 from nmfnet.metrics import svd_floor
-from nmfnet.words import configuration
+from nmfnet.settings.words import configuration
 
 RESTARTS = 10
 BETA = {"frobenius": "frobenius", "kl": "kullback-leibler"}
@@ -24,7 +24,7 @@ def digits() -> np.ndarray:
 
 
 def breast() -> np.ndarray:
-    return build(configuration({"data": "sbs21-breast"})["data"]).read().values
+    return build(configuration({"data": "sbs21-breast"}).data).read().values
 
 
 def scikit_learn(X: np.ndarray, n_components: int, loss: str) -> float:
@@ -49,6 +49,7 @@ def ours(X: np.ndarray, n_components: int, loss: str, **own) -> float:
     return fitted.metrics["objective"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", ["auto", pytest.param("mu", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("loss", ["frobenius", pytest.param("kl", marks=pytest.mark.slow)])
 def test_digits_end_no_worse_than_scikit_learn(loss, solver):

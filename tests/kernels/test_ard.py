@@ -33,6 +33,7 @@ def start(x: torch.Tensor, k: int, seed: int) -> tuple[torch.Tensor, torch.Tenso
     return size * (W + 0.5), size * (H + 0.5)
 
 
+@pytest.mark.quick("0-1")
 @pytest.mark.parametrize("beta", [1, 2])
 @pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_the_planted_rank_is_found_from_more_than_twice_as_many(beta, seed):
@@ -49,6 +50,7 @@ def test_the_planted_rank_is_found_from_more_than_twice_as_many(beta, seed):
     assert gone.abs().max() < 1e-6 * x.max()  # what is not kept explains nothing
 
 
+@pytest.mark.quick("True")
 @pytest.mark.parametrize("masked", [False, True])
 @given(beta=st.sampled_from([0.5, 1, 1.5, 2]), seed=st.integers(0, 10**6), phi=st.floats(1e-2, 1e2))
 @settings(max_examples=20, deadline=None)

@@ -57,14 +57,15 @@ def test_the_fallback_is_monotone_from_any_start(kind):
     data, _ = problem(kind)
     state = starts(data, restarts=4, seed=3)
     state.w_now.pow_(8), state.h_now.pow_(8)  # very uneven
-    from nmfnet.kernels.newton import SHRINK, _run_dense
+    from nmfnet.kernels.newton import SHRINK, Options, _run_dense
 
     def value() -> torch.Tensor:
         return beta_divergence(data.x, state.w_now.mT @ state.h_now, 1, data.mask).sum(-1)
 
+    options = Options(1.0, NONE, NONE, 1, False, True, bound(SHRINK))
     values = [value()]
     for _ in range(40):
-        _run_dense(state, data, [0, 1, 2, 3], 1.0, NONE, NONE, 1, False, True, bound(SHRINK))
+        _run_dense(state, data, [0, 1, 2, 3], options)
         values.append(value())
     steps = torch.stack(values).diff(dim=0)
     assert float((steps / torch.stack(values)[:-1]).max()) < 1e-13
@@ -78,6 +79,7 @@ def test_the_bound_holds_and_is_tight(ratio):
     assert abs(float(gap[0])) < 1e-12
 
 
+@pytest.mark.quick("kl", "frobenius-masked")
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_end_is_stationary(kind):
     data, beta = problem(kind)
@@ -125,6 +127,7 @@ def test_sparse_is_dense(kind, penalties, compiled):
     torch.testing.assert_close(one.w, two.w, rtol=1e-8, atol=1e-8)
 
 
+@pytest.mark.slow
 def test_sparse_is_dense_in_float32():
     X = torch.from_numpy(planted(200, 60)[0]).float()
     dense, sparse = matrix(X), matrix(X.to_sparse_csr())

@@ -112,6 +112,7 @@ def test_restarts_and_blocks_of_rows_change_nothing(beta, monkeypatch):
     np.testing.assert_allclose(fit(X, stack, beta), together, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_row_of_zeros_gets_zeros():
     X, _, H = planted(20, 10)
     X[4] = 0

@@ -124,8 +124,3 @@ def test_import_is_light() -> None:
     code = f"import sys, nmfnet.metrics; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
-
-
-def test_public_names_exist() -> None:
-    assert len(set(metrics.__all__)) == len(metrics.__all__)
-    assert all(hasattr(metrics, name) for name in metrics.__all__)

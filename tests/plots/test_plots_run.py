@@ -184,6 +184,7 @@ def test_small_words() -> None:
     assert shorten(shorten("$x$", 9), 9) == r"\$x\$"
 
 
+@pytest.mark.slow
 @pytest.mark.catalogue
 def test_real_signatures_find_their_reference(tmp_path: Path) -> None:
     import os

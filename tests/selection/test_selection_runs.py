@@ -104,6 +104,7 @@ def test_signatures_of_a_catalogue(tmp_path):
     assert "finished before" in again.out
 
 
+@pytest.mark.slow
 def test_the_order_of_the_rows_does_not_matter(tmp_path):
     counts, _ = catalogue(2)
     found = []
@@ -116,6 +117,7 @@ def test_the_order_of_the_rows_does_not_matter(tmp_path):
     assert found[0] == found[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "system",
     [
@@ -160,6 +162,7 @@ def test_a_killed_run_does_only_what_is_missing(tmp_path):
         assert (tmp_path / "s" / name).read_text() == (tmp_path / "r" / name).read_text()
 
 
+@pytest.mark.slow
 def test_more_ranks_use_the_fits_that_are_there(tmp_path):
     command = ("data=planted", "data.n_samples=40", "run_dir=r", "selection.n_jobs=1", *FEW)
     assert train(*command, "ranks=2:3", cwd=tmp_path).code == 0
@@ -173,6 +176,7 @@ def test_more_ranks_use_the_fits_that_are_there(tmp_path):
     assert len(table(tmp_path / "r")) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "model",
     [
@@ -260,6 +264,7 @@ def test_negative_counts(tmp_path):
     assert "-2" in said
 
 
+@pytest.mark.slow
 def test_a_catalogue_of_rates(tmp_path):
     """Rates are resampled as means of counts, single entries are held out, and both are said."""
     counts, H = catalogue()

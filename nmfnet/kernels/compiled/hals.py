@@ -66,20 +66,20 @@ def hals_run(  # type: ignore[no-untyped-def]
         matmul(h_y, xt, a)
         penalise(a, b, l1[0], l2[0])
         w[:] = w_y
-        sweep(w, a, b, 0, w.shape[1], sweeps[0])
+        sweep(w, a, b, np.int64(0), w.shape[1], sweeps[0])
         extrapolate(w_y, w, w_old, step, kind(0))
         gram(w_y, g)
         size = np.trace(g)
         matmul(w_y, x, c)
         penalise(c, g, l1[1], l2[1])
         h[:] = h_y
-        sweep(h, c, g, 0, h.shape[1], sweeps[1])
+        sweep(h, c, g, np.int64(0), h.shape[1], sweeps[1])
         gram(h, b)
         of_w = 0.5 * l2[0] * size + penalty(w_y, l1[0], kind(0))
         objective = half_square - inner(c, h) + 0.5 * inner(b, g) + of_w
         rose = objective > previous
         if abs(objective - previous) < noise and noise > HIDDEN * objective:
-            exact = dense_divergence(x, none, w_y, h, False, buffers)
+            exact = dense_divergence(x, none, w_y, h, np.bool_(False), buffers)
             exact += penalty(h, l1[1], l2[1]) + of_w
             rose, last = exact > last, exact
         else:

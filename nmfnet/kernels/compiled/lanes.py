@@ -17,6 +17,8 @@ JIT: dict[str, Any] = {
     "error_model": "numpy",
     "fastmath": {"contract", "reassoc", "arcp", "nsz"},  # NaN and infinity keep their meaning
 }
+"""Of all kernels. A number or truth value written into a call (``0``, ``False``) has a type of its own
+and so compiles the called kernel once more: it is passed as ``np.int64(0)`` or ``np.bool_(False)``."""
 
 
 @njit(inline="always", **JIT)

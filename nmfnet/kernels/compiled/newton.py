@@ -91,7 +91,7 @@ def newton_half(  # type: ignore[no-untyped-def]
         slope[:] = -l1
         curve[:] = 0
         if not fresh:
-            copy_columns(store, s, curve, 0, w)
+            copy_columns(store, s, curve, np.int64(0), w)
         for row in range(0, p, TILE):
             rows = min(TILE, p - row)
             for q in range(rows):
@@ -122,7 +122,7 @@ def newton_half(  # type: ignore[no-untyped-def]
                     add_products(curve[pair], product, 0, z, 0, w, rows)
                     pair += 1
         if fresh and store.shape[0] > 0:
-            copy_columns(curve, 0, store, s, w)
+            copy_columns(curve, np.int64(0), store, s, w)
         for i in range(k):
             d, g, o, h = move[i, :w], slope[i, :w], v[i, s:e], curve[i * (i + 3) // 2, :w]
             for j in range(w):
@@ -250,7 +250,7 @@ def newton_run(  # type: ignore[no-untyped-def]
     store_w = np.empty((pairs, n if lazy else 0), x.dtype)
     store_h = np.empty((pairs, f if lazy else 0), x.dtype)
     t, previous = memory[0], memory[1]
-    fresh = True
+    start, no, fresh = np.int64(0), np.bool_(False), np.bool_(True)  # see JIT
     for _ in range(n_iter):
         t_next = 0.5 * (1 + np.sqrt(1 + 4 * t * t))
         step = kind(min((t - 1) / t_next, limit))
@@ -271,7 +271,7 @@ def newton_run(  # type: ignore[no-untyped-def]
             damp,
             n_sweeps,
             w,
-            0,
+            start,
             n,
             buffers,
             limit > 0,
@@ -299,10 +299,10 @@ def newton_run(  # type: ignore[no-untyped-def]
                 damp,
                 n_sweeps,
                 h,
-                0,
+                start,
                 f,
                 buffers,
-                False,
+                no,
                 store_h,
                 fresh,
             )

@@ -10,6 +10,7 @@ import lightning as L
 import torch
 
 from nmfnet.core.model import Factorization
+from nmfnet.core.objective import kkt
 from nmfnet.errors import UserError
 from nmfnet.run.certificate import Found, descend, due, evaluations
 from nmfnet.run.clock import now
@@ -259,7 +260,7 @@ class Convergence(L.Callback):
         if model.budget.kkt_tol is None:
             return True
         with torch.no_grad(), model.restarts(restart):
-            residual = model.kkt(self.batch)
+            residual = kkt(model, self.batch)
         return residual is None or float(residual) <= model.budget.kkt_tol
 
     def _record(

@@ -23,11 +23,11 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
 from nmfnet.errors import UserError
-from nmfnet.ranges import Count
 from nmfnet.run.lock import locked
+from nmfnet.settings.ranges import Count
+from nmfnet.settings.words import OF_HYDRA, to_plain
 from nmfnet.sweep.jobs import Job, Record, read_record, settled
 from nmfnet.sweep.summary import begin, check_first, first_refusal, shown, summarise
-from nmfnet.words import OF_HYDRA, to_plain
 
 POLL = 0.05
 """Seconds between looks at the running jobs."""

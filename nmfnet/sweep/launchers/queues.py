@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from nmfnet.errors import UserError
-from nmfnet.ranges import Count, Natural, NotNegative, Positive
+from nmfnet.settings.ranges import Count, Natural, NotNegative, Positive
 from nmfnet.sweep.jobs import Job, Record, in_worker
 from nmfnet.sweep.launchers.base import Pool, Ticket, needs_package
 

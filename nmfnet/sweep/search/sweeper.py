@@ -16,9 +16,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from nmfnet.config import did_you_mean
 from nmfnet.errors import UserError
-from nmfnet.ranges import Count, Natural
 from nmfnet.run.lock import locked
 from nmfnet.run.stored import write_json
+from nmfnet.settings.ranges import Count, Natural
+from nmfnet.settings.words import open_keys
 from nmfnet.sweep.jobs import Record, read_record
 from nmfnet.sweep.launchers.base import Jobs, Pool
 from nmfnet.sweep.search.space import Space, read_space
@@ -35,7 +36,6 @@ from nmfnet.sweep.search.study import (
     storage_of,
 )
 from nmfnet.sweep.summary import begin, first_refusal, shown
-from nmfnet.words import open_keys
 
 if TYPE_CHECKING:
     from optuna import Study

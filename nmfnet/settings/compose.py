@@ -20,7 +20,7 @@ from omegaconf import DictConfig
 
 def compose_once() -> None:
     """Let Hydra compose by :class:`Composer` from here on."""
-    hydra_internal.ConfigLoaderImpl = Composer  # type: ignore[misc]
+    hydra_internal.ConfigLoaderImpl = Composer  # type: ignore[attr-defined, misc]
 
 
 class Composer(ConfigLoaderImpl):

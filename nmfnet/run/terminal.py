@@ -7,18 +7,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.console import Console
 
-NUMBERS = {
-    "train/loss": "loss",
-    "train/relative_error": "rel. error",
-    "test/relative_error": "held-out",
-    "n_iter": "iterations",
-    "seconds": "seconds",
-    "converged": "converged",
-    "status": "ended",
-    "certificate/fall": "fall left",
-}
-"""Columns of a table with a line per run."""
-
 
 def wide_console() -> Console:
     """Standard output; lines are not broken when it goes to a file or a pipe."""

@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nmfnet.config import Plain, check_config, conf_dir, did_you_mean, options
+from nmfnet.config import Config, Plain, check_config, conf_dir, did_you_mean, options
 from nmfnet.errors import UserError
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ OF_THE_ROOT = (
 """How train.yaml sets up Hydra."""
 
 
-def configuration(settings: dict[str, Any], folders: Sequence[Path] = ()) -> Plain:
+def configuration(settings: dict[str, Any], folders: Sequence[Path] = ()) -> Config:
     """The checked configuration that a set of keywords means.
 
     A keyword is a root key, a choice of a group, an option of the model, or a dotted key. ``folders``
@@ -64,8 +64,7 @@ def configuration(settings: dict[str, Any], folders: Sequence[Path] = ()) -> Pla
     for key, value in settings.items():
         if key not in chosen:
             set_key(cfg, key, value)
-    check_config(cfg)
-    return cfg
+    return check_config(cfg)
 
 
 def _words(choice: Any) -> str:
@@ -78,7 +77,7 @@ def _compose(choices: tuple[tuple[str, str], ...], folders: tuple[str, ...]) -> 
     from hydra.core.global_hydra import GlobalHydra
     from omegaconf import OmegaConf, open_dict
 
-    from nmfnet.arguments import quoted
+    from nmfnet.settings.arguments import quoted
 
     outer = GlobalHydra.instance().hydra  # a Hydra application may be calling
     GlobalHydra.instance().clear()

@@ -1,0 +1,101 @@
+"""New rows for a fitted model, checked as its training data were."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from nmfnet.core.starting import check_sign
+from nmfnet.errors import UserError
+from nmfnet.kernels.arrays import as_tensor
+from nmfnet.kernels.rows import dense
+from nmfnet.kernels.sparse import row_numbers, with_values
+from nmfnet.types import Batch, Tensor, View
+
+if TYPE_CHECKING:
+    from nmfnet.core.model import Factorization
+
+
+Reader = Callable[[Any, Any], tuple[Any, Any, Any]]
+"""X and mask as a user gives them, to matrices with the columns in the order of the training data, and
+the names of the rows."""
+
+
+def new_rows(
+    model: Factorization,
+    X: Any,
+    mask: Any,
+    graph: Any = None,
+    views: Mapping[str, Any] | None = None,
+) -> Batch:
+    """A batch of rows that the model has not seen; arguments as for ``Factorization.transform``."""
+    held = {name: _new_view(model, name, view) for name, view in (views or {}).items()}
+    if X is None and held:
+        rows = next(iter(held.values())).x.shape[0]
+        x = torch.zeros(rows, model.sizes.n_features, dtype=model.precision, device=model.device)
+        seen: Tensor | None = x
+    else:
+        if model.reader is not None:
+            X, mask, _ = model.reader(X, mask)
+        x, seen = _new_table(model, X, mask, "X", model.sizes.n_features)
+    for name, view in held.items():
+        if view.x.shape[0] != x.shape[0]:
+            raise UserError(f"view {name} has {view.x.shape[0]} rows, X has {x.shape[0]}")
+    index = torch.full((x.shape[0],), -1, device=model.device)
+    context = {} if graph is None else {"graph": _new_graph(model, graph, x.shape[0])}
+    return Batch(x, index, seen, context=context, views=held)
+
+
+def _new_graph(model: Factorization, graph: Any, n: int) -> Tensor:
+    links = as_tensor(graph, model.precision, model.device)
+    if links.shape != (n, n):
+        raise UserError(
+            f"graph has shape {tuple(links.shape)}, but X has {n} rows: give it a row and a "
+            "column for each"
+        )
+    return links if links.is_sparse_csr else links.to_sparse_csr()
+
+
+def _new_view(model: Factorization, name: str, values: Any) -> View:
+    known = [axis.removeprefix("view ") for axis in model.axes if axis.startswith("view ")]
+    if name not in known:
+        raise UserError(
+            f"the model was fitted without a view {name!r}; it has {', '.join(known) or 'none'}"
+        )
+    x = dense(as_tensor(values, model.precision, model.device))
+    absent = x.isnan().all(-1, keepdim=True)
+    mask = (~absent).expand(x.shape) if bool(absent.any()) else None
+    return View(*_new_table(model, x, mask, f"view {name}", model.axes[f"view {name}"]))
+
+
+def _new_table(
+    model: Factorization, X: Any, mask: Any, what: str, n_features: int
+) -> tuple[Tensor, Tensor | None]:
+    """Values and weights, checked as training data are."""
+    x = as_tensor(X, model.precision, model.device)
+    if x.shape[1] != n_features:
+        raise UserError(
+            f"{what} has {x.shape[1]} features, but this model was fitted on {n_features}"
+        )
+    seen = None if mask is None else as_tensor(mask, model.precision, model.device)
+    if seen is not None:
+        if seen.shape != x.shape:
+            raise UserError(f"mask has shape {tuple(seen.shape)}, {what} has {tuple(x.shape)}")
+        x = _at_listed(x, seen) if seen.is_sparse_csr else torch.where(seen > 0, dense(x), 0)
+    values = (x.values() if x.is_sparse_csr else x).cpu().numpy()
+    if not np.isfinite(values).all():
+        raise UserError(f"{what} has NaN or infinite entries: give a mask for missing ones")
+    check_sign(model, x, what)
+    names = [str(i) for i in range(max(x.shape))]
+    whole = seen is None or seen.is_sparse_csr  # all that is stored is observed
+    observed = None if seen is None or whole else seen.cpu().numpy()
+    model.loss.check(values, names, names, what, observed)
+    return x, seen
+
+
+def _at_listed(x: Tensor, mask: Tensor) -> Tensor:
+    """The entries of x that a sparse mask stores, with its pattern."""
+    return with_values(mask, dense(x)[row_numbers(mask), mask.col_indices()])

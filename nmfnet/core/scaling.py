@@ -1,0 +1,71 @@
+"""The scale of a reconstruction before a fit, and where it goes after it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from nmfnet.errors import UserError
+from nmfnet.kernels.rows import dense, row_blocks, take_rows
+from nmfnet.types import Batch, Float, Tensor
+
+if TYPE_CHECKING:
+    from nmfnet.core.model import Factorization
+
+
+def best_scale(model: Factorization, batch: Batch) -> Float[Tensor, "r 1 1"]:
+    """The c > 0 that minimises ``||X - c X_hat||`` for the factors as they are.
+
+    Where the best c is not positive, the c with which both have the same norm.
+    """
+    W = model.encode(batch)
+    sums = torch.zeros(3, model.n_restarts, dtype=torch.float64, device=model.device)
+    for rows in row_blocks(batch.x, model.n_restarts) if model.rows_independent else [slice(None)]:
+        x, x_hat = dense(take_rows(batch.x, rows)), model.decode(W[..., rows, :])
+        seen = x_hat if batch.mask is None else dense(take_rows(batch.mask, rows)) * x_hat
+        for total, pair in zip(sums, ((x, x_hat), (seen, seen), (x, x)), strict=True):
+            total += (pair[0] * pair[1]).sum((-2, -1), dtype=torch.float64)
+    cross, fitted, data = sums
+    scale = torch.where(cross > 0, cross, (data * fitted).sqrt()) / fitted.clamp_min(1e-300)
+    return torch.where(scale > 0, scale, 1).to(model.precision)[:, None, None]
+
+
+def check_normalise(model: Factorization, which: str | None) -> None:
+    """Refuse ``normalize`` where no scale is free, or where it would change a penalty.
+
+    Raises
+    ------
+    UserError
+    """
+    if which is None:
+        return
+    if model.scale_pair() is None:
+        raise UserError(
+            f"normalize={which}: the scale of {type(model).__name__} as configured is not free: "
+            "set normalize=null"
+        )
+    if model.penalty_list:
+        raise UserError(
+            f"normalize={which} would change the penalties, which depend on scale: set "
+            "normalize=null or penalty=none"
+        )
+
+
+@torch.no_grad()
+def normalise(model: Factorization, which: str | None, batch: Batch) -> None:
+    """Move scale between W and H after the fit; X_hat, and so the objective, stay as they are.
+
+    Parameters
+    ----------
+    which : {"H", "W", None}
+        "H": every row of H sums to 1. "W": every column of W sums to 1. Zero ones stay zero.
+    """
+    pair = model.scale_pair()
+    if which is None or pair is None:
+        return
+    d = model.components().sum(-1) if which == "H" else 1 / model.encode(batch).sum(-2)
+    d = torch.where(torch.isfinite(d) & (d > 0), d, 1.0)
+    left, right = pair
+    left.assign_(left() * d.unsqueeze(-2))
+    right.assign_(right() / d.unsqueeze(-1))

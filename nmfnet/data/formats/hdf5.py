@@ -105,16 +105,17 @@ def read_loom(file: Path, label: str | None, layer: str | None) -> RawTable:
         if layer is not None:
             take_label(list(layers), layer, f"the layers of {file}", "data.layer")
         values = _array(stored, "matrix", file) if layer is None else _array(layers, layer, file)
-        names = []
+        names: list[list[str] | None] = []
         for group, known in _LOOM_NAMES:
             name = next((name for name in known if name in stored.get(group, {})), None)
             names.append(None if name is None else _texts(stored[group], name, file))
         labels = None
         if label is not None:
-            cells = stored.get("col_attrs", {})
-            take_label(list(cells), label, f"col_attrs of {file}", "data.label_column")
-            labels = _texts(cells, label, file)
-    made = RawTable(as_float64(values, str(file)), *names, labels, "columns")
+            about = stored.get("col_attrs", {})
+            take_label(list(about), label, f"col_attrs of {file}", "data.label_column")
+            labels = _texts(about, label, file)
+    genes, cells = names
+    made = RawTable(as_float64(values, str(file)), genes, cells, labels, "columns")
     made.orientation = "features_by_samples"
     return made
 

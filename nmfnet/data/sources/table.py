@@ -172,7 +172,8 @@ class Table(Source):
             tuple(str(word) for word in self.missing_words or ()),
             self.decimal,
         )
-        if not any(map(is_text, filter(None, (file, self.mask, self.weight)))):
+        files = (file, self.mask, self.weight)
+        if not any(is_text(read) for read in files if read is not None):
             for (name, plain), value in zip(TextOptions()._asdict().items(), options, strict=True):
                 if value != plain:
                     raise UserError(f"data.{name} is for text files, and {file} is none.")

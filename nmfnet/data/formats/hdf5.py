@@ -85,7 +85,7 @@ def read_tenx(file: Path) -> RawTable:
         types = Counter([] if old else _texts(about, "feature_type", file))
         cells = _texts(group, "barcodes", file)
     genes = second_or_first(list(map(list, zip(*columns, strict=True))))
-    remarks = ()
+    remarks: tuple[str, ...] = ()
     if len(types) > 1:
         said = ", ".join(f"{count} {kind}" for kind, count in types.items())
         remarks = (f"The features of {file.name} are of several types: {said}.",)

@@ -102,7 +102,7 @@ def _variable(data: memoryview, order: str, depth: int = 0) -> tuple[str, Any]:
         rows, starts, values = (_numbers(part, order) for part in content[:3])
         stored = int(starts[-1])
         rows, values = rows[:stored].astype(np.int32), values[:stored].astype(np.float64)
-        read = sp.csc_matrix((values, rows, starts.astype(np.int32)), shape)
+        read = sp.csc_matrix((values, rows, starts.astype(np.int32)), (shape[0], shape[1]))
     elif kind in _NUMERIC:
         read = _numbers(content[0], order)
         if about & _COMPLEX:

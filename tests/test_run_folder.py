@@ -406,7 +406,8 @@ def test_the_command_is_in_the_provenance(tmp_path):
 
 
 # ---------------------------------------------------------------------- one process at a time
-def test_a_folder_in_use_is_refused_and_left_alone(tmp_path):
+def test_a_folder_in_use_is_refused_and_left_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr("nmfnet.run.lock.BEAT", 1e6)  # no sign of life meanwhile
     with locked(tmp_path / "run"):
         before = stamps(tmp_path)
         done = train(*FAST, "run_dir=run", cwd=tmp_path)
@@ -417,6 +418,31 @@ def test_a_folder_in_use_is_refused_and_left_alone(tmp_path):
     assert not (tmp_path / "run").exists()
     assert train(*FAST, "run_dir=run", cwd=tmp_path).code == 0
     assert not (tmp_path / "run" / "lock.json").exists()
+
+
+@pytest.mark.parametrize("at_start", [True, False])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("ranks=2:3", "run_dir=held"),
+        ("-m", "seed=1,2", "hydra.sweep.dir=held"),
+        ("-m", "hparams_search=optuna", "++seed=choice(1,2)", "hydra.sweep.dir=held"),
+    ],
+)
+def test_so_are_the_folders_of_selections_and_sweeps(words, at_start, tmp_path, monkeypatch):
+    if "hparams_search=optuna" in words:
+        pytest.importorskip("optuna")
+    monkeypatch.setattr("nmfnet.run.lock.BEAT", 1e6)
+    if not at_start:  # the other command came just after this one had looked
+        monkeypatch.setattr("nmfnet.sweep.summary.check_free", lambda folder: None)
+    with locked(tmp_path / "held"):
+        (tmp_path / "held" / "file").touch()
+        before = stamps(tmp_path)
+        done = train("data=planted", "figures=false", *words, cwd=tmp_path)
+        assert done.code == 2
+        assert "held is being written by process" in the_message(done, ("held", "multirun.yaml"))
+        assert [*before] == [name for name in stamps(tmp_path) if "multirun" not in name]
+    assert not (tmp_path / "held" / "lock.json").exists()
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ import numpy as np
 from nmfnet.data.sources.channels import component_names, recognise_channels
 from nmfnet.errors import UserError
 from nmfnet.report.arrays import read_factors
+from nmfnet.run.stored import without_nan
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -285,7 +286,8 @@ def _network(model: Any) -> Any:
 def _about(run: Run) -> dict[str, str]:
     """The run as text, for formats that carry metadata."""
     return {
-        key: json.dumps(getattr(run, key), default=str) for key in ("config", "metrics", "origin")
+        key: json.dumps(without_nan(getattr(run, key)), allow_nan=False, default=str)
+        for key in ("config", "metrics", "origin")
     }
 
 

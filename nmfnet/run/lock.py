@@ -15,7 +15,7 @@ from typing import Any
 from nmfnet.errors import UserError
 from nmfnet.run.stored import read_table
 
-__all__ = ["alive", "locked"]
+__all__ = ["alive", "check_free", "locked"]
 
 LOCK = "lock.json"
 """File in a run folder while a process writes there: its host, number and start."""
@@ -29,7 +29,7 @@ DEAD = 6 * BEAT
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keep other processes out of a run folder, which is made if need be.
+    """Keep other processes out of a folder of a run, a rank selection or a sweep; made if need be.
 
     A lock that was left by a process that has ended is taken over.
 
@@ -59,6 +59,23 @@ def locked(folder: Path) -> Iterator[None]:
                 path.rmdir()
 
 
+def check_free(folder: Path) -> None:
+    """Refuse a folder that another process, or another thread of this one, has locked.
+
+    Raises
+    ------
+    UserError
+        If it has.
+    """
+    file = folder / LOCK
+    holder = _holder(file)
+    if holder is not None:
+        raise UserError(
+            f"{folder} is being written by process {holder.get('pid')} on {holder.get('host')}: wait "
+            f"for it or end it, or choose another folder; remove {file} if there is no such process"
+        )
+
+
 def _take(file: Path) -> None:
     mine = {"host": socket.gethostname(), "pid": os.getpid(), "started": _started(os.getpid())}
     for _ in range(2):
@@ -67,13 +84,7 @@ def _take(file: Path) -> None:
                 json.dump(mine, stream)
             return
         except FileExistsError:
-            holder = _holder(file)
-            if holder is not None:
-                raise UserError(
-                    f"{file.parent} is being written by process {holder.get('pid')} on "
-                    f"{holder.get('host')}: wait for it or end it, or choose another run_dir; "
-                    f"remove {file} if there is no such process"
-                ) from None
+            check_free(file.parent)
             file.unlink(missing_ok=True)
     raise UserError(f"{file.parent} is being written by another process: wait for it")
 

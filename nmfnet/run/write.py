@@ -15,13 +15,13 @@ from nmfnet.errors import UserError
 from nmfnet.run.evaluate import Factors
 from nmfnet.run.leading import write_leading
 from nmfnet.run.provenance import provenance
-from nmfnet.run.stored import without_nan, write_json
+from nmfnet.run.stored import write_json
 
 if TYPE_CHECKING:
     import lightning as L
     from matplotlib.figure import Figure
 
-__all__ = ["make_folder", "without_nan", "write_run"]
+__all__ = ["make_folder", "write_run"]
 
 
 def make_folder(folder: Path, *, keep: bool) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,7 +17,7 @@ from nmfnet.errors import UserError
 from nmfnet.run.leading import write_leading
 from nmfnet.run.provenance import provenance
 from nmfnet.run.signatures import write_activities, write_probabilities, write_signatures
-from nmfnet.run.write import without_nan
+from nmfnet.run.stored import write_json
 from nmfnet.selection.options import Selection
 from nmfnet.selection.outcome import Selected
 
@@ -54,15 +53,11 @@ def write_folder(
         _reference(folder, result)
         write_leading(folder, result.components_, result.feature_names, result.names)
         said = result.suggestion._asdict() | {"options": vars(options)}
-        (folder / "selection.json").write_text(json.dumps(said, indent=2) + "\n")
-        origin = json.dumps(provenance(cfg, datamodule), indent=2)
-        (folder / "provenance.json").write_text(origin + "\n")
+        write_json(folder / "selection.json", said)
+        write_json(folder / "provenance.json", provenance(cfg, datamodule))
         if cfg.figures:
             _figures(folder, cfg.figures, result, datamodule, options, clusters)
-        partial = folder / "metrics.json.part"
-        numbers = without_nan(result.metrics)
-        partial.write_text(json.dumps(numbers, indent=2, allow_nan=False) + "\n")
-        partial.replace(folder / "metrics.json")
+        write_json(folder / "metrics.json", result.metrics)
     except OSError as error:
         raise UserError(f"cannot write to {folder}: {error.strerror}") from error
 

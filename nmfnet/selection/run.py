@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from nmfnet.config import Config, build, run_folder, run_id
 from nmfnet.data.sources.source import Source
 from nmfnet.run.finished import Finished, finished
+from nmfnet.run.lock import locked
 from nmfnet.selection.fits import Job, Say, Store, fit_all, jobs, key_of
 from nmfnet.selection.measures import measure, refined, table
 from nmfnet.selection.options import parse_ranks
@@ -40,14 +42,20 @@ def select(cfg: Config, source: Source | None = None, *, write: bool = True) -> 
     Interrupted
         After Ctrl-C; the same call goes on with the fits that are missing.
     """
-    from nmfnet.run.train import Interrupted
-
     folder = run_folder(cfg) if write else None
     before = finished(cfg.but(force=False)) if _same(cfg, folder) else None
     if before is not None and not cfg.force:
         return before
     if before is None and folder is not None:
         finished(cfg)  # refuses a folder with another run in it
+    with nullcontext() if folder is None else locked(folder):
+        return _select(cfg, source, folder, anew=before is not None or not cfg.resume)
+
+
+def _select(cfg: Config, source: Source | None, folder: Path | None, *, anew: bool) -> Selected:
+    """The fits, what they say of every rank, and the files."""
+    from nmfnet.run.train import Interrupted
+
     assert cfg.ranks is not None
     ranks, options = parse_ranks(cfg.ranks), build(cfg.selection)
     datamodule = data_of(cfg, source)
@@ -57,11 +65,7 @@ def select(cfg: Config, source: Source | None = None, *, write: bool = True) -> 
     if missing is not None:
         datamodule.notes.append(missing)
     todo = jobs(ranks, options, held, missing is None)
-    store = Store(
-        None if folder is None else folder / "fits",
-        key_of(plan),
-        anew=before is not None or not cfg.resume,
-    )
+    store = Store(None if folder is None else folder / "fits", key_of(plan), anew=anew)
     try:
         fit_all(plan, todo, store, *_sayings(cfg.progress))
     except (KeyboardInterrupt, Interrupted) as stop:

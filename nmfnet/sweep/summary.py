@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from nmfnet.config import check_config, conf_dir, target_problems
 from nmfnet.errors import UserError
-from nmfnet.run.lock import alive
+from nmfnet.run.lock import alive, check_free
 from nmfnet.run.stored import read_table, write_json
 from nmfnet.sweep.jobs import Job, Record, read_record, refuse_processes
 from nmfnet.sweep.tables import overrides, print_sweep
@@ -130,6 +130,11 @@ class Summary(Callback):
             print("nmfnet:", "\n  ".join(problems), file=sys.stderr)
             sys.exit(2)
         sweep = Path(config.hydra.sweep.dir)
+        try:
+            check_free(sweep)
+        except UserError as error:
+            print("nmfnet:", error, file=sys.stderr)
+            sys.exit(2)
         goes_on = self.resume or (sweep / "study.db").exists()
         if not goes_on and (sweep / COMMAND).exists():  # an earlier sweep's folder
             for file in [*(sweep / "jobs").glob("[0-9]*.json"), sweep / COMMAND]:

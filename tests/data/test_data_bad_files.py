@@ -197,6 +197,9 @@ def write_sound(path: Path) -> None:
         sp.save_npz(path, sp.csr_matrix(values), compressed=False)
     elif path.suffix == ".npz":
         np.savez(path, X=values, feature_names=list("abcd"))
+    elif path.suffix == ".mat":
+        names = np.array(list("abcd"), dtype=object)
+        scipy.io.savemat(path, {"X": values, "feature_names": names})
     elif path.suffix == ".mtx":
         scipy.io.mmwrite(path, sp.coo_matrix(values))
     elif path.suffix == ".biom":
@@ -210,7 +213,10 @@ def write_sound(path: Path) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["t.csv", "t.tsv", "t.csv.gz", "t.npy", "t.npz", "sparse.npz", "t.mtx", "t.parquet", "t.biom"],
+    [
+        *("t.csv", "t.tsv", "t.csv.gz", "t.npy", "t.npz", "sparse.npz"),
+        *("t.mat", "t.mtx", "t.parquet", "t.biom"),
+    ],
 )
 def test_damage_anywhere_is_a_sentence_or_still_a_table(tmp_path: Path, name: str) -> None:
     """No exception but UserError leaves a reader, whatever has happened to the bytes."""

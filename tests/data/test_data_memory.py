@@ -102,6 +102,12 @@ def test_layers_of_an_anndata() -> None:
     few = data[:, ["a", "c"]].copy()
     raw = InMemory(X=few, layer="raw").read()
     assert (raw.feature_names, InMemory(X=few).read().feature_names) == (list("abc"), list("ac"))
+    data.obsm["pca"] = X[:, :2]
+    data.obsm["table"] = FRAME * 3
+    found = as_matrix(data, layer="pca")
+    assert np.array_equal(found.values, X[:, :2])
+    assert (found.sample_names, found.feature_names) == (["x", "y"], None)
+    assert as_matrix(data, layer="table").feature_names == ["a", "b", "c"]
     with pytest.raises(UserError, match=r"layer='twce' is not in X.*'twice', 'raw'"):
         as_matrix(data, layer="twce")
     with pytest.raises(UserError, match="is for an AnnData, and X is a ndarray"):

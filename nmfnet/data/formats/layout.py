@@ -18,7 +18,7 @@ from nmfnet.data.formats.frames import ROW_NUMBERS, counts_up
 from nmfnet.data.formats.raw import MISSING, number
 from nmfnet.errors import UserError
 
-__all__ = ["Layout", "clean", "find_layout", "read_lines", "read_records"]
+__all__ = ["DELIMITERS", "Layout", "clean", "find_layout", "read_lines", "read_records"]
 
 _PREVIEW = 50
 _NAME_HEADER = re.compile(
@@ -34,9 +34,11 @@ _NUMBER_LIKE = re.compile(r"[-+]?[0-9][0-9.,' %]*")
 _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\s*', re.I)
 """First line that some spreadsheets write to say the delimiter."""
 
-_DELIMITERS = {
+DELIMITERS = {
     "tab": "\t", r"\t": "\t", "comma": ",", "semicolon": ";", "space": " ", "pipe": "|",
 }  # fmt: skip
+"""Delimiters by the words that may be said for them."""
+
 _FEATURE_COUNTS = ["Chr", "Start", "End", "Strand", "Length"]
 _LONGEST_LINE = 1 << 30
 
@@ -192,7 +194,7 @@ def find_layout(
     names, empty, remarks = _header(names, body, _width(body), path, mark)
     width = _width(body)
     if name_columns is None:
-        _refuse_triples(names, body, width, path)
+        remarks += _triples(names, body, width, path, mark)
     chosen, left_out, more = _columns(names, body, width - empty, name_columns, label, missing)
     if len(chosen) + len(left_out) >= width - empty:
         raise UserError(
@@ -223,11 +225,11 @@ def _preview(path: Path) -> tuple[list[tuple[int, str]], list[str], str | None]:
 def _delimiter(given: str | None) -> str | None:
     if given is None:
         return None
-    mark = _DELIMITERS.get(given.lower(), given)
+    mark = DELIMITERS.get(given.lower(), given)
     if len(mark) != 1 or mark in '"\n\r':
         raise UserError(
             f"data.delimiter={given!r} is not a delimiter. Give one character, or one of the words "
-            f"{', '.join(word for word in _DELIMITERS if word.isalpha())}."
+            f"{', '.join(word for word in DELIMITERS if word.isalpha())}."
         )
     return mark
 
@@ -364,23 +366,52 @@ def _text_columns(
     return stop
 
 
-def _refuse_triples(
-    header: list[str] | None, body: Sequence[list[str]], width: int, path: Path
-) -> None:
-    """Refuse (row, column, value) lines, with or without a time: by their header, or their time."""
+def _triples(
+    header: list[str] | None, body: Sequence[list[str]], width: int, path: Path, mark: str
+) -> tuple[str, ...]:
+    """What to say of lines that may be (row, column, value) triples, with or without a time.
+
+    Raises
+    ------
+    UserError
+        The header says that they are, or the times do.
+    """
     if width not in (3, 4):
-        return
+        return ()
+    numbers = [[number(cell) for cell in row] for row in body if len(row) == width]
+    timed = width == 4 and all(row[3] is not None and _YEAR_2000 < row[3] < 1e10 for row in numbers)
     if header is None:
-        cells = [number(row[-1]) for row in body if len(row) == width]
-        found = width == 4 and all(cell is not None and _YEAR_2000 < cell < 1e10 for cell in cells)
+        sure = timed
     else:
-        found = bool(
+        sure = bool(
             _AXIS.fullmatch(header[0])
             and _AXIS.fullmatch(header[1])
             and _ENTRY.fullmatch(header[2])
         )
-    if found:
+    columns = header[:3] if header is not None else ["1", "2", "3"]
+    usual = "," if path.suffix == ".csv" else "\t"
+    word = next((word for word, known in DELIMITERS.items() if known == mark), mark)
+    advice = "data=triples " + " ".join(
+        f"data.{option}={name}"
+        for option, name in zip(("row", "column", "value"), columns, strict=True)
+    )
+    advice += "" if mark == usual else f" data.delimiter={word}"
+    if sure:
         raise UserError(
-            f"{path}: these lines look like (row, column, value) triples: use data=triples. "
+            f"{path}: these lines look like (row, column, value) triples: use {advice}. "
             "data.name_columns=... says that they are a table all the same."
         )
+    if not _like_ratings(numbers):
+        return ()
+    return (f"If the lines are (row, column, value) triples, use {advice}.",)
+
+
+def _like_ratings(rows: Sequence[Sequence[float | None]]) -> bool:
+    """Whether the first two columns are numbers of things, paired at most once, and the third few."""
+    if len(rows) < 5 or any(cell is None for row in rows for cell in row):
+        return False
+    firsts, seconds, values = [*zip(*rows, strict=True)][:3]
+    whole = all(cell >= 0 and cell == int(cell) for cell in [*firsts, *seconds])
+    paired = len(set(zip(firsts, seconds, strict=True))) == len(rows)
+    few = len(set(values)) < min(11, len(set(firsts)) + len(set(seconds)), len(rows))
+    return whole and paired and few and len(set(firsts)) < len(rows)

@@ -50,14 +50,15 @@ def as_matrix(
     ----------
     X : array-like, shape (n_samples, n_features)
         Nested lists, NumPy array (masked, of any byte order and width), scipy sparse matrix, torch
-        tensor of any layout, DataFrame of pandas, polars or pyarrow, xarray DataArray, AnnData.
+        tensor of any layout, DataFrame of pandas, polars or pyarrow, xarray DataArray, AnnData,
+        MuData of one modality.
     like_names : sequence of str, optional
         The features of a fitted model: columns with names are put into this order; columns without
         names are taken as they stand, and must be as many.
     what : str
         How messages call it.
     layer : str, optional
-        Layer of an AnnData; ``"raw"`` is its ``.raw``. Default ``.X``.
+        Layer of an AnnData, or an entry of its ``obsm``; ``"raw"`` is its ``.raw``. Default ``.X``.
 
     Raises
     ------
@@ -108,9 +109,12 @@ def _of_anndata(X: Any, what: str, layer: str | None) -> Given:
     source = X
     if layer == "raw" and X.raw is not None:
         source, values = X.raw, X.raw.X
+    elif layer is not None and layer not in X.layers and layer in X.obsm:
+        found = _read(X.obsm[layer], what, None)
+        return found._replace(sample_names=[as_text(name) for name in X.obs_names])
     elif layer is not None:
         if layer not in X.layers:
-            known = [*X.layers, *(["raw"] if X.raw is not None else [])]
+            known = [*X.layers, *(["raw"] if X.raw is not None else []), *X.obsm]
             raise UserError(
                 f"layer={layer!r} is not in {what}. Its layers: {shorten(known, 8) or 'none'}; "
                 f"leave it out for X.{did_you_mean(layer, known)}"
@@ -123,6 +127,16 @@ def _of_anndata(X: Any, what: str, layer: str | None) -> Given:
     rows = [as_text(name) for name in X.obs_names]
     columns = [as_text(name) for name in source.var_names]
     return _read(values, what, None)._replace(sample_names=rows, feature_names=columns)
+
+
+def _of_mudata(X: Any, what: str, layer: str | None) -> Given:
+    names = list(X.mod)
+    if len(names) > 1:
+        raise UserError(
+            f"{what} holds the modalities {shorten(names, 8)}: give one of them, such as "
+            f"X.mod[{names[0]!r}], and the others as views={{{names[1]!r}: X.mod[{names[1]!r}]}}."
+        )
+    return _read(X.mod[names[0]], what, layer)
 
 
 def _of_pandas(X: Any, what: str, layer: str | None) -> Given:
@@ -154,6 +168,7 @@ def _of_torch(X: Any, what: str, layer: str | None) -> Given:
 _Reader = Callable[[Any, str, str | None], Given]
 
 _READERS: tuple[tuple[tuple[str, ...], _Reader], ...] = (
+    (("obs_names", "mod"), _of_mudata),
     (("obs_names", "var_names", "X"), _of_anndata),
     (("iloc", "columns"), _of_pandas),
     (("get_columns", "to_numpy"), _of_columns),  # polars

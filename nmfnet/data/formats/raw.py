@@ -118,7 +118,7 @@ def did_you_mean(word: str, known: Sequence[str]) -> str:
     return f" Did you mean {near[0]!r}?" if near else ""
 
 
-def shorten(names: Sequence[str], count: int = 3) -> str:
+def shorten(names: Sequence[object], count: int = 3) -> str:
     """The first names for a message: ``'a', 'b', 'c', ...``."""
     return ", ".join(repr(name) for name in names[:count]) + (", ..." if len(names) > count else "")
 

@@ -171,7 +171,7 @@ def _refuse_stored_nan(values: Any) -> None:
     if absent:
         raise UserError(
             f"{absent} of {values.nnz} stored values of the sparse matrix are NaN. Remove them, "
-            "or give a dense table with missing=mask."
+            "or give a dense table and a mask."
         )
 
 

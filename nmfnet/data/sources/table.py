@@ -10,7 +10,7 @@ from typing import Any, Literal, final, get_args
 import numpy as np
 import scipy.sparse as sp
 
-from nmfnet.data.formats.files import TextOptions, read_raw
+from nmfnet.data.formats.files import TextOptions, is_text, read_raw
 from nmfnet.data.formats.memory import Given, aligned, as_weights
 from nmfnet.data.formats.raw import RawTable, check_file, file_sha256, is_sparse, numbered, shorten
 from nmfnet.data.formats.text import read_labels, read_names
@@ -37,17 +37,21 @@ ORIENTATIONS: tuple[str, ...] = get_args(Orientation)
 @final
 @dataclass(frozen=True, kw_only=True)
 class Table(Source):
-    """A matrix in a file: csv, tsv, txt, mtx (also .gz), npy, npz, parquet, h5ad, biom.
+    """A matrix in a file.
+
+    Text (csv, tsv, txt, also .gz), NumPy (npy, npz), MATLAB (mat), Matrix Market (mtx, also .gz),
+    parquet, AnnData (h5ad), MuData (h5mu), 10x (h5), loom and BIOM (biom).
 
     Parameters
     ----------
     path : str
         The file; inside the data set's folder when ``origin`` is given.
     orientation : {"samples_by_features", "features_by_samples"}
-        What rows and columns of the file are. Needed unless the file says it (h5ad, npz with names,
-        10x mtx; a complete set of mutation channels on one axis).
+        What rows and columns of the file are. Needed unless the file says it (HDF5 formats, biom,
+        npz and mat with names, 10x mtx; a complete set of mutation channels on one axis).
     label_column : str, optional
-        Column (or row, if the samples are columns) that holds the class of each sample.
+        Column (or row, if the samples are columns) that holds the class of each sample; of h5ad and
+        h5mu a column of ``obs``, of loom an attribute of the columns, of npz and mat an array.
     label_pattern : str, optional
         Regular expression that finds the class in the sample name; its groups are joined by ``_``.
     sample_names, feature_names : str, optional
@@ -83,7 +87,10 @@ class Table(Source):
     name_separator : str
         Put between several name columns.
     layer : str, optional
-        Layer of an h5ad file; ``raw`` is its ``.raw``.
+        Layer of an h5ad, h5mu or loom file; ``raw`` is the ``.raw`` of an AnnData, and the name of an
+        entry of its ``obsm`` is that entry, if no layer is called so.
+    modality : str, optional
+        Modality of an h5mu file.
     origin : Origin, optional
         Catalogue entry that the file belongs to.
     """
@@ -109,6 +116,7 @@ class Table(Source):
     name_columns: int | None = None
     name_separator: str = ":"
     layer: str | None = None
+    modality: str | None = None
     origin: Origin | None = None
 
     def read(self) -> Matrix:
@@ -118,8 +126,17 @@ class Table(Source):
                 f"data.orientation={self.orientation!r} is unknown. Allowed: "
                 f"{', '.join(ORIENTATIONS)}."
             )
+        if self.label_column is not None and self.labels is not None:
+            raise UserError("data.label_column and data.labels both say the classes: give one.")
         file = self._file(self.path)
-        raw = self._read(file, self.label_column, self.drop or ())
+        raw = read_raw(
+            file,
+            text=self._text(file),
+            label=self.label_column,
+            layer=self.layer,
+            modality=self.modality,
+            drop=[str(name) for name in self.drop or ()],
+        )
         transposed = self._is_transposed(raw, file)
         values, rows, columns = _oriented(raw, transposed)
         names = self._names(self.sample_names, rows, "sample", values.shape[0])
@@ -149,17 +166,22 @@ class Table(Source):
     def _file(self, path: str) -> Path:
         return check_file(path) if self.origin is None else self.origin.path(path)
 
-    def _read(self, file: Path, label: str | None, drop: Sequence[str] = ()) -> RawTable:
-        text = TextOptions(
+    def _text(self, file: Path) -> TextOptions | None:
+        """How ``file`` is to be read, if it is text; refuses what no file has a use for."""
+        options = TextOptions(
             self.delimiter,
             self.header,
             self.name_columns,
             self.name_separator,
-            [str(word) for word in self.missing_words or ()],
+            tuple(str(word) for word in self.missing_words or ()),
             self.decimal,
         )
-        names = [str(name) for name in drop]
-        return read_raw(file, text=text, label=label, layer=self.layer, drop=names)
+        files = (file, self.mask, self.weight)
+        if not any(is_text(read) for read in files if read is not None):
+            for (name, plain), value in zip(TextOptions()._asdict().items(), options, strict=True):
+                if value != plain:
+                    raise UserError(f"data.{name} is for text files, and {file} is none.")
+        return options if is_text(file) else None
 
     def _sources(self, file: Path) -> dict[str, str]:
         if self.origin is not None:
@@ -191,6 +213,8 @@ class Table(Source):
     def _labels(
         self, raw: RawTable, transposed: bool, names: list[str]
     ) -> tuple[np.ndarray | None, list[str] | None]:
+        if self.labels is not None:
+            return encode_labels(read_labels(check_file(self.labels, "Labels file"), names))
         if raw.labels is not None:
             if (raw.labels_on == "columns") != transposed:
                 one, other = ("column", "row") if transposed else ("row", "column")
@@ -200,8 +224,6 @@ class Table(Source):
                     f"{other}."
                 )
             return encode_labels(raw.labels)
-        if self.labels is not None:
-            return encode_labels(read_labels(check_file(self.labels, "Labels file"), names))
         if self.label_pattern is not None:
             return encode_labels(labels_from_names(names, self.label_pattern))
         return None, None
@@ -219,7 +241,7 @@ class Table(Source):
             return as_weights(raw.mask.T if transposed else raw.mask, names, features)
         word = "mask" if self.mask is not None else "weights"
         file = check_file(path, f"{word.capitalize()} file")
-        values, rows, columns = _oriented(self._read(file, None), transposed)
+        values, rows, columns = _oriented(read_raw(file, text=self._text(file)), transposed)
         where = f"the {word} {file}"
         found, _ = aligned(Given(values, rows, columns), names, features, where)
         weights = as_weights(found, names, features, where)

@@ -9,6 +9,7 @@ from typing import Any, Literal, final
 import numpy as np
 import scipy.sparse as sp
 
+from nmfnet.data.formats.layout import DELIMITERS
 from nmfnet.data.formats.raw import check_file, did_you_mean, file_sha256, shorten
 from nmfnet.data.matrix import Matrix
 from nmfnet.data.sources.source import Source, natural
@@ -16,7 +17,7 @@ from nmfnet.errors import UserError
 
 __all__ = ["Triples"]
 
-ENDINGS = (".csv", ".tsv", ".txt", ".parquet")
+ENDINGS = (".csv", ".tsv", ".txt", ".data", ".dat", ".parquet")
 
 
 @final
@@ -27,11 +28,12 @@ class Triples(Source):
     Parameters
     ----------
     path : str
-        csv, tsv, txt (also .gz) or parquet, with a header.
-    row, column, value : str
-        Columns of the file: who (a sample), what (a feature), and the number. Ids are names: 01 and 1
-        are two.
-    weight : str, optional
+        csv, tsv, txt, data, dat (also .gz) or parquet.
+    row, column, value : str or int >= 1
+        Columns of the file: who (a sample), what (a feature), and the number. Text is a name in the
+        header; a number is a position, counted from 1, in a file without a header. Ids are names: 01
+        and 1 are two.
+    weight : str or int >= 1, optional
         Column with weights >= 0 of the entries.
     duplicates : {"error", "mean"}
         Whether a pair that is listed twice is refused, or gets its (weighted) mean.
@@ -40,14 +42,14 @@ class Triples(Source):
     sparse : bool, optional
         Keep values and mask as CSR of the listed entries; by default, unless they have weights.
     delimiter : str, optional
-        Of text files; by default a comma, or a tab in .tsv and .txt.
+        Of text files; by default a comma in .csv, else a tab.
     """
 
     path: str
-    row: str
-    column: str
-    value: str
-    weight: str | None = None
+    row: str | int
+    column: str | int
+    value: str | int
+    weight: str | int | None = None
     duplicates: Literal["error", "mean"] = "error"
     min_per_column: int = 1
     sparse: bool | None = None
@@ -112,11 +114,24 @@ class Triples(Source):
                 "data.sparse=false."
             )
 
+    def _wanted(self) -> list[str | int]:
+        """The columns asked for: all of them names, or all of them positions."""
+        given = (self.row, self.column, self.value, self.weight)
+        wanted = [column for column in given if column is not None]
+        numbers = [column for column in wanted if isinstance(column, int)]
+        if numbers and (len(numbers) < len(wanted) or min(numbers) < 1):
+            raise UserError(
+                "data.row, data.column, data.value and data.weight are all names of a header, or all "
+                f"positions from 1 on in a file without one, not {', '.join(map(repr, wanted))}."
+            )
+        return wanted
+
     def _table(self, file: Path) -> Any:
-        """The columns asked for, as text."""
+        """The columns asked for, as text, with the line number of each row as the index."""
         import pandas as pd
 
-        wanted = [self.row, self.column, self.value, *([self.weight] if self.weight else [])]
+        wanted = self._wanted()
+        bare = isinstance(wanted[0], int)
         ending = next((s for s in reversed(file.suffixes) if s != ".gz"), "")
         if ending not in ENDINGS:
             raise UserError(
@@ -127,31 +142,44 @@ class Triples(Source):
                 table = pd.read_parquet(file)
             else:
                 separator = self.delimiter or ("," if ending == ".csv" else "\t")
+                separator = DELIMITERS.get(separator.lower(), separator)
                 table = pd.read_csv(
-                    file, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig"
+                    file,
+                    sep=separator,
+                    engine="python" if len(separator) > 1 else "c",  # MovieLens has "::"
+                    header=None if bare else 0,
+                    dtype=str,
+                    keep_default_na=False,
+                    encoding="utf-8-sig",
                 )
         except pd.errors.EmptyDataError as error:
             raise UserError(f"{file} is empty.") from error
         except (ValueError, OSError) as error:  # also text that is not utf-8, and torn archives
             raise UserError(f"{file} cannot be read as a list of entries: {error}.") from error
-        known = [str(name) for name in table.columns]
+        known: list[str | int] = [str(name) for name in table.columns]
+        if bare and ending != ".parquet":
+            known = list(range(1, len(known) + 1))
+        table.columns = pd.Index(known, dtype=object)
+        table.index = pd.RangeIndex(1 if bare else 2, len(table) + (1 if bare else 2))
         for option, name in zip(("row", "column", "value", "weight"), wanted, strict=False):
             if name not in known:
                 raise UserError(
                     f"data.{option}={name!r} is not a column of {file}. It has "
-                    f"{shorten(known, 8)}.{did_you_mean(name, known)}"
+                    f"{shorten(known, 8)}.{did_you_mean(str(name), list(map(str, known)))} In a file "
+                    "without a header, columns are numbers: data.row=1 data.column=2 data.value=3."
                 )
         if table.empty:
             raise UserError(f"{file} has a header and no entries below it.")
         return table[wanted]
 
-    def _ids(self, table: Any, name: str, file: Path) -> np.ndarray:
+    def _ids(self, table: Any, name: str | int, file: Path) -> np.ndarray:
         """Names of rows or columns."""
         cells = table[name]
         empty = np.flatnonzero((cells.isna() | (cells.astype(str) == "")).to_numpy())
         if empty.size:
             raise UserError(
-                f"{file} has {empty.size} lines without {name!r} (first: line {empty[0] + 2})."
+                f"{file} has {empty.size} lines without {name!r} (first: line "
+                f"{table.index[empty[0]]})."
             )
         return cells.astype(str).to_numpy(dtype=object)
 
@@ -165,7 +193,7 @@ class Triples(Source):
         if bad.size:
             raise UserError(
                 f"{bad.size} weights in column {self.weight!r} of {file} are negative (first: "
-                f"{weights[bad[0]]:g} in line {bad[0] + 2}): a weight is >= 0."
+                f"{weights[bad[0]]:g} in line {table.index[bad[0]]}): a weight is >= 0."
             )
         return values, weights
 
@@ -199,17 +227,18 @@ class _Entries:
         return _Entries(self.rows[first], self.columns[first], values, weights, self.n_columns)
 
 
-def _finite(cells: Any, name: str, file: Path) -> np.ndarray:
+def _finite(cells: Any, name: str | int, file: Path) -> np.ndarray:
     """Finite numbers of a column."""
     import pandas as pd
 
     numbers = pd.to_numeric(cells, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
     bad = np.flatnonzero(~np.isfinite(numbers))
     if bad.size:
-        lines = shorten([str(i + 2) for i in bad], 3)
+        lines = [str(cells.index[i]) for i in bad]
+        header = " Line 1 looks like a header: then say its names." if lines == ["1"] else ""
         raise UserError(
             f"{bad.size} cells in column {name!r} of {file} are not finite numbers (first: "
-            f"{str(cells.iloc[bad[0]])!r}; lines {lines})."
+            f"{str(cells.iloc[bad[0]])!r}; lines {shorten(lines, 3)}).{header}"
         )
     return numbers
 

@@ -23,6 +23,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
 from nmfnet.errors import UserError
+from nmfnet.run.lock import locked
 from nmfnet.run.terminal import Beat
 from nmfnet.settings.ranges import Count
 from nmfnet.settings.words import OF_HYDRA, to_plain
@@ -57,6 +58,8 @@ class Jobs(Launcher, ABC):
     begun = False
     total: int | None = None
     """Jobs in all, where they are not all launched at once."""
+    alone = False
+    """Whether whoever calls this keeps other processes out of the folder of the sweep."""
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
@@ -77,7 +80,7 @@ class Jobs(Launcher, ABC):
         setup_globals()
         sweep = Path(self.config.hydra.sweep.dir).absolute()
         total = self.total or initial_job_idx + len(job_overrides)
-        with nullcontext() if self.begun else first_refusal(sweep):
+        with first_refusal(sweep), nullcontext() if self.alone else locked(sweep):
             begin(sweep)
             jobs = [
                 self._job(sweep, initial_job_idx + i, overrides, total)
@@ -86,7 +89,11 @@ class Jobs(Launcher, ABC):
             if not self.begun:
                 self.prepare()
                 check_first(jobs[0])
-        self.begun = True
+            self.begun = True
+            return self._records(jobs)
+
+    def _records(self, jobs: Sequence[Job]) -> Sequence[JobReturn]:
+        """Run jobs, and say how each has ended."""
         records: dict[int, Record] = {}
         try:
             for record in self.run(jobs):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -17,6 +16,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from nmfnet.config import did_you_mean
 from nmfnet.errors import UserError
+from nmfnet.run.lock import locked
+from nmfnet.run.stored import write_json
 from nmfnet.settings.ranges import Count, Natural
 from nmfnet.settings.words import open_keys
 from nmfnet.sweep.jobs import Record, read_record
@@ -114,7 +115,8 @@ class Search(Sweeper):
             make_sampler(self.sampler, space, self.seed, len(self.metrics))
             new = not (sweep / FILE).exists()
             sweep.mkdir(parents=True, exist_ok=True)
-            with first_refusal(sweep):
+            with first_refusal(sweep), locked(sweep):
+                self.launcher.alone = True
                 begin(sweep)
                 try:
                     self._search(sweep, space)
@@ -146,7 +148,7 @@ class Search(Sweeper):
         study = open_study(sweep, space, self.metrics, self.directions)
         if self.pruner != "none":
             told = {"study": NAME, "pruner": self.pruner}
-            (sweep / "pruner.json").write_text(json.dumps(told) + "\n")
+            write_json(sweep / "pruner.json", told)
         study.pruner = make_pruner(self.pruner)
         n_before = len(study.get_trials(deepcopy=False))
         study.sampler = make_sampler(self.sampler, space, self.seed + n_before, len(self.metrics))

@@ -189,7 +189,7 @@ def test_bad_output_has_one_message(runs, tmp_path):
     [
         (["report", "nope"], "nope does not exist"),
         (["report", "."], "no runs in ."),
-        (["dashboard", "nope"], "nope is no folder"),
+        (["dashboard", "file"], "file is no folder"),
         (["compare", "nope", "nope"], "nope is no folder"),
         (["export", "nope", "--to", "csv"], "nope is no folder"),
         (["export", "nope", "--to", "cvs"], "did you mean 'csv'"),
@@ -197,6 +197,7 @@ def test_bad_output_has_one_message(runs, tmp_path):
 )
 def test_commands_answer_bad_input_with_one_line(tmp_path, monkeypatch, capsys, words, said):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
     with pytest.raises(SystemExit) as stop:
         commands.main(words)
     told = capsys.readouterr()

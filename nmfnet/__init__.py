@@ -11,8 +11,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from nmfnet.deferred import defer
 from nmfnet.errors import UserError
+from nmfnet.settings.deferred import defer
 
 if TYPE_CHECKING:
     from nmfnet.api import fit, project, select_rank

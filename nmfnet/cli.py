@@ -40,7 +40,7 @@ def main() -> None:
         given = parsed(open_keys(sys.argv[1:]))
         import_from(own_folders(sys.argv[1:]))
         if given.help:
-            from nmfnet.explain import explain
+            from nmfnet.settings.explain import explain
 
             print(explain(given.overrides, own_folders(sys.argv[1:])))
             return

@@ -166,7 +166,7 @@ def add(
 
 def complete(given: argparse.Namespace) -> None:
     """``nmfnet completion SHELL``."""
-    from nmfnet.completion import script
+    from nmfnet.settings.completion import script
 
     print(script(make_parser(), given.shell))
 

@@ -16,8 +16,8 @@ from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from nmfnet.declared import declared
 from nmfnet.errors import UserError
+from nmfnet.settings.declared import declared
 from nmfnet.settings.ranges import Count, Natural, NotNegative, Positive, Range
 
 Plain = dict[str, Any]

@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from nmfnet.commands import make_parser
-from nmfnet.completion import script, words_after
+from nmfnet.settings.completion import script, words_after
 
 
 def completed(shell: str, *typed: str) -> list[str]:

@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from nmfnet.config import _hints, check_declared, conf_dir, locate
-from nmfnet.declared import declared
 from nmfnet.errors import UserError
+from nmfnet.settings.declared import declared
 from nmfnet.settings.words import configuration
 
 

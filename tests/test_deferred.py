@@ -10,7 +10,7 @@ from types import ModuleType
 
 import pytest
 
-from nmfnet import deferred
+from nmfnet.settings import deferred
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from nmfnet.config import conf_dir, options
-from nmfnet.explain import explain
+from nmfnet.settings.explain import explain
 
 GROUPS = sorted(path.name for path in conf_dir().iterdir() if path.is_dir())
 

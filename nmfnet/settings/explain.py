@@ -11,7 +11,7 @@ from pathlib import Path
 import yaml
 
 from nmfnet.config import Plain, conf_dir, shown
-from nmfnet.declared import declared
+from nmfnet.settings.declared import declared
 from nmfnet.settings.words import choices_of, is_group
 
 USAGE = """nmfnet-train - every factorisation, classical or neural, on equal terms

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from nmfnet.settings import ranges
 
-PACKAGE = Path(__file__).parent
+PACKAGE = Path(__file__).parent.parent
 
 KNOWN: dict[str, Any] = {
     **vars(builtins),

@@ -396,7 +396,9 @@ def _declared_problems(node: Any, path: str) -> Iterator[str]:
     """The problems of options that the source of nmfnet's classes tells."""
     if isinstance(node, Mapping):
         found = declared(str(node.get("_target_")))
-        if found is not None:
+        if found is not None and (
+            len(node) < 2 or set(found.options) & set(node)
+        ):  # else: what is it?
             hints = {name: option.hint for name, option in found.options.items()}
             yield from _option_problems(node, path, found.name, hints, list(hints))
         for key, value in node.items():

@@ -113,7 +113,7 @@ def test_figures_of_no_kind_are_refused(fitted):
 
 def test_data_frames_for_data_frames(fitted):
     X, _, _ = fitted
-    estimator = nmfnet.Estimator(n_components=2, max_iter=50).set_output(transform="pandas")
+    estimator = nmfnet.Estimator(n_components=2).set_output(transform="pandas")
     W = estimator.fit_transform(X)
     assert list(W.columns) == list(estimator.get_feature_names_out())
     assert W.index.equals(X.index)

@@ -146,7 +146,8 @@ def test_the_factors_are_named_and_in_order(run):
     folder, _, _, names = run
     arrays = np.load(folder / "factors.npz", allow_pickle=False)
     assert set(arrays.files) == {
-        *("W", "H", "axes", "sample_names", "feature_names", "W_test", "test_sample_names"),
+        *("W", "H", "axes", "sample_names", "feature_names", "component_names"),
+        *("W_test", "test_sample_names"),
     }
     n_test = len(arrays["test_sample_names"])
     assert n_test == 12
@@ -390,7 +391,7 @@ def test_a_given_start_continues_a_run(tmp_path):
 
 
 def test_undefined_numbers_are_null(tmp_path):
-    from nmfnet.run.write import without_nan
+    from nmfnet.run.stored import without_nan
 
     assert without_nan({"a": math.nan, "b": math.inf, "c": 1.5, "d": 2, "e": True}) == {
         **dict.fromkeys("ab"),

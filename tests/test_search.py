@@ -267,7 +267,7 @@ def test_a_metric_that_runs_do_not_have_ends_the_search(tmp_path):
 def test_the_study_of_another_search_is_refused(change, fragment, tmp_path):
     words = (*OPTUNA, SIZES, "hparams_search.n_trials=1", "hydra.sweep.dir=here")
     assert train(*words, cwd=tmp_path).code == 0
-    message = refusal(*words, change, cwd=tmp_path, leaving=(".yaml", ".db"))
+    message = refusal(*words, change, cwd=tmp_path, leaving=("here", ".yaml", ".db"))
     assert "is the study of another search" in message
     assert fragment in message
     assert len(study_of(tmp_path / "here").trials) == 1

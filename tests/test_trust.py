@@ -243,7 +243,7 @@ def test_a_trusted_sweep_goes_on_with_own_folders(tmp_path):
         ("logger.x._target_=builtins.print", "is no Logger"),
         ("data._target_=nmfnet.data.RowSplit", "is no Source"),
         ("split._target_=nmfnet.data.Digits", "is no Split"),
-        ("loss._target_=3", "_target_: 3"),
+        ("loss._target_=3", "loss: needs a _target_"),
         ("constraint.W._target_=builtins.print", "constraint.W._target_: builtins.print is no"),
     ],
 )

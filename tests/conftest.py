@@ -1,4 +1,4 @@
-"""Shared by all tests: shapes checked at run time, and tests that need what is not here skipped."""
+"""Shared by all tests: what is quick, what is skipped, and shapes checked at run time if asked for."""
 
 from __future__ import annotations
 
@@ -15,7 +15,17 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the backgrou
 import pytest  # noqa: E402
 import torch  # noqa: E402
 
-try:
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--shapes", action="store_true", help="check the shapes of arrays in every call"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let the types and shapes of annotations be checked at run time, which takes two thirds longer."""
+    if not config.getoption("--shapes"):
+        return
     from jaxtyping import install_import_hook
 
     kernels = Path(__file__).parent.parent / "nmfnet" / "kernels"  # not what numba compiles
@@ -24,8 +34,6 @@ try:
         [f"nmfnet.{part}" for part in ("core", "models", "solvers", *checked)],
         "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))",
     )
-except ImportError:  # the shape annotations are then plain hints
-    pass
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest leaves out what is slow

@@ -53,13 +53,11 @@ def on_few_rows(model: str) -> dict[str, object]:
 
 
 OTHERS = [
-    Estimator(name, max_iter=3, settings=on_few_rows(name))
-    for name in PLAIN
-    if name not in ("nmf", "autoencoder")
+    Estimator(name, max_iter=3, settings=on_few_rows(name)) for name in PLAIN if name != "nmf"
 ]
 
 
-@parametrize_with_checks([Estimator(max_iter=10), Estimator("autoencoder", max_iter=10)])
+@parametrize_with_checks([Estimator(max_iter=10)])
 def test_scikit_learns_own_checks(estimator, check):
     check(estimator)
 
@@ -216,6 +214,7 @@ def test_everything_that_holds_a_matrix():
         )
 
 
+@pytest.mark.quick("auto-frobenius", "auto-kl", "hals-frobenius", "mu-kl", "auto-own")
 @pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta")
 @pytest.mark.parametrize(("solver", "loss"), WITH_SPARSE)
 def test_sparse_data_end_where_dense_data_do_or_are_refused(solver, loss):

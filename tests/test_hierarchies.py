@@ -177,6 +177,7 @@ def test_multiplicative_updates_never_raise_the_objective(model, loss):
     assert all(b <= a * (1 + 1e-12) for a, b in itertools.pairwise(values))
 
 
+@pytest.mark.slow
 def test_no_layer_sees_a_deeper_one():
     found = []
     for layers in ([5, 3], [5, 2]):

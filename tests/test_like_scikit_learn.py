@@ -179,6 +179,7 @@ def test_own_starts_and_a_dictionary_that_is_held():
         nmfnet.fit(X, n_components=3, W=-W, H=H, init="given")
 
 
+@pytest.mark.quick("kullback-leibler")
 @pytest.mark.parametrize("beta_loss", ["itakura-saito", 0.5, "kullback-leibler", 1.5, "frobenius"])
 def test_minibatches_end_near_theirs_under_every_divergence(beta_loss):
     X = planted(60, 8)[0] + 0.2

@@ -87,6 +87,9 @@ def history(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+@pytest.mark.quick(
+    "adam-False", "hals-False", "lbfgs-False", "mu-convex-False", "newton-False", "hals-True"
+)
 @pytest.mark.parametrize(
     ("name", "by_signal"),
     [

@@ -78,14 +78,18 @@ def accepts(model: str, solver: str, loss: str) -> bool:
 
 
 def pairs() -> list[ParameterSet]:
-    """Every model with every solver and loss.
+    """Every model with every solver, under one loss and the other in turn.
 
-    Quick are each model with the solver that is chosen for it, and each solver with one model, under
-    one loss; all the others are among the slow tests.
+    Quick are each model with the solver that is chosen for it, and each solver with one model; all the
+    others are among the slow tests.
     """
+    places = itertools.product(enumerate(MODELS), enumerate(["auto", *SOLVERS]))
+    in_turn = {(m, s, LOSSES[(i + j) % 2]) for (i, m), (j, s) in places}
     every = itertools.product(MODELS, ["auto", *SOLVERS], LOSSES)
     return [
-        pytest.param(*names, marks=[] if _quick(*names) else [pytest.mark.slow]) for names in every
+        pytest.param(*names, marks=[] if _quick(*names) else [pytest.mark.slow])
+        for names in every
+        if names in in_turn or _quick(*names)
     ]
 
 

@@ -177,8 +177,8 @@ def test_the_layers_of_a_hierarchy_are_certified_one_by_one(calls):
     X = counts(30.0, n=60)
     settings: dict[str, Any] = {"layers": [6, 3], "n_components": 3, "tol": 0.5, "max_iter": 600}
     settings |= {"solver": "mu", "solver.n_inner": 2, "patience": 1, "window": 1}
-    model = nmfnet.fit(X, "hierarchical_nmf", **settings)
-    assert any(fall > 1e-3 for *_, fall, _ in calls)
+    model = nmfnet.fit(X, "hierarchical_nmf", certificate_tol=1e-5, **settings)
+    assert any(fall > 1e-5 for *_, fall, _ in calls)  # its start was settled less than that
     moved = [id(p) for stage in model.stages() for p in stage.parameters]
     assert sorted(moved) == sorted(id(p) for p in model.parameters())
     terms = model.objective(batch_of(X))

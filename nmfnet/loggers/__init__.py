@@ -14,6 +14,7 @@ from lightning.pytorch.loggers import Logger  # at run time: the config check re
 
 from nmfnet.config import Plain
 from nmfnet.errors import UserError
+from nmfnet.loggers._pictures import picture
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -215,7 +216,7 @@ def _to_wandb(
 
     run = logger.experiment
     run.summary.update(numbers)
-    run.log({f"figures/{name}": package.Image(figure) for name, figure in figures.items()})
+    run.log({f"figures/{name}": package.Image(picture(figure)) for name, figure in figures.items()})
     if getattr(logger, "nmfnet_artifacts", True):
         artifact = package.Artifact(context.name, type="run")
         for name in KEPT:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from lightning.pytorch.loggers import Logger
 
 from nmfnet.config import Plain
+from nmfnet.loggers._pictures import picture
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -63,13 +64,10 @@ class Trackio(Logger):
     def log_result(self, numbers: dict[str, Any], figures: dict[str, Figure]) -> None:
         """Final numbers and pictures."""
         import trackio
-        from PIL import Image
 
         row: dict[str, Any] = dict(numbers)
         for name, figure in figures.items():
-            buffer = io.BytesIO()
-            figure.savefig(buffer, format="png")
-            row[f"figures/{name}"] = trackio.Image(Image.open(buffer).convert("RGB"))
+            row[f"figures/{name}"] = trackio.Image(picture(figure))
         self.run.log(row)
 
     def close(self) -> None:

@@ -269,7 +269,12 @@ def never_rises(case: Case) -> str | None:
 def no_monotone_solver(case: Case) -> str | None:
     """Not asked of solvers whose steps may rise."""
     solver = case.beginning[0].solver
-    return None if solver.monotone else f"solver={solver.name} may rise"
+    if not solver.monotone:
+        return f"solver={solver.name} may rise"
+    several = len(case.fitted.stages()) > 1
+    return (
+        "it has several objectives, of which one may rise while another falls" if several else None
+    )
 
 
 # ---------------------------------------------------------------------- what is fitted is what is used

@@ -50,8 +50,9 @@ def ours(X: np.ndarray, n_components: int, loss: str, **own) -> float:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("solver", ["auto", pytest.param("mu", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("loss", ["frobenius", pytest.param("kl", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("loss", "solver"), [("frobenius", "auto"), ("kl", "auto"), ("frobenius", "mu")]
+)
 def test_digits_end_no_worse_than_scikit_learn(loss, solver):
     X = digits()
     assert ours(X, 8, loss, solver=solver) <= 1.001 * scikit_learn(X, 8, loss)
@@ -92,7 +93,7 @@ def test_convex_nmf_never_beats_nmf(axis):
 @pytest.mark.parametrize("loss", ["frobenius", "kl"])
 def test_linear_autoencoder_by_adam_ends_where_convex_nmf_does(loss):
     """The same model by other means, on equal terms: within 0.1 % on easy data."""
-    X = digits()[::3]
+    X = digits()[::6]
     convex = ours(X, 4, loss, model="convex_nmf", convex_axis="features", max_iter=10_000)
     adam = ours(
         X, 4, loss, model="autoencoder", constraint="square", solver="adam", max_iter=10_000,

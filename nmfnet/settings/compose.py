@@ -14,6 +14,7 @@ from hydra._internal import hydra as hydra_internal
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
+from hydra.core.utils import JobRuntime
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
@@ -44,7 +45,14 @@ class Composer(ConfigLoaderImpl):
         values = [override for override in parsed if _is_value(override)]
         chosen = [str(o.input_line) for o in parsed if not _is_value(o)]
         places = [str(place.path) for place in self.config_search_path.get_path()]
-        key = (config_name, run_mode.name, *places, None, *chosen)
+        key = (
+            config_name,
+            run_mode.name,
+            JobRuntime.instance().get("name"),
+            *places,
+            None,
+            *chosen,
+        )
         if key not in self.composed:
             self.composed[key] = super()._load_configuration_impl(
                 config_name, chosen, run_mode, from_shell, validate_sweep_overrides=False

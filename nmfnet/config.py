@@ -393,12 +393,13 @@ def _classes(hint: Any) -> Iterator[type]:
 
 
 def _declared_problems(node: Any, path: str) -> Iterator[str]:
-    """The problems of options that the source of nmfnet's classes tells."""
+    """The problems of options that the source of nmfnet's classes tells.
+
+    A class that knows none of several keys is not what was meant: :func:`target_problems` says so.
+    """
     if isinstance(node, Mapping):
         found = declared(str(node.get("_target_")))
-        if found is not None and (
-            len(node) < 2 or set(found.options) & set(node)
-        ):  # else: what is it?
+        if found is not None and (len(node) < 3 or set(found.options) & set(node)):
             hints = {name: option.hint for name, option in found.options.items()}
             yield from _option_problems(node, path, found.name, hints, list(hints))
         for key, value in node.items():

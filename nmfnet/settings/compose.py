@@ -11,7 +11,7 @@ import os
 from typing import ClassVar
 
 from hydra._internal import hydra as hydra_internal
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.core.utils import JobRuntime
@@ -63,10 +63,18 @@ class Composer(ConfigLoaderImpl):
         for words, own in ((cfg.hydra.overrides.task, False), (cfg.hydra.overrides.hydra, True)):
             words.clear()
             words.extend([o.input_line for o in parsed if o.is_hydra_override() is own])
+        form = cfg.hydra.job.config.override_dirname
+        cfg.hydra.job.override_dirname = get_overrides_dirname(
+            [o for o in parsed if not o.is_hydra_override()],
+            exclude_keys=form.exclude_keys,
+            item_sep=form.item_sep,
+            kv_sep=form.kv_sep,
+        )
         return cfg
 
 
 def _is_value(override: Override) -> bool:
-    """Whether it sets a value, whatever the choices of the groups are."""
-    own = override.is_force_add() or override.key_or_group == "hydra.mode"
-    return own and not override.is_sweep_override() and override.package is None
+    """Whether it sets a value of ours, whatever the choices of the groups are, or Hydra's mode."""
+    ours = override.is_force_add() and not override.is_hydra_override()
+    single = not override.is_sweep_override() and override.package is None
+    return single and (ours or override.key_or_group == "hydra.mode")

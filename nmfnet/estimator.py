@@ -126,6 +126,7 @@ class Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             If no independent descent has proved that the fit is done.
         """
         from nmfnet.api import fit
+        from nmfnet.run.measures import unfinished_words
 
         X = self._checked(X, reset=True)
         self.model_ = fit(X, model=self.model, **self._options(X))
@@ -133,12 +134,8 @@ class Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         self.reconstruction_err_ = float(self.model_.metrics["objective"])
         self.n_samples_seen_ = 0  # partial_fit then starts from these components
         if not self.model_.metrics["converged"]:
-            warnings.warn(
-                f"{self.model} has not converged after {self.n_iter_} iterations (status: "
-                f"{self.model_.metrics['status']}): raise max_iter or tol",
-                ConvergenceWarning,
-                stacklevel=2,
-            )
+            said = unfinished_words(self.model_.metrics)
+            warnings.warn(f"{self.model}: {said}", ConvergenceWarning, stacklevel=2)
         return self._fitted()
 
     @available_if(_learns_from_batches)

@@ -245,6 +245,9 @@ def test_a_run_at_the_end_of_its_budget_says_how_far_it_was_from_done(calls):
     assert f"{numbers['certificate/fall']:.1e}" in unfinished_words(numbers)
     old = {"converged": False, "n_iter": 7}
     assert warnings_of(old) == ["not converged in 7 iterations: raise max_iter"]
+    assert warnings_of(old | {"certificate/fall": 0.0}) == warnings_of(
+        old
+    )  # nothing is left to say
 
 
 @pytest.mark.quick("hals")

@@ -123,7 +123,7 @@ def test_float32_stays_float32():
 
 def test_what_has_not_converged_warns():
     X = positive(20, 8)
-    with pytest.warns(ConvergenceWarning, match=r"after 5 iterations \(status: budget\)"):
+    with pytest.warns(ConvergenceWarning, match=r"not converged in 5 iterations.*raise max_iter"):
         Estimator(max_iter=5, random_state=0).fit(X)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

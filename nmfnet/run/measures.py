@@ -140,7 +140,7 @@ def unfinished_words(metrics: Mapping[str, Any]) -> str:
     if metrics.get("converged") is not False:
         return ""
     fall = metrics.get("certificate/fall")
-    further = "" if fall is None else f"; another descent still lowers the objective by {fall:.1e}"
+    further = f"; another descent still lowers the objective by {fall:.1e}" if fall else ""
     if metrics.get("status") == "stopped early":
         return (
             f"stopped early, not proved converged{further}: solver.heldout=0, all rows in memory and "

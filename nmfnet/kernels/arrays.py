@@ -10,6 +10,7 @@ from torch import Tensor
 
 from nmfnet.errors import UserError
 from nmfnet.kernels.csr import csr
+from nmfnet.kernels.rows import spans
 
 
 def as_tensor(X: Any, dtype: torch.dtype, device: torch.device | str = "cpu") -> Tensor:
@@ -48,13 +49,19 @@ def as_tensor(X: Any, dtype: torch.dtype, device: torch.device | str = "cpu") ->
 
 
 def size(values: Any) -> float:
-    """Mean size of the entries of an array or a scipy sparse matrix that are not 0; 0 without any."""
-    held = np.abs(np.asarray(values.data if hasattr(values, "tocsr") else values, np.float64))
-    held = held[held > 0]
-    if not held.size:
-        return 0.0
-    largest = held.max()
-    return float(np.mean(held / largest) * largest)  # no sum is too large
+    """Mean size of the entries of an array or a scipy sparse matrix that are not 0; 0 without any.
+
+    Where their sum is too large for float64, the size of the largest.
+    """
+    held = np.atleast_1d(values.data if hasattr(values, "tocsr") else values)
+    total, count, largest = 0.0, 0, 0.0
+    for rows in spans(len(held), held[0].size if len(held) else 1):
+        part = np.abs(held[rows], dtype=np.float64)
+        part = part[part > 0]  # NaN is not
+        with np.errstate(over="ignore"):
+            total += float(part.sum())
+        count, largest = count + part.size, max(largest, float(part.max(initial=0.0)))
+    return total / max(count, 1) if np.isfinite(total) else largest
 
 
 def _shared(array: np.ndarray) -> Tensor:

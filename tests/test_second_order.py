@@ -102,6 +102,7 @@ def test_auto_hands_over_what_crawls_and_a_restart_of_many_is_the_run_alone():
     own = {"model": "autoencoder", "loss": "frobenius", "max_iter": 1200, "tol": 0.0}
     many, alone = (fit("auto", n_restarts=r, **own) for r in (2, 1))
     assert many.solver.late == {0, 1}
+    assert "lbfgs went on from cd in 2 restarts." in many.notes
     assert torch.equal(many.objectives[0], alone.objectives[0])
     by_cd = fit("cd", **{**own, "max_iter": 1000})
     assert float(alone.objectives[0]) <= float(by_cd.objectives[0])

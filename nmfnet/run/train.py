@@ -334,6 +334,8 @@ def _fit(
             )
             seconds, verdict = convergence.seconds, convergence.verdict(model)
             model.metrics = numbers = run_metrics(model, datamodule, factors, seconds, verdict)
+            if remark := model.solver.remark():
+                datamodule.notes.append(remark)
             if folder is not None:
                 figures = dict(run_figures(model.plot.run)) if cfg.figures else {}
                 write_run(cfg, datamodule, trainer, folder, numbers, factors, figures)

@@ -138,6 +138,10 @@ class Solver(nn.Module, ABC):
         """The solver that moves a restart now: this one, unless it is several in a row."""
         return self
 
+    def remark(self) -> str:
+        """What the user should know of how it went; usually nothing."""
+        return ""
+
     def slopes(self, model: Factorization) -> list[Tensor] | None:
         """Root mean square of the gradient by every parameter so far, where it is known."""
         return None

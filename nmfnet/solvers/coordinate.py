@@ -42,7 +42,10 @@ class CoordinateDescent(Solver):
         if sweeps < 1:
             raise UserError(f"solver.sweeps={sweeps}: it must be >= 1")
         self.sweeps = sweeps
-        self.prepared: Tensor | None = None
+        self.prepared: Tensor | None = None  # X as the sweeps read it
+
+    def attach(self, model: Factorization) -> None:
+        self.prepared = None
 
     def lacks(self, task: Task) -> Iterator[str]:
         model = task.model

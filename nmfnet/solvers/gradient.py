@@ -209,9 +209,7 @@ class Adam(Solver):
             objective = total(model.objective(model.augment(seen, model.iteration + i)))
             relative = (objective / (rows * self.unit)).sum()
             relative.backward()  # type: ignore[no-untyped-call]
-            sum_gradients(
-                model,
-            )
+            sum_gradients(model)
             wrapped.step() if i == n_iter - 1 else adam.step()  # Lightning counts the last one
             for factor in model.factors.values():
                 factor.project_()

@@ -44,6 +44,10 @@ class Relay(Solver):
     def active(self, restart: int) -> Solver:
         return self.lbfgs if restart in self.late else self.early
 
+    def remark(self) -> str:
+        count = f"{len(self.late)} restart{'s' if len(self.late) > 1 else ''}"
+        return f"{self.lbfgs.name} went on from {self.name} in {count}." if self.late else ""
+
     def begin(self, task: Task) -> None:
         self.early.begin(task)
 
@@ -134,3 +138,6 @@ class AdamLBFGS(Relay):
     ) -> None:
         super().__init__(Adam(lr=lr, n_inner=n_inner), first=first, memory=memory)
         self.name = "adam_lbfgs"
+
+    def remark(self) -> str:
+        return ""  # its name says it

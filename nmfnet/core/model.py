@@ -40,7 +40,7 @@ JUDGED = 8
 
 FITTED = (
     *("factors", "metrics", "plot", "best", "objectives", "n_iter", "n_components", "n_restarts"),
-    *("feature_names", "component_names"),
+    *("feature_names", "component_names", "notes"),
 )
 """Attributes of a fitted model that say what was found."""
 
@@ -457,7 +457,7 @@ class Factorization(L.LightningModule, ABC):
 
     def __dir__(self) -> list[str]:
         """What a user needs; a model has all of its own and Lightning's methods beside."""
-        return ["transform", "inverse_transform", "reconstruct", "components_", *FITTED]
+        return ["transform", "inverse_transform", "reconstruct", "score", "components_", *FITTED]
 
     @property
     def components_(self) -> np.ndarray:
@@ -545,13 +545,18 @@ class Factorization(L.LightningModule, ABC):
 
         Parameters as for :meth:`transform`. The loss is the one that was minimised, penalties left out,
         in the units of X.
+
+        Raises
+        ------
+        UserError
+            As :meth:`transform`, and if the mask leaves nothing.
         """
         batch = new_rows(self, X, mask)
+        seen = batch.x.shape.numel() if batch.mask is None else int((dense(batch.mask) > 0).sum())
+        if not seen:
+            raise UserError("score: no entry of X is observed, so there is nothing to judge by")
         with self._fitted():
-            loss = float(misfit(self, batch, self.infer(batch))) * self.loss_unit
-        if batch.mask is None:
-            return -loss / (batch.x.shape[0] * batch.x.shape[1])
-        return -loss / float((dense(batch.mask) > 0).sum())
+            return -float(misfit(self, batch, self.infer(batch))) * self.loss_unit / seen
 
     @final
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -196,10 +196,8 @@ class HierarchicalNMF(Factorization):
             self.factors["S0"].assign_(S)
             self.factors["A0"].assign_(A)
         else:
-            rule, drawn = (
-                self.budget,
-                [self.uniform(self.factors[f"A{i}"]) for i in range(self.depth)],
-            )
+            rule = self.budget
+            drawn = [self.uniform(self.factors[f"A{i}"]) for i in range(self.depth)]
             codes, found = layerwise(batch, drawn, self.loss.beta, rule.quiet, rule.max_iter)
             for i, (S, A) in enumerate(zip(codes, found, strict=True)):
                 self.factors[f"S{i}"].assign_(raised(S, LEAST))

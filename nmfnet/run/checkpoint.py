@@ -97,9 +97,7 @@ def assemble(
         "sparse": sparse,
         "axes": dict(axes or {}),
     }
-    hold_frozen(
-        model,
-    )
+    hold_frozen(model)
     model.solver = model.solver.chosen(task_of(model))
     model.solver.begin(task_of(model))
     model = model.to(dtype=getattr(torch, cfg.dtype))

@@ -175,7 +175,7 @@ def _of_anndata(data: Any, file: Path, label: str | None, layer: str | None) -> 
 # ---------------------------------------------------------------------------------- BIOM
 def read_biom(file: Path) -> RawTable:
     """A BIOM table, version 1 (JSON) or 2 (HDF5): observations by samples."""
-    with file.open("rb") as stream:
+    with reading(file, "a readable BIOM file"), file.open("rb") as stream:
         binary = stream.read(4) == b"\x89HDF"
     values, rows, columns = _biom_2(file) if binary else _biom_1(file)
     return RawTable(as_float64(values, str(file)), rows, columns, orientation="features_by_samples")

@@ -142,6 +142,8 @@ def test_score_is_minus_the_loss_per_entry():
         X_hat = fitted.inverse_transform(W)
         gap = 0.5 * (X - X_hat) ** 2 if loss == "frobenius" else X * np.log(X / X_hat) - X + X_hat
         assert fitted.model_.score(X, mask) == pytest.approx(-gap[mask].mean(), rel=1e-6)
+    with pytest.raises(nmfnet.UserError, match="no entry of X is observed"):
+        fitted.model_.score(X, np.zeros_like(mask))
 
 
 def test_automatic_number_of_components():

@@ -9,8 +9,12 @@ from pathlib import Path
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(name, "1")  # before numpy comes: tests share the cores, one thread each
 
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the background of a shell
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+for number, handler in (
+    (signal.SIGINT, signal.default_int_handler),  # ignored in the background of a shell
+    (signal.SIGHUP, signal.SIG_DFL),  # and under nohup
+):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, handler)
 
 import pytest  # noqa: E402
 import torch  # noqa: E402

@@ -226,6 +226,14 @@ def test_the_figures_are_pictures(run):
 
 
 # ---------------------------------------------------------------------- finding a run again
+def test_a_run_that_is_found_says_its_notes_again(tmp_path):
+    words = ("data=digits", "max_iter=5", "figures=false")
+    first, again = (train(*words, cwd=tmp_path) for _ in range(2))
+    notes = [line for line in first.out.splitlines() if line.startswith("note: 3 of 64 features")]
+    assert len(notes) == 1
+    assert notes[0] in again.out.splitlines()
+
+
 def test_the_same_run_is_found_and_force_runs_it_again(tmp_path):
     first = train(*FAST, cwd=tmp_path)
     before = stamps(tmp_path)

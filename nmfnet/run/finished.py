@@ -51,7 +51,15 @@ def finished(cfg: Config) -> Finished | None:
             f"run_dir={folder} holds a finished run of another configuration: choose another "
             "run_dir, or set force=true to replace it"
         )
-    return None if changed_files(cfg, folder) else Finished(folder, numbers)
+    return None if changed_files(cfg, folder) else Finished(folder, numbers, _notes(folder))
+
+
+def _notes(folder: Path) -> list[str]:
+    """What a run said of itself and its data; nothing where its provenance cannot be read."""
+    try:
+        return [str(note) for note in read_table(folder / "provenance.json").get("notes", ())]
+    except (OSError, ValueError, TypeError):
+        return []
 
 
 def changed_files(cfg: Config, folder: Path) -> list[str]:

@@ -117,6 +117,7 @@ def test_the_metrics_have_the_keys_of_the_contract(run):
     assert numbers["n_restarts"] == 5
     assert any(key.startswith("stability/") for key in numbers)
     assert {"labels/ari", "labels/nmi"} <= set(numbers)
+    assert all(isinstance(note, str) for note in numbers.pop("notes"))
     assert numbers.pop("solver") == "mu"
     assert numbers.pop("status") in ("converged", "budget")
     assert numbers["certificate/fall"] >= 0

@@ -76,7 +76,7 @@ def test_history_files_and_a_loaded_model_are_in_the_units_of_the_data(tmp_path)
     objective = float(last.split(",")[2])
     assert objective == pytest.approx(fitted.metrics["objective"], rel=1e-5)
     assert "divided by 2**" in json.dumps(
-        json.loads((tmp_path / "provenance.json").read_text())["notes"]
+        json.loads((tmp_path / "metrics.json").read_text())["notes"]
     )
 
 

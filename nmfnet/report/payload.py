@@ -22,6 +22,7 @@ from nmfnet.report.pairs import (
 from nmfnet.report.pictures import Album
 from nmfnet.report.run import progress_of
 from nmfnet.report.terms import Group, groups_of, refusals, size_of
+from nmfnet.run.finished import notes_of
 from nmfnet.run.measures import Measure, measure, measures_of, number, warnings_of
 
 __all__ = ["command_of", "payload"]
@@ -260,7 +261,7 @@ def _notes(done: Iterable[Run]) -> list[str]:
         dict.fromkeys(
             f"{run.choices.get('data', 'data')}: {note}"
             for run in done
-            for note in run.origin.get("notes") or []
+            for note in notes_of(run.metrics, run.origin)
         )
     )
 

@@ -223,8 +223,12 @@ def _numbers(file: Path) -> dict[str, Any]:
     """The numbers of the run that a checkpoint lies beside; none where it lies alone."""
     try:
         return read_table(file)
-    except (OSError, ValueError):
+    except FileNotFoundError:
         return {}
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{file} cannot be read ({error}): repeat the run, or take the file away"
+        ) from error
 
 
 def _old_axes(recipe: dict[str, Any]) -> dict[str, int]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nmfnet.config import Config, run_folder, run_id
 from nmfnet.errors import UserError
+from nmfnet.run.leading import leading_lines
 from nmfnet.run.stored import read_table
 
 STREAMED = (".npy", ".parquet")
@@ -17,12 +18,12 @@ STREAMED = (".npy", ".parquet")
 
 @dataclass
 class Finished:
-    """A run that is already there: its folder and the numbers of its ``metrics.json``."""
+    """A run that is already there: what it says of itself, as `nmfnet.run.train.Result` does."""
 
     folder: Path
     metrics: dict[str, Any]
-    notes: list[str] = field(default_factory=list)
-    leading: list[str] = field(default_factory=list)
+    notes: list[str]
+    leading: list[str]
     found: bool = True
 
 
@@ -51,24 +52,35 @@ def finished(cfg: Config) -> Finished | None:
             f"run_dir={folder} holds a finished run of another configuration: choose another "
             "run_dir, or set force=true to replace it"
         )
-    return None if changed_files(cfg, folder) else Finished(folder, numbers, _notes(folder))
+    if changed_files(cfg, folder):
+        return None
+    origin = _origin(folder)
+    leading = [] if origin.get("kind") == "image" else leading_lines(folder)
+    return Finished(folder, numbers, notes_of(numbers, origin), leading)
 
 
-def _notes(folder: Path) -> list[str]:
-    """What a run said of itself and its data; nothing where its provenance cannot be read."""
+def notes_of(metrics: Mapping[str, Any], origin: Mapping[str, Any]) -> list[str]:
+    """What a run said of itself and its data; earlier versions kept it in ``provenance.json``."""
+    notes = metrics.get("notes", origin.get("notes"))
+    return [str(note) for note in notes] if isinstance(notes, list) else []
+
+
+def _origin(folder: Path) -> dict[str, Any]:
+    """``provenance.json``; nothing where it cannot be read."""
     try:
-        return [str(note) for note in read_table(folder / "provenance.json").get("notes", ())]
-    except (OSError, ValueError, TypeError):
-        return []
+        return read_table(folder / "provenance.json")
+    except (OSError, ValueError):
+        return {}
 
 
 def changed_files(cfg: Config, folder: Path) -> list[str]:
     """Files named in the configuration whose content is not what the run in ``folder`` read."""
-    try:
-        known = set(read_table(folder / "provenance.json")["data_files"].values())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    known = _origin(folder).get("data_files")
+    if not isinstance(known, dict):
         return []
-    return [name for name in _files(cfg.data) if _sha256(Path(name).expanduser()) not in known]
+    return [
+        name for name in _files(cfg.data) if _sha256(Path(name).expanduser()) not in known.values()
+    ]
 
 
 def _files(node: dict[str, Any]) -> Iterator[str]:

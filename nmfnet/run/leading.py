@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 __all__ = ["leading_lines", "write_leading"]
 
@@ -37,6 +39,8 @@ def write_leading(
     feature_names, names : sequence of str
         Of features and components.
     """
+    import numpy as np  # here, since who reads the file has no need of it
+
     values = np.asarray(H, np.float64)
     size = np.abs(values).sum(axis=1, keepdims=True)
     share = np.divide(values, size, out=np.zeros_like(values), where=size > 0)

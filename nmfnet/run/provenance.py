@@ -45,7 +45,7 @@ def provenance(cfg: Config, datamodule: MatrixDataModule) -> dict[str, Any]:
         "data_sha256": datamodule.fingerprint,
         "data_files": dict(datamodule.matrix.sources),
         "citation": datamodule.matrix.citation,
-        "notes": list(datamodule.notes),
+        "kind": datamodule.matrix.kind,
     }
 
 

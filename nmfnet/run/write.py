@@ -73,4 +73,4 @@ def write_run(
     trainer.save_checkpoint(folder / "model.ckpt")
     write_json(folder / "provenance.json", provenance(cfg, datamodule))
     save_all(figures, folder / "figures", cfg.figures or True)
-    write_json(folder / "metrics.json", numbers)
+    write_json(folder / "metrics.json", numbers | {"notes": list(datamodule.notes)})

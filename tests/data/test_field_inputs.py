@@ -102,7 +102,7 @@ def test_read_by_the_command(kind: str, tmp_path: Path) -> None:
     with np.load(tmp_path / "run" / "factors.npz") as factors:
         assert factors["sample_names"].tolist() == right.samples
         assert factors["feature_names"].tolist() == right.features
-    notes = json.loads((tmp_path / "run" / "provenance.json").read_text())["notes"]
+    notes = json.loads((tmp_path / "run" / "metrics.json").read_text())["notes"]
     assert right.note in " ".join(notes)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from nmfnet.data.formats.layout import read_lines
+from nmfnet.data.formats.matlab import matlab_arrays
 from nmfnet.data.formats.raw import did_you_mean, is_sparse, numbered
 from nmfnet.data.matrix import Kind, Matrix
 from nmfnet.data.sources.origin import Origin
@@ -65,9 +66,7 @@ class MatFile(Source):
 
     def read(self) -> Matrix:
         """Read the variables and turn them into the package's orientation."""
-        from scipy.io import loadmat
-
-        content = loadmat(self.origin.path(self.file), squeeze_me=True)
+        content = matlab_arrays(self.origin.path(self.file))
         values = content[self.values]
         if self.orientation == "features_by_samples":
             values = values.T

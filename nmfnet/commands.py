@@ -198,10 +198,10 @@ def list_runs(given: argparse.Namespace) -> None:
     """``nmfnet ls``: one line per run, what differs between them, and the main numbers."""
     from rich.table import Table
 
-    from nmfnet.config import shown
     from nmfnet.report.collect import collect, settings, varied
     from nmfnet.run.measures import columns
     from nmfnet.run.terminal import readable, wide_console
+    from nmfnet.settings.hints import shown
 
     found = collect(given.runs)
     told = list(dict.fromkeys(["model", *varied(found)]))
@@ -228,9 +228,9 @@ def run_name(run: Run, root: Path) -> str:
 
 def show_run(given: argparse.Namespace) -> None:
     """``nmfnet show``: the whole of one run, as text."""
-    from nmfnet.config import shown
     from nmfnet.report.collect import read_run, settings
     from nmfnet.run.terminal import readable, wide_console
+    from nmfnet.settings.hints import shown
 
     folder = Path(given.run_folder)
     if not folder.is_dir():

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def _class_of(model: str) -> type[Factorization] | None:
     """The class of a choice of the group ``model``; None for what is none."""
-    from nmfnet.config import locate
+    from nmfnet.settings.objects import locate
     from nmfnet.settings.words import configuration
 
     try:

@@ -11,11 +11,12 @@ import torch
 import yaml
 from _pytest.mark.structures import ParameterSet
 
-from nmfnet.config import Config, check_config, conf_dir, locate
+from nmfnet.config import Config, check_config, conf_dir
 from nmfnet.core.model import Factorization
 from nmfnet.core.starting import initialise
 from nmfnet.run.check import make_steppable
 from nmfnet.run.checkpoint import assemble, task_of
+from nmfnet.settings.objects import locate
 from nmfnet.settings.words import configuration, set_key
 from nmfnet.solvers.base import total
 from nmfnet.solvers.choice import check_solver

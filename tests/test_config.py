@@ -22,14 +22,13 @@ from nmfnet.config import (
     Config,
     check_config,
     conf_dir,
-    expected,
-    fits,
-    locate,
     options,
     run_folder,
     run_id,
 )
 from nmfnet.errors import UserError
+from nmfnet.settings.hints import expected, fits
+from nmfnet.settings.objects import locate
 from nmfnet.settings.ranges import Range
 from nmfnet.settings.words import configuration, open_keys
 

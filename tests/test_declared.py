@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 import yaml
 
-from nmfnet.config import _hints, check_declared, conf_dir, locate
+from nmfnet.config import check_declared, conf_dir
 from nmfnet.errors import UserError
 from nmfnet.settings.declared import declared
+from nmfnet.settings.objects import locate
+from nmfnet.settings.targets import _hints
 from nmfnet.settings.words import configuration
 
 

@@ -12,11 +12,11 @@ import pytest
 import torch
 from shell import TRAIN, environment, refusal
 
-from nmfnet.config import build
 from nmfnet.core.distributed import World
 from nmfnet.data.module import MatrixDataModule
 from nmfnet.run.checkpoint import assemble
 from nmfnet.run.sharding import block, shard
+from nmfnet.settings.objects import build
 from nmfnet.settings.words import configuration
 
 DATA = ("data=planted", "data.n_samples=61", "data.n_features=14", "dtype=float64")

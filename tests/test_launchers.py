@@ -132,7 +132,8 @@ def test_every_launcher_composes_and_takes_options(choice):
     from hydra.core.global_hydra import GlobalHydra
     from omegaconf import OmegaConf
 
-    from nmfnet.config import build, target_problems
+    from nmfnet.settings.objects import build
+    from nmfnet.settings.targets import target_problems
     from nmfnet.settings.words import open_keys
 
     words = [f"launcher={choice}"] + (["launcher.n_jobs=3"] if choice != "local" else [])

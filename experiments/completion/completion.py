@@ -21,9 +21,9 @@ import scipy.sparse as sp
 from sklearn.decomposition import NMF
 
 import nmfnet
-from nmfnet.config import build
 from nmfnet.data import EntrySplit
 from nmfnet.data.matrix import Matrix
+from nmfnet.settings.objects import build
 from nmfnet.settings.words import configuration
 
 HERE = Path(__file__).parent

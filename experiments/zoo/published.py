@@ -21,11 +21,11 @@ import torch
 
 import nmfnet
 from nmfnet.api import configuration
-from nmfnet.config import build
 from nmfnet.kernels.convex import convex_sums_A
 from nmfnet.kernels.divergences import TINY
 from nmfnet.kernels.multiplicative import nmf_sums_H
 from nmfnet.kernels.optimality import kkt_residual
+from nmfnet.settings.objects import build
 
 KKT = 1e-6
 EVERY = 500

@@ -25,11 +25,11 @@ from scipy.optimize import minimize
 
 import nmfnet
 from nmfnet.api import configuration
-from nmfnet.config import build
 from nmfnet.core.constraints import Project
 from nmfnet.core.model import Factorization
 from nmfnet.errors import UserError
 from nmfnet.run.callbacks import convergence
+from nmfnet.settings.objects import build
 from nmfnet.types import Batch
 
 MODELS = ["nmf", "convex_nmf", "projective_nmf", "autoencoder", "deep_autoencoder", "archetypes"]

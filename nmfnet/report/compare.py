@@ -134,8 +134,8 @@ def _print(a: Run, b: Run, found: RunComparison) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from nmfnet.config import shown
     from nmfnet.run.terminal import readable, wide_console
+    from nmfnet.settings.hints import shown
 
     console = wide_console()
 

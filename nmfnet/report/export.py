@@ -55,8 +55,8 @@ def export(
         For an unknown format, a folder that is no finished run, factors that the format cannot
         hold, a missing package (its extra is named), or a folder that cannot be written.
     """
-    from nmfnet.config import did_you_mean
     from nmfnet.report.compare import finished_run
+    from nmfnet.settings.hints import did_you_mean
 
     if to not in FORMATS:
         hint = did_you_mean(to, list(FORMATS))

@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 import yaml
 
-from nmfnet.config import conf_dir, locate, options
+from nmfnet.config import conf_dir, options
+from nmfnet.settings.objects import locate
 
 
 class ModelLine(NamedTuple):

@@ -163,7 +163,7 @@ def _name(group: Group, telling: Sequence[str]) -> str:
 
 
 def _shown(value: Any) -> str:
-    from nmfnet.config import shown
+    from nmfnet.settings.hints import shown
 
     return shown(value)
 

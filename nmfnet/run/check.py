@@ -19,7 +19,7 @@ import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
 
 from nmfnet import metrics
-from nmfnet.config import Config, locate
+from nmfnet.config import Config
 from nmfnet.core.constraints import NON_NEGATIVE
 from nmfnet.core.inference import penalties_on
 from nmfnet.core.model import Factorization
@@ -32,6 +32,7 @@ from nmfnet.errors import UserError
 from nmfnet.run.checkpoint import assemble, load, task_of
 from nmfnet.run.memory import hold, in_memory
 from nmfnet.run.train import Result, train
+from nmfnet.settings.objects import locate
 from nmfnet.solvers.base import total
 from nmfnet.solvers.choice import check_solver
 from nmfnet.types import Batch, Tensor

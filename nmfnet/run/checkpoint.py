@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from nmfnet.config import Config, build, check_stored, constraints_of
+from nmfnet.config import Config, check_stored, constraints_of
 from nmfnet.core.budget import Budget
 from nmfnet.core.distributed import World
 from nmfnet.core.model import Factorization, Parts
@@ -22,6 +22,7 @@ from nmfnet.core.units import Units
 from nmfnet.errors import UserError
 from nmfnet.run.figures import Figures, stored
 from nmfnet.run.stored import read_table
+from nmfnet.settings.objects import build
 from nmfnet.solvers.base import Task
 from nmfnet.types import Sizes
 

@@ -15,7 +15,7 @@ import lightning as L
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
-from nmfnet.config import Config, build, run_folder, run_id
+from nmfnet.config import Config, run_folder, run_id
 from nmfnet.core.distributed import World
 from nmfnet.core.model import Factorization
 from nmfnet.core.penalties import dodged
@@ -44,6 +44,7 @@ from nmfnet.run.quiet import quiet
 from nmfnet.run.scale import rescale
 from nmfnet.run.sharding import block, check_shardable, join, shard
 from nmfnet.run.write import make_folder, write_run
+from nmfnet.settings.objects import build
 from nmfnet.solvers.base import total
 from nmfnet.solvers.choice import check_solver
 

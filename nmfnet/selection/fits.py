@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import torch
 
-from nmfnet.config import Config, locate
+from nmfnet.config import Config
 from nmfnet.data.matrix import Matrix
 from nmfnet.data.sources.source import Source
 from nmfnet.data.splits import EntrySplit, only, without
@@ -24,6 +24,7 @@ from nmfnet.run.terminal import Beat
 from nmfnet.selection.options import Selection
 from nmfnet.selection.relevance import fit_relevance
 from nmfnet.selection.resampling import capped_shares, resample, thin, with_values
+from nmfnet.settings.objects import locate
 
 __all__ = ["Fit", "Held", "Job", "Store", "fit_all", "jobs", "replicate"]
 

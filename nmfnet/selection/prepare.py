@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from nmfnet.config import Config, build
+from nmfnet.config import Config
 from nmfnet.data.formats.raw import shorten
 from nmfnet.data.matrix import Matrix
 from nmfnet.data.module import MatrixDataModule
@@ -19,6 +19,7 @@ from nmfnet.errors import UserError
 from nmfnet.selection.fits import Kind, Plan
 from nmfnet.selection.options import Selection
 from nmfnet.selection.resampling import are_counts
+from nmfnet.settings.objects import build
 
 __all__ = ["checked", "data_of", "plan_of", "unit_of"]
 

@@ -9,11 +9,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from nmfnet.config import Config, build, locate
+from nmfnet.config import Config
 from nmfnet.data.matrix import Matrix
 from nmfnet.kernels.ard import ard, ard_objective, dispersion, prior_of
 from nmfnet.kernels.arrays import as_tensor
 from nmfnet.selection.resampling import are_counts
+from nmfnet.settings.objects import build, locate
 
 __all__ = ["Kept", "applies", "fit_relevance", "kept"]
 

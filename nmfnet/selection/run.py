@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from nmfnet.config import Config, build, run_folder, run_id
+from nmfnet.config import Config, run_folder, run_id
 from nmfnet.data.sources.source import Source
 from nmfnet.run.finished import Finished, finished
 from nmfnet.run.lock import locked
@@ -19,6 +19,7 @@ from nmfnet.selection.outcome import Selected, result_of
 from nmfnet.selection.prepare import checked, data_of, plan_of, unit_of
 from nmfnet.selection.relevance import Kept, applies, kept
 from nmfnet.selection.rule import suggest
+from nmfnet.settings.objects import build
 
 __all__ = ["Selected", "select"]
 

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import yaml
 
-from nmfnet.config import Plain, conf_dir, shown
+from nmfnet.config import Plain, conf_dir
 from nmfnet.settings.declared import declared
+from nmfnet.settings.hints import shown
 from nmfnet.settings.words import choices_of, is_group
 
 USAGE = """nmfnet-train - every factorisation, classical or neural, on equal terms

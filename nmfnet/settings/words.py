@@ -11,8 +11,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nmfnet.config import Config, Plain, check_config, conf_dir, did_you_mean, options
+from nmfnet.config import Config, Plain, check_config, conf_dir, options
 from nmfnet.errors import UserError
+from nmfnet.settings.hints import did_you_mean
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig

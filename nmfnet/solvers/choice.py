@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from nmfnet.config import build, conf_dir, options
+from nmfnet.config import conf_dir, options
 from nmfnet.errors import UserError
+from nmfnet.settings.objects import build
 from nmfnet.solvers.base import Solver, Task
 
 

@@ -15,10 +15,11 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from nmfnet.config import check_config, conf_dir, target_problems
+from nmfnet.config import check_config, conf_dir
 from nmfnet.errors import UserError
 from nmfnet.run.lock import alive, check_free
 from nmfnet.run.stored import read_table, write_json
+from nmfnet.settings.targets import target_problems
 from nmfnet.sweep.jobs import Job, Record, read_record, refuse_processes
 from nmfnet.sweep.tables import overrides, print_sweep
 

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from making import config
 
-from nmfnet.config import build, options
+from nmfnet.config import options
 from nmfnet.core.factor import Factor
+from nmfnet.settings.objects import build
 
 CONSTRAINTS = options("constraint")
 SMOOTH = ["softplus", "square", "exp", "simplex", "free"]

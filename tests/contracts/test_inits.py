@@ -8,7 +8,8 @@ import torch
 from making import config, make, planted, positive, some_mask, values
 
 import nmfnet
-from nmfnet.config import build, options
+from nmfnet.config import options
+from nmfnet.settings.objects import build
 
 INITS = [name for name in options("init") if name != "given"]
 MODELS = ["nmf", "convex_nmf", "projective_nmf", "autoencoder"]

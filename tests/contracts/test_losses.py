@@ -14,8 +14,9 @@ from making import config
 
 import nmfnet
 from nmfnet import UserError
-from nmfnet.config import build, options
+from nmfnet.config import options
 from nmfnet.kernels.counts import negative_binomial, zero_inflated
+from nmfnet.settings.objects import build
 
 ALL = options("loss")
 LOSSES = [name for name in ALL if build(config({"loss": name}).loss).beta is not None]

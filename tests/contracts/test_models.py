@@ -20,11 +20,12 @@ from _pytest.mark.structures import ParameterSet
 from making import advance, batch_of, brings_data, make, planted, some_mask, values
 
 import nmfnet
-from nmfnet.config import conf_dir, locate, options
+from nmfnet.config import conf_dir, options
 from nmfnet.core.objective import row_losses
 from nmfnet.data import Planted
 from nmfnet.metrics import matched_cosine
 from nmfnet.report.models import model_lines
+from nmfnet.settings.objects import locate
 from nmfnet.solvers.base import total
 
 EVERY = options("model")

@@ -8,9 +8,10 @@ import torch
 from making import advance, config, make, positive, values
 
 import nmfnet
-from nmfnet.config import build, options
+from nmfnet.config import options
 from nmfnet.core.constraints import Project
 from nmfnet.core.factor import Factor
+from nmfnet.settings.objects import build
 
 PENALTIES = [name for name in options("penalty") if name != "none"]
 

@@ -12,8 +12,9 @@ import pytest
 from making import config, planted, some_mask
 
 import nmfnet
-from nmfnet.config import build, options
+from nmfnet.config import options
 from nmfnet.data import InMemory
+from nmfnet.settings.objects import build
 
 SOLVERS = [name for name in options("solver") if name != "auto"]
 OF_NMF = [

@@ -11,8 +11,9 @@ from sklearn.datasets import load_digits
 from sklearn.decomposition import NMF
 
 import nmfnet
-from nmfnet.config import build, options
+from nmfnet.config import options
 from nmfnet.metrics import svd_floor
+from nmfnet.settings.objects import build
 from nmfnet.settings.words import configuration
 
 RESTARTS = 10

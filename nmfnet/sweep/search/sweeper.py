@@ -14,10 +14,10 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from nmfnet.config import did_you_mean
 from nmfnet.errors import UserError
 from nmfnet.run.lock import locked
 from nmfnet.run.stored import write_json
+from nmfnet.settings.hints import did_you_mean
 from nmfnet.settings.ranges import Count, Natural
 from nmfnet.settings.words import open_keys
 from nmfnet.sweep.jobs import Record, read_record

@@ -176,6 +176,10 @@ class Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         return plain(options)
 
     def _fitted(self) -> Estimator:
+        from nmfnet.run.checkpoint import name_features
+
+        if hasattr(self, "feature_names_in_"):
+            name_features(self.model_, self.feature_names_in_)
         self.components_ = self.model_.components_
         self.n_components_ = self.components_.shape[0]
         self._n_features_out = self.n_components_

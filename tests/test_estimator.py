@@ -322,3 +322,11 @@ def test_objective_of_minibatches_is_that_of_the_whole_in_the_end(solver):
     )
     assert fitted.metrics["objective"] == pytest.approx(fitted.metrics["train/loss"], rel=1e-5)
     assert int(fitted.best) == int(fitted.objectives.argmin())
+
+
+def test_the_model_knows_the_names_of_a_frame():
+    frame = pd.DataFrame(positive(20, 3), columns=["a", "b", "c"])
+    estimator = Estimator(max_iter=10).fit(frame)
+    assert estimator.model_.feature_names == ["a", "b", "c"]
+    turned = frame[["c", "a", "b"]]
+    np.testing.assert_array_equal(estimator.model_.transform(turned), estimator.transform(frame))

@@ -106,6 +106,12 @@ def assemble(
     return model
 
 
+def name_features(model: Factorization, feature_names: Sequence[str]) -> None:
+    """Tell a model the names of its columns, in the order in which it reads new rows by them."""
+    model.recipe["feature_names"] = list(feature_names)
+    model.reader = reader_of(feature_names)
+
+
 def reader_of(feature_names: Sequence[str] | None) -> Reader:
     """How a model reads new rows: as its training data were read, columns with names in their order."""
     from nmfnet.data.formats.raw import numbered

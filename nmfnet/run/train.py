@@ -33,7 +33,7 @@ from nmfnet.run.callbacks.convergence import Convergence
 from nmfnet.run.callbacks.history import History
 from nmfnet.run.callbacks.progress import ProgressBar
 from nmfnet.run.callbacks.resuming import Resuming
-from nmfnet.run.checkpoint import assemble, load, reader_of, resumable, task_of
+from nmfnet.run.checkpoint import assemble, load, name_features, resumable, task_of
 from nmfnet.run.evaluate import Factors, factors_of, run_metrics
 from nmfnet.run.figures import Figures, run_of
 from nmfnet.run.finished import finished
@@ -199,8 +199,7 @@ def train(
             model.world = World()  # this is the whole; its blocks come later
         initialise(model, datamodule.sample)
         _check_loss(cfg, model)
-        model.recipe["feature_names"] = names = datamodule.feature_names
-        model.reader = reader_of(names)
+        name_features(model, datamodule.feature_names)
         model.recipe |= {"run_id": run_id(cfg.plain()), "data_sha256": datamodule.fingerprint}
         matrix = datamodule.matrix
         model.recipe |= {"kind": matrix.kind, "image_shape": matrix.image_shape}

@@ -100,7 +100,8 @@ def run_one(values: Plain) -> float:
     check_declared(values)  # these two need no torch, which takes seconds to import
     check_files(values)
     cfg = check_config(values)
-    from nmfnet.run.train import Interrupted, NotFirst, Terminated, train
+    from nmfnet.run.stopping import Interrupted, Terminated
+    from nmfnet.run.train import NotFirst, train
 
     try:
         if cfg.ranks is not None:

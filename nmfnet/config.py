@@ -7,6 +7,7 @@ import json
 import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, replace
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -108,6 +109,19 @@ def conf_dir() -> Path:
 def options(group: str) -> list[str]:
     """Choices of a config group, by the yaml files that are there."""
     return sorted(path.stem for path in (conf_dir() / group).glob("*.yaml"))
+
+
+def read_choice(group: str, name: str) -> Plain:
+    """The values of a choice of a group, as its yaml file has them."""
+    return dict(_read_choice(group, name))
+
+
+@cache
+def _read_choice(group: str, name: str) -> Plain:
+    import yaml
+
+    content: Plain = yaml.safe_load((conf_dir() / group / f"{name}.yaml").read_text())
+    return content
 
 
 # ---------------------------------------------------------------------- checks
@@ -291,8 +305,6 @@ def constraints_of(node: Mapping[str, Any]) -> tuple[Plain, dict[str, Plain]]:
     UserError
         For the name of a constraint that there is none of.
     """
-    import yaml
-
     single: dict[str, Plain] = {}
     known = options("constraint")
     for key, value in node.items():
@@ -302,8 +314,7 @@ def constraints_of(node: Mapping[str, Any]) -> tuple[Plain, dict[str, Plain]]:
                 raise UserError(
                     f"constraint.{key}={value}: no such constraint{hint} ({', '.join(known)})"
                 )
-            text = (conf_dir() / "constraint" / f"{value}.yaml").read_text()
-            single[key] = yaml.safe_load(text)
+            single[key] = read_choice("constraint", value)
         elif _has_target(value):
             single[key] = dict(value)
     return {key: value for key, value in node.items() if key not in single}, single

@@ -18,7 +18,7 @@ from nmfnet.core.starting import initialise
 from nmfnet.data import NoSplit, Source
 from nmfnet.data.module import MatrixDataModule
 from nmfnet.run.checkpoint import assemble
-from nmfnet.run.train import Interrupted
+from nmfnet.run.stopping import Interrupted
 from nmfnet.run.train import train as run
 from nmfnet.types import Batch
 

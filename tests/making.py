@@ -14,8 +14,8 @@ from _pytest.mark.structures import ParameterSet
 from nmfnet.config import Config, check_config, conf_dir
 from nmfnet.core.model import Factorization
 from nmfnet.core.starting import initialise
-from nmfnet.run.check import make_steppable
 from nmfnet.run.checkpoint import assemble, task_of
+from nmfnet.run.loop import make_steppable
 from nmfnet.settings.objects import locate
 from nmfnet.settings.words import configuration, set_key
 from nmfnet.solvers.base import total

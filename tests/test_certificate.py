@@ -25,7 +25,7 @@ from nmfnet.run.callbacks import convergence
 from nmfnet.run.callbacks.convergence import LONG, Convergence, Restart
 from nmfnet.run.certificate import Found, descend
 from nmfnet.run.measures import unfinished_words, warnings_of
-from nmfnet.run.train import Interrupted
+from nmfnet.run.stopping import Interrupted
 from nmfnet.solvers.base import total
 from nmfnet.solvers.descent import Problem
 from nmfnet.types import Batch

@@ -32,7 +32,7 @@ from nmfnet.models.graph_ae import GraphAE
 from nmfnet.report.export import export
 from nmfnet.run.callbacks.history import History
 from nmfnet.run.memory import in_memory
-from nmfnet.run.train import Interrupted
+from nmfnet.run.stopping import Interrupted
 from nmfnet.run.train import train as run
 from nmfnet.settings.words import configuration
 from nmfnet.types import Batch

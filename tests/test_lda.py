@@ -21,7 +21,7 @@ import nmfnet
 from nmfnet.data import InMemory
 from nmfnet.kernels import topics
 from nmfnet.run.callbacks.history import History
-from nmfnet.run.train import Interrupted
+from nmfnet.run.stopping import Interrupted
 from nmfnet.run.train import train as run
 from nmfnet.settings.words import configuration
 from nmfnet.solvers.descent import Problem

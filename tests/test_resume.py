@@ -18,7 +18,8 @@ from nmfnet.config import Config
 from nmfnet.data import InMemory
 from nmfnet.run.callbacks.history import History
 from nmfnet.run.callbacks.resuming import Resuming
-from nmfnet.run.train import Interrupted, Result, Terminated, train
+from nmfnet.run.stopping import Interrupted, Terminated
+from nmfnet.run.train import Result, train
 from nmfnet.settings.words import configuration
 
 X = np.random.default_rng(0).gamma(0.5, size=(60, 4)) @ np.random.default_rng(1).gamma(

@@ -24,7 +24,7 @@ from nmfnet.data.stream.module import StoredBatches, StreamDataModule
 from nmfnet.data.stream.stored import Numbered, Stored, open_stored
 from nmfnet.errors import UserError
 from nmfnet.run.callbacks.resuming import Resuming
-from nmfnet.run.train import Interrupted
+from nmfnet.run.stopping import Interrupted
 from nmfnet.run.train import train as train_in_process
 
 N, F, K = 700, 24, 3

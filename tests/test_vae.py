@@ -19,7 +19,7 @@ from nmfnet.core.losses import Loss
 from nmfnet.data import InMemory
 from nmfnet.models.vae import VAE
 from nmfnet.run.callbacks.history import History
-from nmfnet.run.train import Interrupted
+from nmfnet.run.stopping import Interrupted
 from nmfnet.run.train import train as run
 from nmfnet.settings.words import configuration
 from nmfnet.types import Batch

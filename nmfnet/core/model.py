@@ -142,7 +142,8 @@ class Factorization(L.LightningModule, ABC):
         self.recipe: dict[str, Any] = {}
         self.world = World()
         self.transpose: Transpose | None = None  # of the training rows, when they are sparse
-        self.metrics: dict[str, Any] = {}
+        self._numbers: dict[str, Any] = {}
+        self._asked: Mapping[str, Any] = {}  # numbers to come
         self.notes: list[str] = []
         self.units = Units()
         self.reader: Reader | None = None  # of users' rows, which know their columns by name
@@ -454,6 +455,22 @@ class Factorization(L.LightningModule, ABC):
     def component_names(self) -> list[str] | None:
         """Names of the components in figures and files, in the order of ``components_``; None before."""
         return self.recipe.get("component_names")
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """The numbers of ``metrics.json``, computed when they are first asked for; none before a fit."""
+        if self._asked:
+            self._numbers |= self._asked
+            self._asked = {}
+        return self._numbers
+
+    @metrics.setter
+    def metrics(self, numbers: Mapping[str, Any]) -> None:
+        self._numbers, self._asked = {}, numbers
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the training data, which the numbers that nobody has asked for come from."""
+        return {**super().__getstate__(), "_numbers": self.metrics, "_asked": {}}
 
     def __dir__(self) -> list[str]:
         """What a user needs; a model has all of its own and Lightning's methods beside."""

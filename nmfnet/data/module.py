@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import cached_property
 from typing import Any, Literal
 
 import lightning as L
@@ -63,8 +64,6 @@ class MatrixDataModule(L.LightningDataModule):
     train_rows : ndarray of int64
         Rows of ``matrix`` that are trained on.
     sample_names, test_sample_names, feature_names : list of str
-    fingerprint : str
-        sha256 of the matrix.
     notes : list of str
         What the user should know about the data.
     """
@@ -81,8 +80,8 @@ class MatrixDataModule(L.LightningDataModule):
     sample_names: list[str]
     test_sample_names: list[str]
     feature_names: list[str]
-    fingerprint: str
     notes: list[str]
+    _size: float
 
     def __init__(
         self,
@@ -130,14 +129,24 @@ class MatrixDataModule(L.LightningDataModule):
         self.test_sample_names = [names[i] for i in partition.test_rows]
         self.feature_names = matrix.feature_names
         self.sizes = Sizes(len(self.sample_names), matrix.shape[1])
-        self.fingerprint, self.notes = matrix.fingerprint(), matrix.notes()
+        self._size, self.notes = size(matrix.values), matrix.notes()
         self.train, self.test = self._batches(matrix, partition)
         self._ready = True
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 of the matrix."""
+        return self.matrix.fingerprint()
 
     @property
     def magnitude(self) -> float:
         """Mean size of the entries of X that are not 0."""
-        return size(self.matrix.values)
+        return self._size
+
+    @property
+    def unchanged(self) -> bool:
+        """Whether X is as it was read: whoever holds it in memory may have written into it."""
+        return size(self.matrix.values) == self._size
 
     def rescale(self, unit: float) -> None:
         """Give X to the model in another unit: batches hold ``X / unit``, all else holds X."""

@@ -16,7 +16,6 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
-from lightning.pytorch.core.optimizer import LightningOptimizer
 
 from nmfnet import metrics
 from nmfnet.config import Config
@@ -30,6 +29,7 @@ from nmfnet.data.batches import to_numpy
 from nmfnet.data.module import MatrixDataModule
 from nmfnet.errors import UserError
 from nmfnet.run.checkpoint import assemble, load, task_of
+from nmfnet.run.loop import make_steppable
 from nmfnet.run.memory import hold, in_memory
 from nmfnet.run.train import Result, train
 from nmfnet.settings.objects import locate
@@ -97,9 +97,7 @@ class Case:
     def fit(self, example: Mapping[str, Any] | None = None, **settings: Any) -> Result:
         """A fit to the example, or to another, with some root keys changed."""
         cfg, source, given = self.configured(example or self.example, **settings)
-        result = train(cfg, source, write=cfg.run_dir is not None, given=given)
-        result.model.metrics = result.metrics
-        return result
+        return train(cfg, source, write=cfg.run_dir is not None, given=given)
 
     def started(
         self, restarts: range, example: Mapping[str, Any] | None = None
@@ -584,19 +582,6 @@ def _place(error: Exception) -> str:
 
 
 # ---------------------------------------------------------------------- tools
-class _Stepped(LightningOptimizer):
-    """An optimiser that needs no Trainer."""
-
-    def step(self, closure: Callable[[], Any] | None = None, **_: Any) -> Any:
-        return self.optimizer.step(closure)
-
-
-def make_steppable(model: Factorization) -> None:
-    """Let the solver of a model take steps without a Trainer."""
-    wrapped = _Stepped(model.configure_optimizers())
-    model.optimizers = lambda: wrapped  # type: ignore[method-assign,assignment]
-
-
 def _gap(found: Any, wanted: Any, unit: Any = None) -> float:
     """Largest difference, relative to the largest entry of ``unit`` (``wanted``)."""
     one, other, scale = (

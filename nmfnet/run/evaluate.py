@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -13,17 +15,22 @@ from nmfnet import metrics
 from nmfnet.core.model import Factorization
 from nmfnet.core.objective import kkt, misfit
 from nmfnet.data.batches import to_numpy
-from nmfnet.data.matrix import Matrix
 from nmfnet.data.module import MatrixDataModule
 from nmfnet.data.sources.channels import component_names
 from nmfnet.kernels.rows import take_rows
-from nmfnet.run.callbacks.convergence import Verdict
+from nmfnet.run.asked import Asked
+from nmfnet.run.callbacks.convergence import Convergence
 from nmfnet.types import Batch
 
 Rows = Callable[[slice], np.ndarray]
 
 FLOOR_ENTRIES = 4_000_000
 """The SVD floor is computed for dense matrices up to this many entries."""
+
+CHANGED = (
+    "X has been changed in place since the fit, so the numbers that need it are lost: ask for "
+    "model.metrics before, or fit a copy of X"
+)
 
 
 @dataclass
@@ -107,43 +114,81 @@ def run_metrics(
     model: Factorization,
     datamodule: MatrixDataModule,
     factors: Factors,
-    seconds: float,
-    verdict: Verdict,
-) -> dict[str, Any]:
+    convergence: Convergence,
+) -> Mapping[str, Any]:
     """``metrics.json``: fit on training and held-out data, restarts, reference, how it ended.
 
-    Losses and KL are sums over entries; ``relative_error`` is ||X - X_hat||_F / ||X||_F.
+    Losses and KL are sums over entries; ``relative_error`` is ||X - X_hat||_F / ||X||_F. What needs X is
+    computed when it is asked for; nothing of it, with a warning, if X has changed since.
     """
-    matrix, best = datamodule.matrix, int(model.best)
-    result: dict[str, Any] = {
+    groups = (
+        partial(_fit, "train", model, datamodule, factors.W),
+        partial(_held_out, model, datamodule, factors),
+        partial(_floor, model, datamodule),
+        partial(_components, model, datamodule, factors),
+        partial(_known, model, datamodule, factors),
+        partial(_layers, model, datamodule),
+        partial(_labels, model, datamodule, factors),
+    )
+
+    def of_X(group: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
+        if datamodule.unchanged:
+            return group()
+        warnings.warn(CHANGED, stacklevel=2)
+        return {}
+
+    how = _ended(model, convergence)
+    return Asked(lambda: how, *(partial(of_X, group) for group in groups))
+
+
+def _ended(model: Factorization, convergence: Convergence) -> dict[str, Any]:
+    """How long it took, how it ended, and on which objective."""
+    best, status = int(model.best), convergence.status(model)
+    return {
         "n_iter": int(model.n_iter[best]),
-        "seconds": seconds,
-        "status": verdict.status,
-        "converged": verdict.status == "converged",
-        "certificate/fall": verdict.fall,
+        "seconds": convergence.seconds,
+        "status": status,
+        "converged": status == "converged",
+        "certificate/fall": partial(convergence.fall, model),
         "objective": float(model.objectives[best]) * model.loss_unit,
         "n_restarts": model.n_restarts,
         "solver": model.solver.name,
     }
-    result |= _fit("train", model, datamodule, factors.W)
-    if datamodule.test is not None:
-        W = factors.W if factors.W_test is None else factors.W_test
-        result |= _fit("test", model, datamodule, W)
-    small = isinstance(matrix.values, np.ndarray) and matrix.values.size <= FLOOR_ENTRIES
+
+
+def _held_out(
+    model: Factorization, datamodule: MatrixDataModule, factors: Factors
+) -> dict[str, float]:
+    if datamodule.test is None:
+        return {}
+    W = factors.W if factors.W_test is None else factors.W_test
+    return _fit("test", model, datamodule, W)
+
+
+def _floor(model: Factorization, datamodule: MatrixDataModule) -> dict[str, float]:
+    """What no model of this rank can be below."""
+    values = datamodule.matrix.values
+    small = isinstance(values, np.ndarray) and values.size <= FLOOR_ENTRIES
     rank = model.n_components + model.offset
-    if small and model.linear and datamodule.train.mask is None and rank <= min(model.sizes):
-        floor = metrics.svd_floor(matrix.values[datamodule.train_rows], rank)
-        result["floor/relative_error"] = floor
-    result |= _components(model, datamodule, factors)
-    result |= _known(matrix, factors) if model.has_components else {}
-    result |= _layers(model, datamodule)
-    if matrix.labels is not None:
-        labels = matrix.labels[datamodule.train_rows]
-        clusters = _clusters(model, factors.W, len(np.unique(labels[labels >= 0])))
-        result["labels/ari"] = metrics.adjusted_rand(labels, clusters)
-        result["labels/nmi"] = metrics.normalized_mutual_information(labels, clusters)
-        result |= _held_out_labels(datamodule, factors)
-    return result
+    whole = model.linear and datamodule.train.mask is None
+    if not (small and whole and rank <= min(model.sizes)):
+        return {}
+    return {"floor/relative_error": metrics.svd_floor(values[datamodule.train_rows], rank)}
+
+
+def _labels(
+    model: Factorization, datamodule: MatrixDataModule, factors: Factors
+) -> dict[str, float]:
+    """Agreement of the codes with the labels."""
+    if datamodule.matrix.labels is None:
+        return {}
+    labels = datamodule.matrix.labels[datamodule.train_rows]
+    clusters = _clusters(model, factors.W, len(np.unique(labels[labels >= 0])))
+    return {
+        "labels/ari": metrics.adjusted_rand(labels, clusters),
+        "labels/nmi": metrics.normalized_mutual_information(labels, clusters),
+        **_held_out_labels(datamodule, factors),
+    }
 
 
 def _clusters(model: Factorization, W: np.ndarray, n_clusters: int) -> np.ndarray:
@@ -268,9 +313,13 @@ def _components(
     return result
 
 
-def _known(matrix: Matrix, factors: Factors) -> dict[str, float]:
+def _known(
+    model: Factorization, datamodule: MatrixDataModule, factors: Factors
+) -> dict[str, float]:
     """Agreement with a reference dictionary, and with the truth of simulated data."""
-    result: dict[str, float] = {}
+    matrix, result = datamodule.matrix, dict[str, float]()
+    if not model.has_components:
+        return result
     if matrix.reference is not None:
         matches = metrics.match_reference(
             factors.H, matrix.reference.values, reference_names=matrix.reference.names

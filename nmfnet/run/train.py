@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import signal
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -15,12 +14,12 @@ import lightning as L
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
-from nmfnet.config import Config, run_folder, run_id
+from nmfnet.config import Config, read_choice, run_folder, run_id
 from nmfnet.core.distributed import World
 from nmfnet.core.model import Factorization
 from nmfnet.core.penalties import dodged
 from nmfnet.core.scaling import check_normalise, normalise
-from nmfnet.core.starting import check_negative, initialise
+from nmfnet.core.starting import initialise
 from nmfnet.data.batches import OneBatch
 from nmfnet.data.module import MatrixDataModule
 from nmfnet.data.sources.source import Source
@@ -39,10 +38,13 @@ from nmfnet.run.figures import Figures, run_of
 from nmfnet.run.finished import finished
 from nmfnet.run.leading import leading_lines
 from nmfnet.run.lock import locked
+from nmfnet.run.loop import Loop
 from nmfnet.run.machine import device_of, threads
 from nmfnet.run.quiet import quiet
+from nmfnet.run.refuse import check_links, check_loss, check_rows, check_streamed, note_views
 from nmfnet.run.scale import rescale
 from nmfnet.run.sharding import block, check_shardable, join, shard
+from nmfnet.run.stopping import stoppable
 from nmfnet.run.write import make_folder, write_run
 from nmfnet.settings.objects import build
 from nmfnet.solvers.base import total
@@ -64,7 +66,7 @@ class Result:
     ----------
     folder : Path or None
         Where it is; None when nothing was written.
-    metrics : dict
+    metrics : mapping
         As in ``metrics.json``.
     model : Factorization
         Fitted, with ``transform`` and ``components_``.
@@ -77,7 +79,7 @@ class Result:
     """
 
     folder: Path | None
-    metrics: dict[str, Any]
+    metrics: Mapping[str, Any]
     model: Factorization
     factors: Factors | None
     notes: list[str]
@@ -93,21 +95,6 @@ class Result:
 
 class NotFirst(Exception):
     """This process has done its part of a run that the first process goes on with."""
-
-
-class Interrupted(KeyboardInterrupt):
-    """Ctrl-C; the message says where the checkpoint is."""
-
-
-class Terminated(SystemExit):
-    """SIGTERM or SIGHUP; the message says where the checkpoint is, the code what a shell expects."""
-
-    def __init__(self, message: str, number: int = signal.SIGTERM) -> None:
-        super().__init__(128 + number)
-        self.message = message
-
-    def __str__(self) -> str:
-        return self.message
 
 
 def train(
@@ -179,18 +166,14 @@ def train(
             world=world,
         ).to(device)
     if isinstance(datamodule, StreamDataModule):
-        _check_streamed(cfg, datamodule, model, world)
+        check_streamed(cfg, datamodule, model, world)
     datamodule.check(model.loss.check)
     rescale(datamodule, model)
     if said := dodged(model.penalty_list, model.factors, model.scale_pair()):
         datamodule.notes.append(said)
-    _check_rows(cfg, datamodule, model)
-    if datamodule.partition.pairs and not model.overrides("link_scores"):
-        raise UserError(
-            f"split=links holds links out, and {type(model).__name__} says nothing about links: use "
-            "split=none, or a model of the graph (graph_ae, sym_nmf)"
-        )
-    _note_views(datamodule, model)
+    check_rows(cfg, datamodule, model)
+    check_links(datamodule, model)
+    note_views(datamodule, model)
     check_solver(model.solver, task_of(model))
     check_normalise(model, cfg.normalize)
     with threads(cfg.threads, datamodule, model), _hushed(), _enough_memory(cfg, datamodule):
@@ -198,7 +181,7 @@ def train(
             check_shardable(model, cfg.batch_size, world)
             model.world = World()  # this is the whole; its blocks come later
         initialise(model, datamodule.sample)
-        _check_loss(cfg, model)
+        check_loss(cfg, model)
         name_features(model, datamodule.feature_names)
         model.recipe |= {"run_id": run_id(cfg.plain()), "data_sha256": datamodule.fingerprint}
         matrix = datamodule.matrix
@@ -226,58 +209,6 @@ def _enough_memory(cfg: Config, datamodule: MatrixDataModule) -> Iterator[None]:
         ) from error
 
 
-def _check_rows(cfg: Config, datamodule: MatrixDataModule, model: Factorization) -> None:
-    """Refuse single rows for a model whose rows lean on their neighbours."""
-    if model.rows_independent:
-        return
-    kind = type(model).__name__
-    if cfg.batch_size is not None:
-        raise UserError(f"{kind} needs the neighbours of every row: set batch_size=null")
-    if datamodule.test_sample_names:
-        raise UserError(
-            f"{kind} needs the neighbours of every row, so rows cannot be held out: use split=none or "
-            "split=entries"
-        )
-
-
-def _note_views(datamodule: MatrixDataModule, model: Factorization) -> None:
-    """Say which views the model has no factor for."""
-    used = {axis for factor in model.factors.values() for axis in factor.axes}
-    unused = [axis for axis in datamodule.axes if axis.startswith("view ") and axis not in used]
-    if unused:
-        datamodule.notes.append(
-            f"{type(model).__name__} explains X alone; it has no use for {', '.join(unused)}."
-        )
-
-
-def _check_loss(cfg: Config, model: Factorization) -> None:
-    """Refuse a loss that was asked for and that the model has no use for."""
-    if model.asks_loss or model.loss.unasked:
-        return
-    raise UserError(
-        f"loss={cfg.choices.get('loss', model.loss.name)} is not used: "
-        f"{type(model).__name__} has a likelihood of its own: leave loss out, or set loss=own"
-    )
-
-
-def _check_streamed(
-    cfg: Config, datamodule: StreamDataModule, model: Factorization, world: World
-) -> None:
-    """Refuse what needs all rows at once."""
-    kind, encoded = type(model).__name__, model.inductive and cfg.normalize == "W"
-    for refused, what, remedy in (
-        (not model.shardable, f"{kind} as configured", "model=nmf or model=autoencoder"),
-        (cfg.kkt_tol is not None, "kkt_tol", "kkt_tol=null"),
-        (encoded, f"normalize=W of {kind}", "normalize=H"),
-        (world.size > 1, "trainer=ddp", "trainer=default"),
-    ):
-        if refused:
-            raise UserError(
-                f"{what} needs all rows at once, and data=stream has none: use {remedy}"
-            )
-    check_negative(model, datamodule.matrix.scan.negative)
-
-
 def _fit(
     cfg: Config,
     datamodule: MatrixDataModule,
@@ -289,6 +220,7 @@ def _fit(
     sweep: str | None,
     title: str | None,
 ) -> Result:
+    """Train a model that has its start: by the Trainer if anything asks for one, else by a bare loop."""
     convergence = Convergence(datamodule.train, in_memory=not datamodule.streamed)
     callbacks: list[L.Callback] = [convergence]
     first = world.rank == 0
@@ -297,22 +229,22 @@ def _fit(
         callbacks.append(ProgressBar(title or cfg.model_name, convergence))
     callbacks += [*(build(node) for node in cfg.callbacks.values()), *more]
     kept = folder / "model.ckpt" if folder is not None and world.size == 1 else None
-
-    def settle() -> None:
-        _settle(model, datamodule, cfg.normalize)
-
-    resuming = Resuming(kept, cfg.checkpoint_every, convergence, settle)
+    resuming = Resuming(
+        kept, cfg.checkpoint_every, convergence, lambda: _settle(model, datamodule, cfg.normalize)
+    )
     callbacks.append(resuming)
+    plain = not (cfg.callbacks or more) and cfg.trainer == read_choice("trainer", "default")
+    if folder is None and plain and datamodule.device.type == "cpu":
+        loop = Loop(callbacks)
+        with stoppable(loop, model, resuming):
+            loop.fit(model, datamodule)
+            return _result(cfg, datamodule, model, None, convergence)
     name = f"{cfg.model_name}-{folder.name if folder else 'memory'}"
     context = Context(name, folder or Path(), Path(cfg.runs), cfg.plain(), sweep)
-    loggers: list[Logger] = []
-    whole = False
-    try:
-        for node in cfg.logger.values() if folder and first else ():
-            loggers.append(build(node, context))
+    with _tracked(cfg, context, folder is not None and first) as loggers:
         if folder is not None and first:
             make_folder(folder, keep=before is not None)
-        trainer = build(
+        trainer: L.Trainer = build(
             {
                 **cfg.trainer,
                 "accelerator": "gpu" if datamodule.device.type == "cuda" else "cpu",
@@ -321,31 +253,51 @@ def _fit(
                 "default_root_dir": folder,
             }
         )
-        with _stoppable(trainer, model, resuming):
+        with stoppable(trainer, model, resuming):
             if world.size > 1:
                 _fit_in_parts(cfg, datamodule, model, trainer, convergence, world)
             else:
                 trainer.fit(model, datamodule=datamodule, ckpt_path=before)
-            settle()
-            factors = factors_of(model, datamodule)
-            model.recipe["component_names"] = factors.names
-            model.plot = Figures(
-                model, partial(run_of, datamodule, model, factors, convergence.records)
-            )
-            seconds, verdict = convergence.seconds, convergence.verdict(model)
-            model.metrics = numbers = run_metrics(model, datamodule, factors, seconds, verdict)
-            if remark := model.solver.remark():
-                datamodule.notes.append(remark)
+            result = _result(cfg, datamodule, model, folder, convergence)
             if folder is not None:
                 figures = dict(run_figures(model.plot.run)) if cfg.figures else {}
-                write_run(cfg, datamodule, trainer, folder, numbers, factors, figures)
+                write_run(cfg, datamodule, trainer, result, figures)
                 best = {"best_restart": int(model.best)}
-                log_result(loggers, numbers | best, figures, context)
+                log_result(loggers, {**result.metrics, **best}, figures, context)
+    return result
+
+
+@contextmanager
+def _tracked(cfg: Config, context: Context, asked: bool) -> Iterator[list[Logger]]:
+    """The trackers that a run is told to; they are told as well how it ended."""
+    loggers: list[Logger] = []
+    whole = False
+    try:
+        for node in cfg.logger.values() if asked else ():
+            loggers.append(build(node, context))
+        yield loggers
         whole = True
     except MisconfigurationException as error:
         raise UserError(f"the trainer cannot be used as configured: {error}") from error
     finally:
         finish(loggers, "success" if whole else "failed")
+
+
+def _result(
+    cfg: Config,
+    datamodule: MatrixDataModule,
+    model: Factorization,
+    folder: Path | None,
+    convergence: Convergence,
+) -> Result:
+    """The state in which a run ends, and what there is to know of it."""
+    _settle(model, datamodule, cfg.normalize)
+    factors = factors_of(model, datamodule)
+    model.recipe["component_names"] = factors.names
+    model.plot = Figures(model, partial(run_of, datamodule, model, factors, convergence.records))
+    model.metrics = numbers = run_metrics(model, datamodule, factors, convergence)
+    if remark := model.solver.remark():
+        datamodule.notes.append(remark)
     return Result(folder, numbers, model, factors, datamodule.notes)
 
 
@@ -368,30 +320,6 @@ def _fit_in_parts(
         raise NotFirst
     datamodule.setup()
     trainer.strategy.connect(model)  # what is saved from here on is the whole
-
-
-@contextmanager
-def _stoppable(trainer: L.Trainer, model: Factorization, resuming: Resuming) -> Iterator[None]:
-    """Keep the model when Ctrl-C comes; a full disk is the user's to mend."""
-    try:
-        try:
-            yield
-        finally:
-            if trainer.interrupted:  # Lightning then leaves this out: the bar would stay
-                for callback in trainer.callbacks:  # type: ignore[attr-defined]
-                    callback.teardown(trainer, model, "fit")
-    except (KeyboardInterrupt, SystemExit) as stop:  # Lightning turns the first into the second
-        where = resuming.last_words(trainer, model)
-        words = f"interrupted at iteration {model.iteration}{where}"
-        if resuming.asked not in (0, signal.SIGINT):
-            raise Terminated(words, resuming.asked) from stop
-        if isinstance(stop, KeyboardInterrupt) or isinstance(stop.__context__, KeyboardInterrupt):
-            raise Interrupted(words) from stop
-        raise Terminated(words) from stop
-    except OSError as error:
-        if resuming.path is None or error.strerror is None:
-            raise
-        raise UserError(f"cannot write to {resuming.path.parent}: {error.strerror}") from error
 
 
 @torch.no_grad()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import yaml
@@ -12,7 +12,6 @@ import yaml
 from nmfnet.config import Config
 from nmfnet.data.module import MatrixDataModule
 from nmfnet.errors import UserError
-from nmfnet.run.evaluate import Factors
 from nmfnet.run.leading import write_leading
 from nmfnet.run.provenance import provenance
 from nmfnet.run.stored import write_json
@@ -20,6 +19,8 @@ from nmfnet.run.stored import write_json
 if TYPE_CHECKING:
     import lightning as L
     from matplotlib.figure import Figure
+
+    from nmfnet.run.train import Result
 
 __all__ = ["make_folder", "write_run"]
 
@@ -46,14 +47,15 @@ def write_run(
     cfg: Config,
     datamodule: MatrixDataModule,
     trainer: L.Trainer,
-    folder: Path,
-    numbers: dict[str, Any],
-    factors: Factors,
+    result: Result,
     figures: dict[str, Figure],
 ) -> None:
     """Everything in the run folder; ``metrics.json`` last, since it says that the run is whole."""
     from nmfnet.plots import save_all
 
+    folder, factors, numbers = result.folder, result.factors, dict(result.metrics)
+    assert folder is not None
+    assert factors is not None
     (folder / "config.yaml").write_text(yaml.safe_dump(cfg.plain(), sort_keys=False))
     arrays = {
         **factors.tables,

@@ -55,7 +55,7 @@ def select(cfg: Config, source: Source | None = None, *, write: bool = True) -> 
 
 def _select(cfg: Config, source: Source | None, folder: Path | None, *, anew: bool) -> Selected:
     """The fits, what they say of every rank, and the files."""
-    from nmfnet.run.train import Interrupted
+    from nmfnet.run.stopping import Interrupted
 
     assert cfg.ranks is not None
     ranks, options = parse_ranks(cfg.ranks), build(cfg.selection)

@@ -67,7 +67,8 @@ def run_job(job: Job) -> Record:
     if (before := settled(job)) is not None:
         return before
     job.record("running", pid=os.getpid(), host=socket.gethostname())
-    from nmfnet.run.train import Interrupted, Terminated, train
+    from nmfnet.run.stopping import Interrupted, Terminated
+    from nmfnet.run.train import train
     from nmfnet.sweep.search.pruning import Pruned, pruning
 
     try:

@@ -17,8 +17,8 @@ from nmfnet.core.objective import misfit
 from nmfnet.core.starting import initialise
 from nmfnet.data import NoSplit
 from nmfnet.data.module import MatrixDataModule
-from nmfnet.run.check import make_steppable
 from nmfnet.run.checkpoint import assemble, task_of
+from nmfnet.run.loop import make_steppable
 from nmfnet.run.memory import in_memory
 from nmfnet.settings.words import configuration
 from nmfnet.solvers.base import total

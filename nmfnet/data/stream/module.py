@@ -223,6 +223,10 @@ class StreamDataModule(MatrixDataModule):
         """Mean size of the entries of the sample that are not 0."""
         return size(self._sampled())
 
+    @property
+    def unchanged(self) -> bool:
+        return True
+
     def rescale(self, unit: float) -> None:
         self.unit = unit
 

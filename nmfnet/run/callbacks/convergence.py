@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, final
+from typing import Any, Literal, final
 
 import lightning as L
 import torch
@@ -15,7 +17,7 @@ from nmfnet.errors import UserError
 from nmfnet.run.certificate import Found, descend, due, evaluations
 from nmfnet.run.clock import now
 from nmfnet.solvers.base import total
-from nmfnet.types import Batch
+from nmfnet.types import Batch, Tensor
 
 LONG = 5
 """Times the patience: training steps without a fall, whatever moves, after which a restart may end."""
@@ -68,21 +70,6 @@ class Restart:
     fall: float | None = None
 
 
-class Verdict(NamedTuple):
-    """How the best restart of a run ended.
-
-    Attributes
-    ----------
-    status : {"converged", "stopped early", "budget"}
-        Certified; quiet, but not certified (or early stopping); or at the end of the budget.
-    fall : float or None
-        Relative fall that an independent descent found at the end; None = there was none.
-    """
-
-    status: Literal["converged", "stopped early", "budget"]
-    fall: float | None
-
-
 @final
 class Convergence(L.Callback):
     """Stops each restart by the model's budget, and the run when no restart is left.
@@ -109,6 +96,7 @@ class Convergence(L.Callback):
         self.certifying = 0.0  # seconds of them that certificates took
         self.whole = False  # every step so far has been judged
         self._since = 0.0
+        self._last: tuple[int, list[Tensor]] | None = None  # where a restart's budget ended
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, Factorization)
@@ -226,35 +214,50 @@ class Convergence(L.Callback):
     def _descend(self, model: Factorization, restart: int, enough: float | None) -> Found:
         """Go down from a restart's parameters; they stay as they were unless it fell ``enough``."""
         began = now()
-        before = [tensor.data[restart].clone() for tensor in model.restart_tensors()]
+        before = _values(model, restart)
         most = evaluations(model.iteration)
         found = descend(model, self.batch, restart, most, enough)
         self.restarts[restart].fall = found.fall
         if enough is None or found.fall <= enough:
-            for tensor, kept in zip(model.restart_tensors(), before, strict=True):
-                tensor.data[restart] = kept
+            _put(model, restart, before)
         self.certifying += now() - began
         return found
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Of a best restart that is at the end of its budget: how far it was from done."""
+        """Of a best restart that is at the end of its budget: keep where it is, for `fall`."""
         assert isinstance(pl_module, Factorization)
         model, best = pl_module, int(pl_module.best)
         if best not in model.live or not self._certifiable(model) or not self.whole:
             return
-        before = [tensor.data[best].clone() for tensor in model.restart_tensors()]
-        model.solver.recall(model, best)
-        self._descend(model, best, None)
-        for tensor, kept in zip(model.restart_tensors(), before, strict=True):
-            tensor.data[best] = kept
+        with _kept(model, best):
+            model.solver.recall(model, best)
+            self._last = best, _values(model, best)
+        if model.world.size > 1:  # the processes are about to part
+            self.fall(model)
 
-    def verdict(self, model: Factorization) -> Verdict:
-        """How the best restart ended."""
+    def fall(self, model: Factorization) -> float | None:
+        """Relative fall that an independent descent finds at the end of the best restart.
+
+        None = there was no such descent. That of a restart at the end of its budget, which says how far
+        it was from done, takes place when this is asked for first.
+        """
+        if self._last is not None:
+            restart, values = self._last
+            with _kept(model, restart):
+                _put(model, restart, values)
+                self._descend(model, restart, None)
+            self._last = None
+        return self.restarts[int(model.best)].fall
+
+    def status(self, model: Factorization) -> Literal["converged", "stopped early", "budget"]:
+        """How the best restart ended.
+
+        Certified; quiet, but not certified (or early stopping); or at the end of the budget.
+        """
         best = int(model.best)
-        fall = self.restarts[best].fall
         if bool(model.converged[best]):
-            return Verdict("converged", fall)
-        return Verdict("budget" if best in model.live else "stopped early", fall)
+            return "converged"
+        return "budget" if best in model.live else "stopped early"
 
     def _optimal(self, model: Factorization, restart: int) -> bool:
         if model.budget.kkt_tol is None:
@@ -286,3 +289,23 @@ class Convergence(L.Callback):
                 else {name: float(term[position]) * unit for name, term in terms.items()},
             )
         )
+
+
+def _values(model: Factorization, restart: int) -> list[Tensor]:
+    """A copy of all that a restart holds."""
+    return [tensor.data[restart].clone() for tensor in model.restart_tensors()]
+
+
+def _put(model: Factorization, restart: int, values: list[Tensor]) -> None:
+    for tensor, value in zip(model.restart_tensors(), values, strict=True):
+        tensor.data[restart] = value
+
+
+@contextmanager
+def _kept(model: Factorization, restart: int) -> Iterator[None]:
+    """Whatever happens to a restart inside, it is as before at the end."""
+    before = _values(model, restart)
+    try:
+        yield
+    finally:
+        _put(model, restart, before)

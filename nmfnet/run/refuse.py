@@ -1,0 +1,74 @@
+"""What a run refuses once it knows its data and its model, before it begins."""
+
+from __future__ import annotations
+
+from nmfnet.config import Config
+from nmfnet.core.distributed import World
+from nmfnet.core.model import Factorization
+from nmfnet.core.starting import check_negative
+from nmfnet.data.module import MatrixDataModule
+from nmfnet.data.stream.module import StreamDataModule
+from nmfnet.errors import UserError
+
+__all__ = ["check_links", "check_loss", "check_rows", "check_streamed", "note_views"]
+
+
+def check_rows(cfg: Config, datamodule: MatrixDataModule, model: Factorization) -> None:
+    """Refuse single rows for a model whose rows lean on their neighbours."""
+    if model.rows_independent:
+        return
+    kind = type(model).__name__
+    if cfg.batch_size is not None:
+        raise UserError(f"{kind} needs the neighbours of every row: set batch_size=null")
+    if datamodule.test_sample_names:
+        raise UserError(
+            f"{kind} needs the neighbours of every row, so rows cannot be held out: use split=none or "
+            "split=entries"
+        )
+
+
+def note_views(datamodule: MatrixDataModule, model: Factorization) -> None:
+    """Say which views the model has no factor for."""
+    used = {axis for factor in model.factors.values() for axis in factor.axes}
+    unused = [axis for axis in datamodule.axes if axis.startswith("view ") and axis not in used]
+    if unused:
+        datamodule.notes.append(
+            f"{type(model).__name__} explains X alone; it has no use for {', '.join(unused)}."
+        )
+
+
+def check_loss(cfg: Config, model: Factorization) -> None:
+    """Refuse a loss that was asked for and that the model has no use for."""
+    if model.asks_loss or model.loss.unasked:
+        return
+    raise UserError(
+        f"loss={cfg.choices.get('loss', model.loss.name)} is not used: "
+        f"{type(model).__name__} has a likelihood of its own: leave loss out, or set loss=own"
+    )
+
+
+def check_streamed(
+    cfg: Config, datamodule: StreamDataModule, model: Factorization, world: World
+) -> None:
+    """Refuse what needs all rows at once."""
+    kind, encoded = type(model).__name__, model.inductive and cfg.normalize == "W"
+    for refused, what, remedy in (
+        (not model.shardable, f"{kind} as configured", "model=nmf or model=autoencoder"),
+        (cfg.kkt_tol is not None, "kkt_tol", "kkt_tol=null"),
+        (encoded, f"normalize=W of {kind}", "normalize=H"),
+        (world.size > 1, "trainer=ddp", "trainer=default"),
+    ):
+        if refused:
+            raise UserError(
+                f"{what} needs all rows at once, and data=stream has none: use {remedy}"
+            )
+    check_negative(model, datamodule.matrix.scan.negative)
+
+
+def check_links(datamodule: MatrixDataModule, model: Factorization) -> None:
+    """Refuse to hold links out from a model that says nothing about them."""
+    if datamodule.partition.pairs and not model.overrides("link_scores"):
+        raise UserError(
+            f"split=links holds links out, and {type(model).__name__} says nothing about links: use "
+            "split=none, or a model of the graph (graph_ae, sym_nmf)"
+        )

@@ -94,7 +94,7 @@ def run_job(job: Job) -> Record:
     except Exception as error:  # a bug in one job must not cost the others
         words = f"{type(error).__name__}: {error}"
         return job.record("failed", error=words, traceback=traceback.format_exc())
-    return job.record("done", metrics=result.metrics)
+    return job.record("done", metrics=dict(result.metrics))
 
 
 def settled(job: Job) -> Record | None:

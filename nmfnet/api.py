@@ -118,11 +118,10 @@ def _auto(word: str, n_features: int, W: Any, H: Any) -> int:
 
 def _configured(source: Source, run_dir: str | Path | None, settings: dict[str, Any]) -> Config:
     cfg = configuration(plain({"progress": False, **settings}))
-    data = {"sha256": source.read().fingerprint()}
     return cfg.but(
         run_dir=None if run_dir is None else str(run_dir),
         choices=cfg.choices | {"data": "memory"},
-        data=data,
+        data={} if run_dir is None else {"sha256": source.read().fingerprint()},
     )
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, replace
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -29,6 +30,9 @@ SET_ELSEWHERE = {
     "precision": "dtype",
 }
 """Options of ``lightning.Trainer`` that nmfnet sets itself, and the root key that does so."""
+
+OF_OTHERS = re.compile(r"'_target_': '(?!nmfnet\.|lightning\.)")
+"""Classes that may be others a moment later, in a notebook: what names one is checked every time."""
 
 NOT_THE_EXPERIMENT = (
     *("logger", "run_dir", "runs", "force", "resume", "checkpoint_every"),
@@ -100,6 +104,7 @@ class Config:
         return str(self.choices.get("model", "model"))
 
 
+@cache
 def conf_dir() -> Path:
     """Folder of the yaml files: inside an installed package, beside it in a clone."""
     inside = Path(__file__).parent / "conf"
@@ -133,6 +138,23 @@ def check_config(cfg: Plain) -> Config:
     UserError
         One line per problem, with the nearest known key or choice.
     """
+    written = _Written(repr(cfg), cfg)
+    check = _check if OF_OTHERS.search(written.text) is None else _check.__wrapped__
+    check(written)
+    return Config(**cfg)
+
+
+@dataclass(frozen=True)
+class _Written:
+    """A configuration that is the same as any other that reads alike."""
+
+    text: str
+    cfg: Plain = field(compare=False)
+
+
+@lru_cache(maxsize=256)
+def _check(written: _Written) -> None:
+    cfg = written.cfg
     check_declared(cfg)
     _refuse(
         problem
@@ -140,7 +162,6 @@ def check_config(cfg: Plain) -> Config:
         for path, node in _nodes(cfg, name)
         for problem in target_problems(node, path, bases_of(name))
     )
-    return Config(**cfg)
 
 
 def check_declared(cfg: Plain) -> None:
@@ -228,8 +249,13 @@ def root_is_sound(cfg: Plain) -> bool:
     return not any(_root_problems(cfg)) and not any(_key_problems(cfg))
 
 
+@cache
+def _root_hints() -> dict[str, Any]:
+    return typing.get_type_hints(Config, include_extras=True)
+
+
 def _root_problems(cfg: Plain) -> Iterator[str]:
-    hints = typing.get_type_hints(Config, include_extras=True)
+    hints = _root_hints()
     for key, value in cfg.items():
         if key not in hints:
             yield f"{key}: no such option{did_you_mean(key, [*hints, *_nested_keys(cfg)])}"
@@ -306,10 +332,9 @@ def constraints_of(node: Mapping[str, Any]) -> tuple[Plain, dict[str, Plain]]:
         For the name of a constraint that there is none of.
     """
     single: dict[str, Plain] = {}
-    known = options("constraint")
     for key, value in node.items():
         if isinstance(value, str) and key != "_target_":
-            if value not in known:
+            if value not in (known := options("constraint")):
                 hint = did_you_mean(value, known)
                 raise UserError(
                     f"constraint.{key}={value}: no such constraint{hint} ({', '.join(known)})"

@@ -176,14 +176,16 @@ def train(
     note_views(datamodule, model)
     check_solver(model.solver, task_of(model))
     check_normalise(model, cfg.normalize)
-    with threads(cfg.threads, datamodule, model), _hushed(), _enough_memory(cfg, datamodule):
+    calm = quiet((), module="lightning", messages=("Sparse CSR tensor support is in beta",))
+    with threads(cfg.threads, datamodule, model), calm, _enough_memory(cfg, datamodule):
         if world.size > 1:
             check_shardable(model, cfg.batch_size, world)
             model.world = World()  # this is the whole; its blocks come later
         initialise(model, datamodule.sample)
         check_loss(cfg, model)
         name_features(model, datamodule.feature_names)
-        model.recipe |= {"run_id": run_id(cfg.plain()), "data_sha256": datamodule.fingerprint}
+        if folder is not None:  # which tell whether a checkpoint is of this run
+            model.recipe |= {"run_id": run_id(cfg.plain()), "data_sha256": datamodule.fingerprint}
         matrix = datamodule.matrix
         model.recipe |= {"kind": matrix.kind, "image_shape": matrix.image_shape}
         with locked(folder) if folder is not None and world.rank == 0 else nullcontext():
@@ -241,7 +243,7 @@ def _fit(
             return _result(cfg, datamodule, model, None, convergence)
     name = f"{cfg.model_name}-{folder.name if folder else 'memory'}"
     context = Context(name, folder or Path(), Path(cfg.runs), cfg.plain(), sweep)
-    with _tracked(cfg, context, folder is not None and first) as loggers:
+    with _hushed(), _tracked(cfg, context, folder is not None and first) as loggers:
         if folder is not None and first:
             make_folder(folder, keep=before is not None)
         trainer: L.Trainer = build(
@@ -341,5 +343,4 @@ def _settle(model: Factorization, datamodule: MatrixDataModule, normalize: str |
 
 def _hushed() -> AbstractContextManager[None]:
     """Without Lightning's advice, which is about training networks."""
-    loggers = ("lightning.pytorch", "lightning.fabric")
-    return quiet(loggers, module="lightning", messages=("Sparse CSR tensor support is in beta",))
+    return quiet(("lightning.pytorch", "lightning.fabric"), module="lightning")

@@ -63,6 +63,7 @@ class Declared(NamedTuple):
         return re.split(r"(?<=[\w)\]])\. ", text, maxsplit=1)[0].rstrip(".")
 
 
+@functools.cache
 def declared(path: str) -> Declared | None:
     """What stands in the source of ``nmfnet.module.Name``; None where that does not say it all."""
     module, _, name = path.rpartition(".")

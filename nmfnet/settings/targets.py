@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import typing
 from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Any, Literal
 
 from nmfnet.settings.declared import declared
@@ -115,6 +116,7 @@ def _kind_problem(target: Any, bases: tuple[type, ...], trust: bool) -> str:
     return f"is no {wanted}" if bases else "is not expected here: this is no option with an object"
 
 
+@cache
 def _hints(target: Any) -> dict[str, Any]:
     """Annotations of the options of a target, as far as they can be read."""
     try:
@@ -137,17 +139,25 @@ def _classes(hint: Any) -> Iterator[type]:
 def _signature_problems(
     node: Mapping[str, Any], path: str, target: Any, hints: dict[str, Any]
 ) -> Iterator[str]:
+    known = _options(target)
+    if known is None:
+        yield f"{path}._target_: {node['_target_']} cannot be called with options"
+        return
+    yield from _option_problems(node, path, target.__name__, hints, known)
+
+
+@cache
+def _options(target: Any) -> list[str] | None:
+    """What can be given to a target by name; None if it cannot be called."""
     try:
         parameters = inspect.signature(target).parameters
     except (TypeError, ValueError):
-        yield f"{path}._target_: {node['_target_']} cannot be called with options"
-        return
-    known = [
+        return None
+    return [
         name
         for name, parameter in parameters.items()
         if parameter.kind == parameter.KEYWORD_ONLY or parameter.default is not parameter.empty
     ]
-    yield from _option_problems(node, path, target.__name__, hints, known)
 
 
 def _option_problems(

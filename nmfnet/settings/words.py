@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import difflib
+import pickle
 import re
 import sys
 from collections.abc import Sequence
@@ -53,15 +53,15 @@ def configuration(settings: dict[str, Any], folders: Sequence[Path] = ()) -> Con
     """
     chosen = {key: value for key, value in settings.items() if is_group(key, folders)}
     for group, choice in chosen.items():
-        known = choices_of(group, folders)
         for word in choice if isinstance(choice, list | tuple) else [choice]:
-            if word not in known:
+            if not _is_choice(group, str(word), folders):
+                known = choices_of(group, folders)
                 hint = did_you_mean(str(word), known)
                 raise UserError(
                     f"{group}={word!r}: no such choice{hint} (it has {', '.join(known)})"
                 )
     words = tuple(sorted((k, _words(v)) for k, v in chosen.items()))
-    cfg = copy.deepcopy(_compose(words, tuple(str(folder.resolve()) for folder in folders)))
+    cfg: Plain = pickle.loads(_composed(words, tuple(str(folder.resolve()) for folder in folders)))
     for key, value in settings.items():
         if key not in chosen:
             set_key(cfg, key, value)
@@ -73,6 +73,11 @@ def _words(choice: Any) -> str:
 
 
 @lru_cache(maxsize=64)
+def _composed(choices: tuple[tuple[str, str], ...], folders: tuple[str, ...]) -> bytes:
+    """The configuration as a pickle, of which everybody takes a copy of his own."""
+    return pickle.dumps(_compose(choices, folders))
+
+
 def _compose(choices: tuple[tuple[str, str], ...], folders: tuple[str, ...]) -> Plain:
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
@@ -119,13 +124,13 @@ def to_plain(cfg: DictConfig, choices: Any) -> Plain:
     """The configuration as plain values, with the choice made in every group."""
     from omegaconf import OmegaConf
 
-    plain = OmegaConf.to_container(cfg, resolve=True)
-    assert isinstance(plain, dict)
+    values = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(values, dict)
     made = {k: v for k, v in dict(choices).items() if not k.startswith("hydra/") and v is not None}
-    several = {group: list(plain.get(group) or {}) for group in ("penalty", "logger")}
-    stored = plain.get("choices") or {}  # of a config.yaml that is run again
+    several = {group: list(values.get(group) or {}) for group in ("penalty", "logger")}
+    stored = values.get("choices") or {}  # of a config.yaml that is run again
     made = {**{group: names for group, names in several.items() if names}, **stored, **made}
-    return {str(key): value for key, value in plain.items()} | {"choices": made}
+    return {str(key): value for key, value in values.items()} | {"choices": made}
 
 
 def open_keys(arguments: Sequence[str]) -> list[str]:
@@ -193,6 +198,10 @@ def import_from(folders: Sequence[Path]) -> None:
 def is_group(key: str, folders: Sequence[Path]) -> bool:
     """Whether a key names a config group rather than a value."""
     return any((folder / key).is_dir() for folder in [conf_dir(), *folders])
+
+
+def _is_choice(group: str, word: str, folders: Sequence[Path]) -> bool:
+    return any((folder / group / f"{word}.yaml").is_file() for folder in [conf_dir(), *folders])
 
 
 def choices_of(group: str, folders: Sequence[Path]) -> list[str]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, final
 
 from nmfnet.solvers.base import Solver, Task
@@ -24,6 +25,13 @@ if TYPE_CHECKING:
     from nmfnet.core.model import Factorization
 
 
+ORDER: tuple[Callable[[], Solver], ...] = (
+    *(Exact, Variational, HALS, Symmetric, CoordinateDescent, Newton, WeightedALS),
+    *(ConvexNewton, Multiplicative, partial(Online, n_sub=10), GradientDescent),
+)
+"""Who is asked, one after the other."""
+
+
 @final
 class Auto(Solver):
     """The first solver that can do the task exactly.
@@ -43,17 +51,13 @@ class Auto(Solver):
 
     def chosen(self, task: Task) -> Solver:
         """The solver to use in this one's place."""
-        online = Online(n_sub=10)
-        ordered = (
-            *(Exact(), Variational(), HALS(), Symmetric(), CoordinateDescent(), Newton()),
-            WeightedALS(),
-            *(ConvexNewton(), Multiplicative(), online),
-            GradientDescent(),
-        )
-        for candidate in ordered:
-            if candidate.exact(task) and not list(candidate.lacks(task)):
-                relay = Relay(candidate)
-                return relay if candidate.crawls and not list(relay.lacks(task)) else candidate
+        for kind in ORDER:
+            candidate = kind()
+            if not candidate.exact(task) or any(candidate.lacks(task)):
+                continue
+            if candidate.crawls and not any((relay := Relay(candidate)).lacks(task)):
+                return relay
+            return candidate
         return Adam()
 
     def lacks(self, task: Task) -> Iterator[str]:

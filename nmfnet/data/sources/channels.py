@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 
 __all__ = [
     "CHANNELS",
@@ -52,6 +53,7 @@ _NOTATIONS = tuple(
 )
 
 
+@lru_cache(maxsize=4096)
 def parse_channel(label: str) -> str | None:
     """Canonical label of one channel, or None when the text is not an SBS channel.
 
@@ -140,7 +142,7 @@ def recognise_channels(labels: Sequence[str]) -> tuple[str, list[str]] | None:
         Name is a key of ``CHANNELS``; None unless every channel is there once and nothing else.
     """
     for name, known in CHANNELS.items():
-        if len(labels) != len(known):
+        if len(labels) != len(known) or _canonical(name, labels[0]) not in known:
             continue
         found = [_canonical(name, label) for label in labels]
         if set(found) == set(known):

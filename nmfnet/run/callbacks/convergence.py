@@ -214,12 +214,13 @@ class Convergence(L.Callback):
     def _descend(self, model: Factorization, restart: int, enough: float | None) -> Found:
         """Go down from a restart's parameters; they stay as they were unless it fell ``enough``."""
         began = now()
-        before = _values(model, restart)
+        tensors = model.restart_tensors()
+        before = _values(tensors, restart)
         most = evaluations(model.iteration)
         found = descend(model, self.batch, restart, most, enough)
         self.restarts[restart].fall = found.fall
         if enough is None or found.fall <= enough:
-            _put(model, restart, before)
+            _put(tensors, restart, before)
         self.certifying += now() - began
         return found
 
@@ -229,9 +230,10 @@ class Convergence(L.Callback):
         model, best = pl_module, int(pl_module.best)
         if best not in model.live or not self._certifiable(model) or not self.whole:
             return
-        with _kept(model, best):
+        tensors = model.restart_tensors()
+        with _kept(tensors, best):
             model.solver.recall(model, best)
-            self._last = best, _values(model, best)
+            self._last = best, _values(tensors, best)
         if model.world.size > 1:  # the processes are about to part
             self.fall(model)
 
@@ -243,8 +245,9 @@ class Convergence(L.Callback):
         """
         if self._last is not None:
             restart, values = self._last
-            with _kept(model, restart):
-                _put(model, restart, values)
+            tensors = model.restart_tensors()
+            with _kept(tensors, restart):
+                _put(tensors, restart, values)
                 self._descend(model, restart, None)
             self._last = None
         return self.restarts[int(model.best)].fall
@@ -291,21 +294,21 @@ class Convergence(L.Callback):
         )
 
 
-def _values(model: Factorization, restart: int) -> list[Tensor]:
+def _values(tensors: list[Tensor], restart: int) -> list[Tensor]:
     """A copy of all that a restart holds."""
-    return [tensor.data[restart].clone() for tensor in model.restart_tensors()]
+    return [tensor.data[restart].clone() for tensor in tensors]
 
 
-def _put(model: Factorization, restart: int, values: list[Tensor]) -> None:
-    for tensor, value in zip(model.restart_tensors(), values, strict=True):
+def _put(tensors: list[Tensor], restart: int, values: list[Tensor]) -> None:
+    for tensor, value in zip(tensors, values, strict=True):
         tensor.data[restart] = value
 
 
 @contextmanager
-def _kept(model: Factorization, restart: int) -> Iterator[None]:
+def _kept(tensors: list[Tensor], restart: int) -> Iterator[None]:
     """Whatever happens to a restart inside, it is as before at the end."""
-    before = _values(model, restart)
+    before = _values(tensors, restart)
     try:
         yield
     finally:
-        _put(model, restart, before)
+        _put(tensors, restart, before)

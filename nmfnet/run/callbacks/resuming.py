@@ -58,11 +58,21 @@ class Resuming(L.Callback):
     # ------------------------------------------------------------------ when to stop and to write
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._last = time.monotonic()
-        if self.path is None or threading.current_thread() is not threading.main_thread():
+        if threading.current_thread() is not threading.main_thread():
             return
         for number in STOPPING:
-            if signal.getsignal(number) is not signal.SIG_IGN:
+            if self._takes(number, signal.getsignal(number)):
                 self._handlers[number] = signal.signal(number, self._ask)
+
+    def _takes(self, number: int, before: Any) -> bool:
+        """Whether a signal waits for the end of the step.
+
+        Where nothing is written, SIGTERM does, so that whoever called the fit can clean up; Lightning's
+        Trainer has taken it already.
+        """
+        if self.path is not None:
+            return before is not signal.SIG_IGN
+        return number == signal.SIGTERM and before is signal.SIG_DFL
 
     def _ask(self, number: int, frame: Any) -> None:
         if self.asked:

@@ -111,14 +111,18 @@ def objective(x: Any, W: Any, H: Any, loss: str) -> float:
 
 
 # ---------------------------------------------------------------------- the sides
+def sklearn_options(loss: str) -> dict[str, Any]:
+    """How scikit-learn runs, here and in ``call.py``."""
+    if loss == "kl":
+        return {"solver": "mu", "beta_loss": "kullback-leibler", "tol": 1e-6, "max_iter": 1000}
+    return {"solver": "cd", "tol": 1e-4, "max_iter": 5000}
+
+
 def sklearn_side(x: Any, k: int, loss: str, first: Pair) -> tuple[float, Pair, int]:
     """scikit-learn: ``cd`` with tol 1e-4, or ``mu`` with tol 1e-6 and at most 1000 iterations."""
     from sklearn.decomposition import NMF
 
-    options: dict[str, Any] = {"solver": "cd", "tol": 1e-4, "max_iter": 5000}
-    if loss == "kl":
-        options = {"solver": "mu", "beta_loss": "kullback-leibler", "tol": 1e-6, "max_iter": 1000}
-    model = NMF(k, init="custom", **options)
+    model = NMF(k, init="custom", **sklearn_options(loss))
     W, H = (v.copy() for v in first)
     began = time.process_time()
     W = model.fit_transform(x, W=W, H=H)
@@ -322,11 +326,16 @@ def status(field: str) -> float:
 
 
 def child(arguments: list[str]) -> Any:
+    """Run a measurement of this program in a process of its own."""
+    return child_of(__file__, arguments)
+
+
+def child_of(program: str, arguments: list[str]) -> Any:
     """Run a measurement in a process of its own, on one thread unless it asks for more."""
     single = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
     try:
         done = subprocess.run(
-            [sys.executable, __file__, *arguments],
+            [sys.executable, program, *arguments],
             env={**os.environ, **single, "PYTHONWARNINGS": "ignore"},
             capture_output=True,
             text=True,

@@ -128,7 +128,9 @@ def _asks_loss(model: Factorization, batch: Batch) -> bool:
 
 def check_sign(model: Factorization, x: Tensor, where: str = "X") -> None:
     """As `check_negative`, of values."""
-    check_negative(model, int(((x.values() if x.is_sparse_csr else x) < 0).sum()), where)
+    values = x.values() if x.is_sparse_csr else x
+    if values.numel() and float(values.min()) < 0:
+        check_negative(model, int((values < 0).sum()), where)
 
 
 def check_negative(model: Factorization, negative: int, where: str = "X") -> None:

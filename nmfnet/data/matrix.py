@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
@@ -16,6 +16,9 @@ __all__ = ["KINDS", "Kind", "Matrix", "Reference", "Truth"]
 
 Kind = Literal["generic", "image", "sbs96", "text"]
 KINDS: tuple[str, ...] = get_args(Kind)
+
+BLOCK = 250_000
+"""Entries that are looked at together: they fit into the cache."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,7 @@ class Matrix:
     Attributes
     ----------
     values : ndarray or scipy.sparse.csr_matrix, float64, shape (n_samples, n_features)
-        Entries that are not observed hold 0.
+        Entries that are not observed hold 0. An array from memory is float32 if that holds it exactly.
     sample_names, feature_names : list of str
         Unique names of the rows and of the columns.
     kind : {"generic", "image", "sbs96", "text"}
@@ -243,15 +246,15 @@ class Matrix:
         """What is said but not refused: remarks, zero rows and columns, constant columns."""
         said = list(self.remarks)
         values = self.values
-        zero_rows = np.flatnonzero(np.asarray(abs(values).sum(1)).ravel() == 0)
-        zero_columns = np.asarray(abs(values).sum(0)).ravel() == 0
-        said += _note(zero_rows, self.sample_names, "samples are zero in every feature")
+        zero_rows, zero_columns, flat = _empty(values)
+        said += _note(
+            np.flatnonzero(zero_rows), self.sample_names, "samples are zero in every feature"
+        )
         said += _note(
             np.flatnonzero(zero_columns), self.feature_names, "features are zero in every sample"
         )
         if self.mask is None and self.shape[0] > 1:
-            low, high = (_dense_row(values.min(0)), _dense_row(values.max(0)))
-            constant = np.flatnonzero((low == high) & ~zero_columns)
+            constant = np.flatnonzero(flat & ~zero_columns)
             said += _note(constant, self.feature_names, "features have one value in all samples")
         return said
 
@@ -265,9 +268,10 @@ class Matrix:
         digest = hashlib.sha256(repr((self.shape, self.is_sparse)).encode())
         for part in (self.values, self.mask, self.labels, *self._others()):
             for array in _arrays(part):
-                little = array.astype(array.dtype.newbyteorder("<"), copy=False)
                 digest.update(f"{array.dtype.kind}{array.shape}".encode())
-                digest.update(np.ascontiguousarray(little).data)
+                kind = "<f8" if array.dtype.kind == "f" else array.dtype.newbyteorder("<")
+                for rows in _blocks(array):  # however it is held, the same numbers are the same
+                    digest.update(np.ascontiguousarray(array[rows].astype(kind, copy=False)).data)
         for names in (self.sample_names, self.feature_names, self.label_names or []):
             digest.update("\0".join([str(len(names)), *names]).encode())
         return digest.hexdigest()
@@ -300,10 +304,10 @@ def _check_names(names: Sequence[str], count: int, word: str) -> None:
             f"There are {len(names)} {word} names for {count} {word}s; one each is needed."
         )
     if len(set(names)) == count:
-        empty = [i for i, name in enumerate(names) if not name.strip()]
-        if empty:
+        if not all(map(str.strip, names)):
+            empty = next(i for i, name in enumerate(names) if not name.strip())
             raise UserError(
-                f"The {word} number {empty[0] + 1} of {count} has an empty name: every {word} needs "
+                f"The {word} number {empty + 1} of {count} has an empty name: every {word} needs "
                 "a name of its own."
             )
         return
@@ -326,6 +330,30 @@ def _first(values: Any, bad: np.ndarray) -> tuple[int, int]:
     position = int(np.flatnonzero(bad)[0])
     row = int(np.searchsorted(values.indptr, position, side="right")) - 1
     return row, int(values.indices[position])
+
+
+def _empty(values: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Which rows are zero, which columns are, and which columns have one value."""
+    n, f = values.shape
+    zero_rows, zero_columns = np.ones(n, bool), np.ones(f, bool)
+    low, high = np.full(f, np.inf), np.full(f, -np.inf)
+    for rows in _blocks(values):
+        part = values[rows]
+        some = part != 0
+        zero_rows[rows] = ~_dense_row(some.max(1))
+        zero_columns &= ~_dense_row(some.max(0))
+        low = np.minimum(low, _dense_row(part.min(0)))
+        high = np.maximum(high, _dense_row(part.max(0)))
+    return zero_rows, zero_columns, np.equal(low, high)
+
+
+def _blocks(array: Any) -> Iterator[slice]:
+    """Slices over the rows of a matrix, each of at most BLOCK entries; a sparse one as a whole."""
+    n = array.shape[0]
+    width = 1 if array.ndim == 1 else array.shape[1]
+    step = max(1, n if is_sparse(array) else BLOCK // max(1, width))
+    for start in range(0, n, step):
+        yield slice(start, min(start + step, n))
 
 
 def _dense_row(row: Any) -> np.ndarray:

@@ -125,8 +125,8 @@ class MatrixDataModule(L.LightningDataModule):
         names = matrix.sample_names
         self.matrix, self.partition = matrix, partition
         self.train_rows = partition.train_rows
-        self.sample_names = [names[i] for i in partition.train_rows]
-        self.test_sample_names = [names[i] for i in partition.test_rows]
+        self.sample_names = [names[i] for i in partition.train_rows.tolist()]
+        self.test_sample_names = [names[i] for i in partition.test_rows.tolist()]
         self.feature_names = matrix.feature_names
         self.sizes = Sizes(len(self.sample_names), matrix.shape[1])
         self._size, self.notes = size(matrix.values), matrix.notes()

@@ -54,14 +54,17 @@ def size(values: Any) -> float:
     Where their sum is too large for float64, the size of the largest.
     """
     held = np.atleast_1d(values.data if hasattr(values, "tocsr") else values)
-    total, count, largest = 0.0, 0, 0.0
-    for rows in spans(len(held), held[0].size if len(held) else 1):
-        part = np.abs(held[rows], dtype=np.float64)
-        part = part[part > 0]  # NaN is not
-        with np.errstate(over="ignore"):
-            total += float(part.sum())
-        count, largest = count + part.size, max(largest, float(part.max(initial=0.0)))
-    return total / max(count, 1) if np.isfinite(total) else largest
+    total, count = 0.0, 0
+    with np.errstate(over="ignore", invalid="ignore"):
+        for rows in spans(len(held), held[0].size if len(held) else 1):
+            part = np.abs(held[rows], dtype=np.float64)
+            total, count = total + float(part.sum()), count + int(np.count_nonzero(part))
+    if np.isfinite(total):
+        return total / max(count, 1)
+    known = np.abs(held[~np.isnan(held)], dtype=np.float64)
+    with np.errstate(over="ignore"):
+        total = float(known.sum())
+    return total / np.count_nonzero(known) if np.isfinite(total) else float(known.max())
 
 
 def _shared(array: np.ndarray) -> Tensor:

@@ -173,7 +173,8 @@ def _floor(model: Factorization, datamodule: MatrixDataModule) -> dict[str, floa
     whole = model.linear and datamodule.train.mask is None
     if not (small and whole and rank <= min(model.sizes)):
         return {}
-    return {"floor/relative_error": metrics.svd_floor(values[datamodule.train_rows], rank)}
+    held = np.asarray(values[datamodule.train_rows], np.float64)
+    return {"floor/relative_error": metrics.svd_floor(held, rank)}
 
 
 def _labels(

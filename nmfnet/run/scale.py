@@ -44,7 +44,7 @@ def check_finite(model: Factorization, batch: Batch) -> None:
         if tensor is None:
             continue
         held = tensor.values() if tensor.is_sparse_csr else tensor
-        if not bool(torch.isfinite(held).all()):
+        if not bool(held.sum(dtype=torch.float64).isfinite() or torch.isfinite(held).all()):
             raise UserError(
                 f"{what} has values beyond {str(model.precision).removeprefix('torch.')}: use "
                 "dtype=float64, or rescale"

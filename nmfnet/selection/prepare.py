@@ -41,6 +41,9 @@ def data_of(cfg: Config, source: Source | None) -> MatrixDataModule:
     )
     datamodule.setup()
     datamodule.check(build(cfg.loss).check)
+    matrix = datamodule.matrix
+    values = matrix.values.astype(np.float64, copy=False)  # for probabilities that add up to 1
+    datamodule.matrix = replace(matrix, values=values)
     return datamodule
 
 

@@ -223,6 +223,18 @@ def test_sparse_tensor_shares_memory() -> None:
     assert tensor.values().data_ptr() == matrix.data.ctypes.data
 
 
+@pytest.mark.parametrize("sparse", [False, True])
+def test_single_precision_stays_where_it_is(sparse: bool) -> None:
+    mine = np.arange(28.0, dtype=np.float32).reshape(4, 7)
+    held = sp.csr_matrix(mine) if sparse else mine
+    data = module(InMemory(X=held), dtype=torch.float32)
+    values = data.train.x.values() if sparse else data.train.x
+    assert np.shares_memory(values.numpy(), held.data if sparse else held)
+    for other in (held.astype(np.float64), held.astype(np.uint8)):
+        assert module(InMemory(X=other)).fingerprint == data.fingerprint
+    assert module(InMemory(X=held.astype(np.uint8))).matrix.values.dtype == np.float32
+
+
 def test_read_only_arrays_need_no_warning() -> None:
     fixed = X.copy()
     fixed.flags.writeable = False

@@ -133,7 +133,7 @@ def test_in_memory_containers(container: str) -> None:
     matrix.check()
     assert matrix.is_sparse == (container in ("csr", "csc array", "torch coo", "sparse frame"))
     dense = matrix.values.toarray() if matrix.is_sparse else matrix.values
-    assert dense.dtype == np.float64
+    assert dense.dtype == (np.float32 if container in ("float32", "int") else np.float64)
     assert np.array_equal(dense, X)
     named = "frame" in container
     assert matrix.sample_names == (["x", "y"] if named else ["sample_0001", "sample_0002"])

@@ -38,8 +38,17 @@ _BYTES_PER_LINE = 128
 """Of memory that a sparse matrix needs for each row and column, names included."""
 
 
-def as_float64(values: Any, what: str) -> Any:
+def as_float64(values: Any, what: str, *, single: bool = False) -> Any:
     """A two-dimensional float64 array, or CSR matrix when ``values`` is scipy-sparse.
+
+    Parameters
+    ----------
+    values : array-like
+    what : str
+        For messages.
+    single : bool
+        Give float32 if that holds every value exactly: half the memory, and no copy of what is in
+        float32 already.
 
     Raises
     ------
@@ -48,7 +57,7 @@ def as_float64(values: Any, what: str) -> Any:
         other.
     """
     if is_sparse(values):
-        return _as_csr(values, what)
+        return _as_csr(values, what, single=single)
     array = np.asarray(values)
     if array.ndim != 2:
         advice = ""
@@ -64,11 +73,13 @@ def as_float64(values: Any, what: str) -> Any:
         return _numbers_of_objects(array, what)
     if array.dtype.kind not in "biuf":
         raise UserError(f"{what} holds {array.dtype} values; real numbers are needed.")
+    if single and np.can_cast(array.dtype, np.float32):
+        return array.astype(np.float32, copy=False)
     with np.errstate(over="ignore"):  # a longdouble beyond float64 becomes infinite: refused later
         return array.astype(np.float64, copy=False)
 
 
-def _as_csr(values: Any, what: str) -> sp.csr_matrix:
+def _as_csr(values: Any, what: str, *, single: bool) -> sp.csr_matrix:
     if values.ndim != 2:
         raise UserError(
             f"{what} has {values.ndim} dimension(s), shape {values.shape}; a table of samples and "
@@ -79,7 +90,8 @@ def _as_csr(values: Any, what: str) -> sp.csr_matrix:
     check_memory(_BYTES_PER_LINE * sum(map(int, values.shape)) + 16 * values.nnz, what)
     with reading(what, "a valid sparse matrix"):
         _check_sparse(values)
-        matrix = sp.csr_matrix(values, dtype=np.float64)
+        kind = np.float32 if single and np.can_cast(values.dtype, np.float32) else np.float64
+        matrix = sp.csr_matrix(values, dtype=kind)
         if not matrix.has_canonical_format:
             matrix = matrix.copy()  # never change the caller's matrix
             matrix.sum_duplicates()

@@ -20,7 +20,7 @@ class Given(NamedTuple):
 
     Attributes
     ----------
-    values : ndarray of float64 or csr_matrix, shape (n_samples, n_features)
+    values : ndarray of float64 (or float32) or csr_matrix, shape (n_samples, n_features)
         NaN where a value is missing.
     sample_names, feature_names : list of str or None
         None where the container has none.
@@ -43,6 +43,7 @@ def as_matrix(
     like_names: Sequence[str] | None = None,
     what: str = "X",
     layer: str | None = None,
+    single: bool = False,
 ) -> Given:
     """Read anything that looks like a matrix, samples in rows.
 
@@ -59,6 +60,8 @@ def as_matrix(
         How messages call it.
     layer : str, optional
         Layer of an AnnData, or an entry of its ``obsm``; ``"raw"`` is its ``.raw``. Default ``.X``.
+    single : bool
+        Leave an array or a sparse matrix in float32 that needs no more.
 
     Raises
     ------
@@ -66,7 +69,7 @@ def as_matrix(
         Not a matrix of real numbers, features missing or unknown, or another number of them.
     """
     with reading(what, "a readable matrix"):
-        found = _read(X, what, layer)
+        found = _read(X, what, layer, single=single)
     if like_names is None:
         return found
     if found.feature_names is None or list(like_names) == numbered("feature", len(like_names)):
@@ -84,14 +87,14 @@ def as_matrix(
     )
 
 
-def _read(X: Any, what: str, layer: str | None) -> Given:
+def _read(X: Any, what: str, layer: str | None, *, single: bool = False) -> Given:
     if layer is not None and not hasattr(X, "obs_names"):
         raise UserError(f"layer={layer!r} is for an AnnData, and {what} is a {type(X).__name__}.")
     for asked, reader in _READERS:
         if all(hasattr(X, name) for name in asked):
             return reader(X, what, layer)
     if is_sparse(X):
-        return Given(as_float64(X, what), None, None)
+        return Given(as_float64(X, what, single=single), None, None)
     if isinstance(X, np.ma.MaskedArray):
         observed = ~np.ma.getmaskarray(X)
         values = np.where(observed, X.data, np.zeros((), X.dtype)) if X.ndim == 2 else X.data
@@ -102,7 +105,7 @@ def _read(X: Any, what: str, layer: str | None) -> Given:
         raise UserError(f"{what} is not a rectangular table: {error}.") from error
     if array.dtype.names is not None:
         raise UserError(f"{what} is a structured array: give pandas.DataFrame.from_records(X).")
-    return Given(as_float64(array, what), None, None)
+    return Given(as_float64(array, what, single=single), None, None)
 
 
 def _of_anndata(X: Any, what: str, layer: str | None) -> Given:

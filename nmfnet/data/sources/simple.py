@@ -159,7 +159,7 @@ class InMemory(Source):
 
     def read(self) -> Matrix:
         """Names, values and mask of ``X``, and its views."""
-        given = as_matrix(self.X, layer=self.layer)
+        given = as_matrix(self.X, layer=self.layer, single=self.views is None)
         if self.views is not None:
             values, seen = without_absent(given.values, given.mask)
             given = given._replace(values=values, mask=seen)

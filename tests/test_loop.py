@@ -120,6 +120,7 @@ def test_numbers_are_computed_when_asked_for(monkeypatch, tmp_path):
     before = result.model.components_
     nmfnet.fit(X, run_dir=tmp_path, figures=False, **settings)
     written = json.loads((tmp_path / "metrics.json").read_text())
+    assert written.pop("notes") == result.notes
     assert list(numbers) == list(written)
     assert without_nan({**numbers, "seconds": 0}) == {**written, "seconds": 0}
     np.testing.assert_array_equal(result.model.components_, before)

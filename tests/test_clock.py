@@ -7,7 +7,10 @@ from types import SimpleNamespace
 
 import numba
 import numpy as np
+import pytest
 
+import nmfnet
+from nmfnet.core import prelude
 from nmfnet.run import clock
 
 
@@ -35,3 +38,60 @@ def test_it_hears_numba_compile_and_load(tmp_path, monkeypatch):
         assert sum(kernel.stats.cache_hits.values()) == loaded
         kernel(np.ones(3))
         assert heard() == once
+
+
+@pytest.fixture
+def ticking(monkeypatch):
+    """A clock on which nothing takes time but what a test says, and each look at it."""
+    time = SimpleNamespace(now=0.0, look=0.0)
+
+    def perf_counter() -> float:
+        time.now += time.look
+        return time.now
+
+    monkeypatch.setattr(clock, "time", SimpleNamespace(perf_counter=perf_counter))
+    monkeypatch.setattr(clock, "_compiling", SimpleNamespace(done=False))
+    return time
+
+
+X = np.random.default_rng(0).gamma(0.5, size=(20, 4)) @ np.random.default_rng(1).random((4, 12))
+
+
+@pytest.mark.parametrize("model", ["nmf", "deep_nmf", "deep_autoencoder"])
+def test_seconds_of_the_start_count(model, ticking, monkeypatch):
+    kind = type(nmfnet.fit(X, model, max_iter=1))
+    plain = kind.start
+
+    def start(self, proposal, batch):
+        ticking.now += 7
+        plain(self, proposal, batch)
+
+    monkeypatch.setattr(kind, "start", start)
+    assert nmfnet.fit(X, model, max_iter=1).metrics["seconds"] == 7
+    limited = nmfnet.fit(X, model, max_iter=10**6, tol=0, time_limit=7)
+    assert limited.metrics["status"] == "budget"
+    assert limited.iteration <= 100
+
+
+@pytest.mark.parametrize("layers", [[6, 4], [6, 5, 4]])
+def test_the_time_limit_ends_the_start(layers, ticking):
+    """What it has come to is a model with the best codes for its components."""
+    ticking.look = 1.0
+    settings = {"model.layers": layers, "dtype": "float64", "loss": "kl", "solver": "mu"}
+    model = nmfnet.fit(X, "deep_nmf", time_limit=4, **settings)
+    assert model.metrics["status"] == "budget"
+    assert model.metrics["n_iter"] == 1
+    assert 0 < model.prelude.n_iter < 200
+    assert any("cut it short" in note for note in model.notes)
+    assert model.metrics["train/relative_error"] < 0.8
+    whole = nmfnet.fit(X, "deep_nmf", max_iter=200, **settings)
+    assert whole.prelude.n_iter > model.prelude.n_iter
+    assert whole.metrics["objective"] < model.metrics["objective"]
+    assert f"{whole.prelude.n_iter} iterations of its own" in " ".join(whole.notes)
+
+
+def test_a_start_is_no_longer_than_it_may(monkeypatch):
+    monkeypatch.setattr(prelude, "LOOSE", 0.0)
+    model = nmfnet.fit(X, "deep_nmf", layers=[6, 4], tol=0, max_iter=1000, loss="kl")
+    assert model.prelude.n_iter <= 2 * prelude.MOST
+    assert nmfnet.fit(X, "deep_nmf", layers=[6, 4], max_iter=20).prelude.n_iter <= 40

@@ -35,7 +35,7 @@ class Budget:
     kkt_tol : float or None
         When set, a restart must also have a KKT residual below this (where the model defines one).
     time_limit : float or None
-        Most wall-clock seconds of training.
+        Most wall-clock seconds of the start and of training.
     """
 
     max_iter: int = 10_000

@@ -16,6 +16,7 @@ def kept(model: Factorization) -> dict[str, Any]:
         "settled": model.settled,
         "live": list(model.live),
         "step_terms": model.step_terms,
+        "prelude": (model.prelude.n_iter, model.prelude.cut),
         "tensors": model.unsettled,
         "solver": model.solver.running(),
     }
@@ -37,5 +38,6 @@ def go_on(model: Factorization, kept: dict[str, Any]) -> dict[str, Tensor]:
         for step in running["step_terms"]
     ]
     model.solver.resume(model, running["solver"])
+    model.prelude.n_iter, model.prelude.cut = running.get("prelude", (0, False))
     tensors: dict[str, Tensor] = running["tensors"]
     return tensors

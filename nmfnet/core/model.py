@@ -21,6 +21,7 @@ from nmfnet.core.laws import Law, Point, standard_normal
 from nmfnet.core.objective import misfit, row_losses
 from nmfnet.core.parts import Parts
 from nmfnet.core.penalties import Penalty
+from nmfnet.core.prelude import Prelude
 from nmfnet.core.reading import Reader, new_rows
 from nmfnet.core.units import Units, inside
 from nmfnet.errors import UserError
@@ -115,6 +116,7 @@ class Factorization(L.LightningModule, ABC):
         self.sizes, self.loss, self.solver = parts.sizes, parts.loss, parts.solver
         self.init, self.constraint = parts.init, parts.constraint
         self.penalties, self.budget = nn.ModuleList(parts.penalties), parts.budget
+        self.prelude = Prelude(parts.budget)
         self.generators = parts.generators
         self.axes = {
             "sample": self.sizes.n_samples,
@@ -404,7 +406,8 @@ class Factorization(L.LightningModule, ABC):
     @final
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """``n_inner`` iterations of the solver on the live restarts."""
-        n_iter = self.budget.chunk(self.iteration, self.solver.n_inner)
+        n_inner = 1 if self.prelude.cut else self.solver.n_inner  # no time is left: just the state
+        n_iter = self.budget.chunk(self.iteration, n_inner)
         self.step_terms.append(self.solver.step(self, batch, n_iter, self.live))
         self.iteration += n_iter
 

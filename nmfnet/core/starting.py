@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 import torch
 
 from nmfnet.core.constraints import ANY
+from nmfnet.core.prelude import never
 from nmfnet.errors import UserError
 from nmfnet.kernels.rows import dense, take_rows
 from nmfnet.kernels.sparse import transpose_of
@@ -17,8 +18,15 @@ if TYPE_CHECKING:
     from nmfnet.core.model import Factorization
 
 
-def initialise(model: Factorization, batch: Batch) -> None:
+def initialise(model: Factorization, batch: Batch, over: Callable[[], bool] = never) -> None:
     """Start every restart on the full training batch, or on a sample of it.
+
+    Parameters
+    ----------
+    model : Factorization
+    batch : Batch
+    over : callable
+        Whether the time of the run is over: it ends the fits that a start is made by.
 
     Raises
     ------
@@ -57,7 +65,9 @@ def initialise(model: Factorization, batch: Batch) -> None:
     if W.shape[1] < len(own):  # the batch is a sample: rows start from its W in turn
         W = W[:, own % W.shape[1]]
     with torch.no_grad():
+        model.prelude.over = over
         model.start({"W": W, "H": H}, batch)
+        model.prelude.over = never
         model.loss.start()
         for name, value in model.given.items():
             model.factors[name].assign_(value.to(model.device))

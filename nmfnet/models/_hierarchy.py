@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
@@ -11,6 +11,7 @@ from torch import nn
 from nmfnet.core.inits import Init
 from nmfnet.core.losses import Loss
 from nmfnet.core.model import Factorization
+from nmfnet.core.prelude import PATIENCE, Prelude
 from nmfnet.errors import UserError
 from nmfnet.kernels.extrapolation import begin
 from nmfnet.kernels.hals import hals
@@ -21,9 +22,6 @@ from nmfnet.kernels.nnls import nnls, nnls_rows, with_ridge
 from nmfnet.kernels.refit import masked_nnls_rows
 from nmfnet.kernels.sparse import Transpose, sparse_sums
 from nmfnet.types import Batch, Float, Tensor
-
-Quiet = Callable[[float, float, int], bool]
-"""Whether an objective that fell from one value to another in so many iterations has settled."""
 
 STEP = 20
 """Iterations between two looks at the objective of a layer."""
@@ -153,12 +151,11 @@ def layerwise(
     batch: Batch,
     starts: Sequence[Tensor],
     beta: float | None,
-    quiet: Quiet,
-    max_iter: int,
+    prelude: Prelude,
     *,
     signed: bool = False,
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """Sequential NMF of every restart: ``X ~ S_0 A_0``, then ``S_0 ~ S_1 A_1``, each until it settles.
+    """Sequential NMF of every restart: ``X ~ S_0 A_0``, then ``S_0 ~ S_1 A_1``, and so on.
 
     Parameters
     ----------
@@ -167,10 +164,8 @@ def layerwise(
         First A of every layer, shapes (r, k_l, k_{l-1}).
     beta : float
         Divergence: 1 (KL) and 2 (squared error) as they are, any other as 2.
-    quiet : callable
-        The stopping rule; a layer ends after three quiet steps in a row.
-    max_iter : int
-        Most iterations of a layer.
+    prelude : Prelude
+        When a layer ends. What is left when the time is over stays as drawn, with the best codes for it.
     signed : bool
         A of any sign (semi-NMF), by alternating exact least squares.
 
@@ -182,8 +177,8 @@ def layerwise(
 
     def settle(rows: Batch, start: Tensor) -> tuple[Tensor, Tensor]:
         if signed:
-            return _settle_signed(rows.x, start, quiet, max_iter)
-        return _settle(rows, start, 1 if beta == 1 else 2, quiet, max_iter)
+            return _settle_signed(rows.x, start, prelude)
+        return _settle(rows, start, 1 if beta == 1 else 2, prelude)
 
     n_restarts = len(starts[0])
     rows = [batch] * n_restarts
@@ -199,40 +194,44 @@ def layerwise(
     return codes, found
 
 
-def _settle(
-    batch: Batch, start: Tensor, beta: int, quiet: Quiet, max_iter: int
-) -> tuple[Tensor, Tensor]:
+def _settle(batch: Batch, start: Tensor, beta: int, prelude: Prelude) -> tuple[Tensor, Tensor]:
     state = begin(project(batch, start).clamp_min(1e-6 * float(start.mean())), start)
     data = matrix(batch.x, batch.mask)
     before, calm = float("inf"), 0
-    for _ in range(0, max_iter, STEP):
+    for _ in range(0, prelude.most, STEP):
+        if prelude.out_of_time():
+            break
         if beta == 2 and batch.mask is None:
             now = float(hals(state, data, STEP))
         else:
             now = float(newton(state, data, STEP, beta=beta))
-        calm = calm + 1 if before < float("inf") and quiet(before, now, STEP) else 0
+        prelude.n_iter += STEP
+        calm = calm + 1 if prelude.calm(before, now, STEP) else 0
         before = now
-        if calm == 3 or now <= EXACT * data.half_square:
+        if calm == PATIENCE or now <= EXACT * data.half_square:
             break
     return state.W[0].clone(), state.H[0].clone()
 
 
 def _settle_signed(
-    x: Float[Tensor, "n f"], start: Tensor, quiet: Quiet, max_iter: int
+    x: Float[Tensor, "n f"], start: Tensor, prelude: Prelude
 ) -> tuple[Tensor, Tensor]:
     """X ~ S A with S >= 0 and A free. Source: Ding, Li & Jordan 2010 (model); exact steps here."""
     A, before, calm = start - start.mean(), float("inf"), 0
     S = project_codes(x, A)
-    for i in range(max_iter):
+    for i in range(prelude.most):
+        if prelude.out_of_time():
+            break
         ridge = ridge_of(A)
         A = torch.linalg.solve(with_ridge(S.mT @ S, ridge), S.mT @ x)
         S = project_codes(x, A)
+        prelude.n_iter += 1
         if i % STEP:
             continue
         now = float(size_of(x - S @ A, 2))
-        calm = calm + 1 if before < float("inf") and quiet(before, now, STEP) else 0
+        calm = calm + 1 if prelude.calm(before, now, STEP) else 0
         before = now
-        if calm == 3 or now <= EXACT * float(size_of(x, 2)):
+        if calm == PATIENCE or now <= EXACT * float(size_of(x, 2)):
             break
     return S, A
 

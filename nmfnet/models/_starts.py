@@ -17,15 +17,14 @@ LEAST = 0.01
 def settled_components(
     model: Factorization, H: Float[Tensor, "r k f"], batch: Batch
 ) -> Float[Tensor, "r k f"]:
-    """H of the NMF that settles from H, for a decoder to start from; rows of about norm 1, none 0.
+    """H of an NMF fitted from H, for a decoder to start from; rows of about norm 1, none 0.
 
     Data with negative entries have no NMF, and components that were given are wanted as they are: H
     is returned then.
     """
     if model.init.given or bool((batch.x < 0).any()):
         return H
-    rule = model.budget
-    _, found = layerwise(batch, [H], model.loss.beta, rule.quiet, rule.max_iter)
+    _, found = layerwise(batch, [H], model.loss.beta, model.prelude)
     return raised(found[0], LEAST)
 
 

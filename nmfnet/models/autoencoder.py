@@ -61,9 +61,9 @@ class Autoencoder(Factorization):
         Batch normalisation after every hidden activation of the encoder.
     draw : {"scaled", "uniform"}
         How weights start. "scaled": the mean of a layer's input is kept, H comes from ``init`` (behind
-        a curved encoder: from the NMF that settles from there, whose iterations are not counted), and
-        the last layer gets the scale that fits X best. "uniform": every weight from U(0, 1), whatever
-        the scale of X, as published.
+        a curved encoder: from an NMF fitted from there, see `nmfnet.core.prelude`), and the last layer
+        gets the scale that fits X best. "uniform": every weight from U(0, 1), whatever the scale of X,
+        as published.
 
     Source: Egendal et al. 2024 (AE-NMF); Lemme, Reinhart & Steil 2012 (non-negative autoencoders).
 

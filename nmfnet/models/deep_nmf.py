@@ -29,8 +29,8 @@ class DeepNMF(Factorization):
     H       A_L ... A_0                              ``components``    n_components, n_features
     ======  =======================================  ================  ======================
 
-    The start is sequential NMF (X ~ S_0 A_0, then S_0 ~ S_1 A_1, ...), each layer until the stopping
-    rule says that it has settled; its iterations are not counted in ``n_iter``. Fine-tuning is that of
+    The start is sequential NMF (X ~ S_0 A_0, then S_0 ~ S_1 A_1, ...), each layer until it falls slowly
+    (`nmfnet.core.prelude`): its seconds count, its iterations do not. Fine-tuning is that of
     any model: every loss, mask and solver that fits works. Only X_hat is fitted, so between layers
     nothing is kept but the product.
 
@@ -114,8 +114,8 @@ class DeepNMF(Factorization):
         drawn = [self.uniform(A) for A in self.A]  # type: ignore[arg-type]
         if len(drawn) == 1:
             drawn[0] = proposal["H"]
-        beta, rule = self.loss.beta, self.budget
-        codes, found = layerwise(batch, drawn, beta, rule.quiet, rule.max_iter, signed=self.signed)
+        beta = self.loss.beta
+        codes, found = layerwise(batch, drawn, beta, self.prelude, signed=self.signed)
         for A, value in zip(self.A, found, strict=True):
             A.assign_(value)  # type: ignore[operator]
         self.W.assign_(codes[-1])

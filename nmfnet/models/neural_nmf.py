@@ -75,7 +75,8 @@ class NeuralNMF(Factorization):
         softmax(S_L B). Without labels on some samples (``split=labels``) this is semi-supervised.
     label_weight : float, >= 0
     start : {"layerwise", "random"}
-        "layerwise": sequential NMF, each layer until it settles. "random": U(0, 1), as the source.
+        "layerwise": sequential NMF, each layer until it falls slowly (`nmfnet.core.prelude`).
+        "random": U(0, 1), as the source.
     as_released : bool
         The objective of the released code: means instead of sums, energies unnormalised, random
         start, A of any sign unless supervised, unlabelled samples counted as class 0 with scores 0
@@ -236,8 +237,7 @@ class NeuralNMF(Factorization):
         drawn = [self.uniform(A) for A in self.A]  # type: ignore[arg-type]
         if self.from_layers:
             drawn[0] = proposal["H"] if len(drawn) == 1 else drawn[0]
-            rule = self.budget
-            _, drawn = layerwise(batch, drawn, self.loss.beta, rule.quiet, rule.max_iter)
+            _, drawn = layerwise(batch, drawn, self.loss.beta, self.prelude)
         for A, value in zip(self.A, drawn, strict=True):
             A.assign_(value)  # type: ignore[operator]
         if self.supervision is not None:

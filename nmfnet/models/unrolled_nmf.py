@@ -51,8 +51,8 @@ class UnrolledNMF(Factorization):
     tied : bool
         One A, B (and R) for all layers.
     draw : {"mu", "constant"}
-        How the layers start: as exact updates for the H of an NMF that has settled (whose iterations
-        are not counted), or with every weight the same, as published.
+        How the layers start: as exact updates for the H of an NMF that was fitted until it fell slowly
+        (`nmfnet.core.prelude`), or with every weight the same, as published.
     l1 : float, >= 0
         Penalty of W in the layers (and in the objective, unless learned): its sum.
     l2 : float, >= 0

@@ -18,6 +18,7 @@ from nmfnet.config import Config, read_choice, run_folder, run_id
 from nmfnet.core.distributed import World
 from nmfnet.core.model import Factorization
 from nmfnet.core.penalties import dodged
+from nmfnet.core.prelude import never
 from nmfnet.core.scaling import check_normalise, normalise
 from nmfnet.core.starting import initialise
 from nmfnet.data.batches import OneBatch
@@ -33,6 +34,7 @@ from nmfnet.run.callbacks.history import History
 from nmfnet.run.callbacks.progress import ProgressBar
 from nmfnet.run.callbacks.resuming import Resuming
 from nmfnet.run.checkpoint import assemble, load, name_features, resumable, task_of
+from nmfnet.run.clock import now
 from nmfnet.run.evaluate import Factors, factors_of, run_metrics
 from nmfnet.run.figures import Figures, run_of
 from nmfnet.run.finished import finished
@@ -181,7 +183,7 @@ def train(
         if world.size > 1:
             check_shardable(model, cfg.batch_size, world)
             model.world = World()  # this is the whole; its blocks come later
-        initialise(model, datamodule.sample)
+        spent = _start(model, datamodule, world)
         check_loss(cfg, model)
         name_features(model, datamodule.feature_names)
         if folder is not None:  # which tell whether a checkpoint is of this run
@@ -190,7 +192,23 @@ def train(
         model.recipe |= {"kind": matrix.kind, "image_shape": matrix.image_shape}
         with locked(folder) if folder is not None and world.rank == 0 else nullcontext():
             resumed = None if anew or folder is None or world.size > 1 else resumable(folder, model)
-            return _fit(cfg, datamodule, model, folder, world, resumed, callbacks, sweep, title)
+            return _fit(
+                cfg, datamodule, model, spent, folder, world, resumed, callbacks, sweep, title
+            )
+
+
+def _start(model: Factorization, datamodule: MatrixDataModule, world: World) -> float:
+    """Start every restart; the seconds that it took, of those that the run has.
+
+    Processes make the same start, each for itself, which no clock must part.
+    """
+    began, limit = now(), model.budget.time_limit
+
+    def over() -> bool:
+        return limit is not None and now() - began >= limit
+
+    initialise(model, datamodule.sample, over if world.size == 1 else never)
+    return now() - began
 
 
 @contextmanager
@@ -215,6 +233,7 @@ def _fit(
     cfg: Config,
     datamodule: MatrixDataModule,
     model: Factorization,
+    spent: float,
     folder: Path | None,
     world: World,
     before: Path | None,
@@ -223,7 +242,7 @@ def _fit(
     title: str | None,
 ) -> Result:
     """Train a model that has its start: by the Trainer if anything asks for one, else by a bare loop."""
-    convergence = Convergence(datamodule.train, in_memory=not datamodule.streamed)
+    convergence = Convergence(datamodule.train, spent, in_memory=not datamodule.streamed)
     callbacks: list[L.Callback] = [convergence]
     first = world.rank == 0
     callbacks.append(History(folder / "history.csv" if folder and first else None, convergence))
@@ -298,8 +317,8 @@ def _result(
     model.recipe["component_names"] = factors.names
     model.plot = Figures(model, partial(run_of, datamodule, model, factors, convergence.records))
     model.metrics = numbers = run_metrics(model, datamodule, factors, convergence)
-    if remark := model.solver.remark():
-        datamodule.notes.append(remark)
+    remarks = model.prelude.remark(), model.solver.remark()
+    datamodule.notes.extend(remark for remark in remarks if remark)
     return Result(folder, numbers, model, factors, datamodule.notes)
 
 

@@ -78,21 +78,23 @@ class Convergence(L.Callback):
     risen is not. A quiet restart has converged if an independent descent finds no lower objective
     (``nmfnet.run.certificate``); if it does, training goes on from there. Whoever has stopped is
     frozen, so that a run of many restarts gives each the same result as alone. ``records`` is the
-    history. Time is wall-clock time spent training (not compiling).
+    history. Time is wall-clock time spent starting and training (not compiling).
 
     Parameters
     ----------
     batch : Batch
         All training rows.
+    seconds : float
+        What the start took.
     in_memory : bool
         Whether they are in memory; no certificate without.
     """
 
-    def __init__(self, batch: Batch, *, in_memory: bool = True) -> None:
+    def __init__(self, batch: Batch, seconds: float = 0.0, *, in_memory: bool = True) -> None:
         self.batch, self.in_memory = batch, in_memory
         self.records: list[Record] = []
         self.restarts: list[Restart] = []
-        self.seconds = 0.0
+        self.seconds = seconds
         self.certifying = 0.0  # seconds of them that certificates took
         self.whole = False  # every step so far has been judged
         self._since = 0.0

@@ -11,7 +11,7 @@ import torch
 from making import planted, some_mask
 
 import nmfnet
-from nmfnet.kernels.quasi_newton import empty, minimise
+from nmfnet.kernels.quasi_newton import Memory, minimise
 
 MODELS = {
     "samples": {"model": "convex_nmf"},
@@ -144,7 +144,7 @@ def test_minimise_finds_the_bounded_minimum_of_a_quadratic():
         if (point[bounded] >= 0).all():
             best = min(best, slope(point)[0])
     start = torch.ones(6, dtype=torch.float64)
-    point, memory = minimise(slope, start, bounded, empty(start), 300, 5)
+    point, memory = minimise(slope, start, bounded, Memory(), 300, 5)
     assert slope(point)[0] == pytest.approx(best, rel=1e-9)
     assert (point[bounded] >= 0).all()
     assert len(memory.steps) <= 5

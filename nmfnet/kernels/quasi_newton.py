@@ -30,22 +30,17 @@ class Memory(NamedTuple):
 
     Attributes
     ----------
-    steps, turns : Tensor, shape (m, N)
+    steps, turns : tuple of Tensor, shape (N,) each
         The last moves and the changes of the gradient over them, oldest first.
     """
 
-    steps: Float[Tensor, "m N"]
-    turns: Float[Tensor, "m N"]
-
-
-def empty(point: Float[Tensor, " N"]) -> Memory:
-    """A memory of nothing."""
-    return Memory(point.new_empty(0, len(point)), point.new_empty(0, len(point)))
+    steps: tuple[Float[Tensor, " N"], ...] = ()
+    turns: tuple[Float[Tensor, " N"], ...] = ()
 
 
 def dot(a: Tensor, b: Tensor) -> float:
-    """Inner product of two vectors."""
-    return float(torch.dot(a.double(), b.double()))
+    """Inner product of two vectors, summed in float64."""
+    return float((a * b).sum(dtype=torch.float64))
 
 
 def direction(
@@ -60,23 +55,29 @@ def direction(
     free : Tensor of 0 and 1, shape (N,)
         Pairs are cut down to these entries; those without curvature there are left out.
     """
-    q = gradient * free
+    q, room, product = gradient * free, torch.empty_like(free), torch.empty_like(free)
+
+    def inner(a: Tensor, b: Tensor) -> Tensor:  # as `dot`, and without new memory for the products
+        return torch.mul(a, b, out=product).sum(dtype=torch.float64)
+
     pairs = []
     for s, y in zip(memory.steps, memory.turns, strict=True):
-        s, y = s * free, y * free
-        curve, size = dot(s, y), dot(y, y)
-        if curve > 1e-8 * (size * dot(s, s)) ** 0.5:
+        torch.mul(y, free, out=room)
+        curve, size = inner(room, s), inner(room, y)
+        long = inner(torch.mul(s, free, out=room), s)
+        curve, size, long = torch.stack([curve, size, long]).tolist()
+        if curve > 1e-8 * (size * long) ** 0.5:
             pairs.append((s, y, curve, size))
     shares = []
     for s, y, curve, _ in reversed(pairs):
-        share = dot(s, q) / curve
-        q = q - share * y
+        share = float(inner(s, q)) / curve
+        q.addcmul_(y, free, value=-share)
         shares.append(share)
     if pairs:
-        q = q * (pairs[-1][2] / pairs[-1][3])
+        q *= pairs[-1][2] / pairs[-1][3]
     for (s, y, curve, _), share in zip(pairs, reversed(shares), strict=True):
-        q = q + (share - dot(y, q) / curve) * s
-    return -q
+        q.addcmul_(s, free, value=share - float(inner(y, q)) / curve)
+    return q.neg_()
 
 
 def minimise(
@@ -125,15 +126,12 @@ def minimise(
         if found is None:
             if not len(memory.steps):
                 break
-            memory = empty(point)  # it misleads: begin anew with the gradient
+            memory = Memory()  # it misleads: begin anew with the gradient
             continue
         there, value, turned = found
         step, turn = there - point, turned - gradient
         if dot(step, turn) > 1e-8 * (dot(step, step) * dot(turn, turn)) ** 0.5:
-            memory = Memory(
-                torch.cat([memory.steps, step[None]])[-keep:],
-                torch.cat([memory.turns, turn[None]])[-keep:],
-            )
+            memory = Memory((*memory.steps, step)[-keep:], (*memory.turns, turn)[-keep:])
         point, gradient = there, turned
     return point, memory
 

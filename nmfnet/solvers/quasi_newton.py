@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, final
 import torch
 
 from nmfnet.core.constraints import ANY, NON_NEGATIVE
-from nmfnet.kernels.quasi_newton import Memory, empty, minimise
+from nmfnet.kernels.quasi_newton import Memory, minimise
 from nmfnet.settings.ranges import Count
 from nmfnet.solvers.base import Solver, Task, count_step, total
 from nmfnet.types import Batch, Tensor, Terms
@@ -73,7 +73,7 @@ class LBFGS(Solver):
         device = model.device
         self.units = {i: unit.to(device) for i, unit in running["units"].items()}
         self.memories = {
-            i: Memory(*(part.to(device) for part in memory))
+            i: Memory(*(tuple(vector.to(device) for vector in part) for part in memory))
             for i, memory in running["memories"].items()
         }
 
@@ -106,7 +106,7 @@ class LBFGS(Solver):
 
     def rebase(self, model: Factorization, restart: int, objective: float) -> None:
         if restart in self.memories:
-            self.memories[restart] = empty(self.units[restart])
+            self.memories[restart] = Memory()
 
     def measure(
         self, model: Factorization, restart: int, slopes: list[Tensor] | None = None
@@ -127,7 +127,7 @@ class LBFGS(Solver):
             relative = slope[restart] / slope[restart].mean().clamp_min(1e-30)
             unit *= relative.clamp_min(1e-30).rsqrt().clamp(*RELATIVE)
         self.units[restart] = _flat(units)
-        self.memories[restart] = empty(self.units[restart])
+        self.memories[restart] = Memory()
 
 
 def _size(values: Tensor) -> float:

@@ -127,7 +127,7 @@ def _pivoted(
     S = torch.empty_like(C, memory_format=torch.contiguous_format)
     for g, c, p, s in zip(*_stacks(G, C, P, S), strict=True):
         in_ranges(lambda i, j, a=(g, c, p, s): pivot(*a, i, j), len(c), 64)  # type: ignore[misc]
-    return P, S
+    return P.logical_and_(S > 0), S  # whatever a guess had there: a zero has no derivative
 
 
 def _stacks(G: Tensor, *rows: Tensor) -> tuple[Array, ...]:

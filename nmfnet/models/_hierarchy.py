@@ -104,23 +104,27 @@ def products(layers: Sequence[Tensor]) -> list[Tensor]:
 
 
 def project(
-    batch: Batch, A: Float[Tensor, "*r k f"], transpose: Transpose | None = None
+    batch: Batch,
+    A: Float[Tensor, "*r k f"],
+    transpose: Transpose | None = None,
+    near: Float[Tensor, "*r n k"] | None = None,
 ) -> Float[Tensor, "*r n k"]:
     """``q(X, A)``: the best non-negative weights of components A in the rows of X.
 
     Gram matrices have a ridge of ten roundings, without which the derivative overflows where
-    components coincide.
+    components coincide. ``near``, the answer for similar components, is where the search begins.
     """
     if batch.mask is None or batch.x.is_sparse_csr:
-        return nnls_rows(batch.x, A, None, ridge_of(A), transpose)
+        return nnls_rows(batch.x, A, None if near is None else near > 0, ridge_of(A), transpose)
     return masked_nnls_rows(batch.x, A, batch.mask, ridge_of(A))
 
 
 def project_codes(
-    S: Float[Tensor, "*r n j"], A: Float[Tensor, "*r k j"]
+    S: Float[Tensor, "*r n j"], A: Float[Tensor, "*r k j"], near: Tensor | None = None
 ) -> Float[Tensor, "*r n k"]:
     """``q(S, A)`` for the weights S of the layer before, each restart with its own."""
-    return nnls(with_ridge(A @ A.mT, ridge_of(A)), S @ A.mT)
+    support = None if near is None else near > 0
+    return nnls(with_ridge(A @ A.mT, ridge_of(A)), S @ A.mT, support)
 
 
 def ridge_of(A: Tensor) -> float:

@@ -138,6 +138,7 @@ class NeuralNMF(Factorization):
         self.supervision, self.label_weight = supervision, label_weight
         self.from_layers, self.as_released = start == "layerwise" and not as_released, as_released
         self.classes = parts.n_classes
+        self.last: tuple[tuple[object, ...], list[Tensor]] = ((), [])
         self.shardable = not self.energies and supervision is None
         self.signed = self.loss.beta == 2
         free = Free() if as_released and supervision is None else None
@@ -162,10 +163,22 @@ class NeuralNMF(Factorization):
     def codes(self, batch: Batch, A: list[Tensor]) -> list[Tensor]:
         """S_0, ..., S_L: shapes (*r, n, k_l)."""
         whole = len(batch.index) == self.sizes.n_samples and torch.is_grad_enabled()
-        S = [project(batch, A[0], self.transpose if whole else None)]
-        for deeper in A[1:]:
-            S.append(project_codes(S[-1], deeper))
+        near = self._near(A) if whole else [None] * len(A)
+        S = [project(batch, A[0], self.transpose if whole else None, near[0])]
+        for deeper, guess in zip(A[1:], near[1:], strict=True):
+            S.append(project_codes(S[-1], deeper, guess))
+        if whole:
+            self.last = (self._moment(A), [s.detach() for s in S])
         return S
+
+    def _moment(self, A: list[Tensor]) -> tuple[object, ...]:
+        """What the codes found last are good guesses for: the same training step and restart."""
+        return self.iteration, self.factors["A0"].raw.data_ptr(), A[0].shape
+
+    def _near(self, A: list[Tensor]) -> Sequence[Tensor | None]:
+        """The codes found last, one training step at most back, so that a resumed run has them too."""
+        moment, codes = self.last
+        return codes if moment == self._moment(A) else [None] * len(A)
 
     def encode(self, batch: Batch) -> Float[Tensor, "*r n k"]:
         return self.codes(batch, self.stack())[-1]
@@ -244,3 +257,6 @@ class NeuralNMF(Factorization):
             labels = labels_of(batch, self.classes, self.precision)
             assert labels is not None
             self.B.assign_(least_squares_readout(labels, self.encode(batch)))
+
+    def end(self, batch: Batch) -> None:
+        self.last = ((), [])

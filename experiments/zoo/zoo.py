@@ -28,6 +28,7 @@ from nmfnet.api import configuration
 from nmfnet.core.constraints import Project
 from nmfnet.core.model import Factorization
 from nmfnet.errors import UserError
+from nmfnet.run import train
 from nmfnet.run.callbacks import convergence
 from nmfnet.settings.objects import build
 from nmfnet.types import Batch
@@ -177,7 +178,7 @@ def main() -> None:
     asked = parser.parse_args()
     import yaml
 
-    convergence.now = time.process_time  # the budget is in CPU seconds, whatever else is running
+    convergence.now = train.now = time.process_time  # CPU seconds, whatever else is running
     settings: dict[str, Any] = {"time_limit": asked.limit}
     settings |= {k: yaml.safe_load(v) for k, v in (pair.split("=", 1) for pair in asked.set)}
     torch.set_num_threads(1)

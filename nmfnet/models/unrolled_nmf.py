@@ -131,7 +131,8 @@ class UnrolledNMF(Factorization):
 
     def _sums(self, i: int, x: Tensor, W: Tensor, A: Tensor) -> tuple[Tensor, Tensor]:
         """Numerator and denominator of a layer that reads X_hat."""
-        y = (W @ self.R[i]()).clamp_min(TINY)
+        least = torch.finfo(x.dtype).eps * x.mean(-1, keepdim=True)  # at 0 the slope is not finite
+        y = (W @ self.R[i]()).clamp_min(least.clamp_min(TINY))
         if self.beta == 1:
             return (x / y) @ A, self.B[i]()
         return (x * y ** (self.beta - 2)) @ A, y ** (self.beta - 1) @ A

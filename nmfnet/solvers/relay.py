@@ -9,13 +9,16 @@ import torch
 from torch.optim import Optimizer
 
 from nmfnet.settings.ranges import Count, Natural, Positive
-from nmfnet.solvers.base import Solver, Task
+from nmfnet.solvers.base import Solver, Task, total
 from nmfnet.solvers.gradient import Adam
 from nmfnet.solvers.quasi_newton import LBFGS
 from nmfnet.types import Batch, Terms
 
 if TYPE_CHECKING:
     from nmfnet.core.model import Factorization
+
+STEEP = 0.01
+"""Adam goes on where a training step of it still lowers the objective by more than this share."""
 
 
 class Relay(Solver):
@@ -84,6 +87,10 @@ class Relay(Solver):
         self.active(restart).rebase(model, restart, objective)
         self._hand_over(model, restart)
 
+    def ripe(self, restart: int) -> bool:
+        """Whether a restart that is past its first iterations is to be handed over."""
+        return True
+
     def _hand_over(self, model: Factorization, restart: int) -> None:
         if restart not in self.late:
             self.early.recall(model, restart)  # the best point that it met
@@ -91,8 +98,8 @@ class Relay(Solver):
             self.late.add(restart)
 
     def step(self, model: Factorization, batch: Batch, n_iter: int, live: list[int]) -> Terms:
-        if model.iteration >= self.first:
-            for restart in live:
+        for restart in live:
+            if model.iteration >= self.first and self.ripe(restart):
                 self._hand_over(model, restart)
         ordered = sorted(live, key=lambda restart: restart in self.late)
         early = [restart for restart in ordered if restart not in self.late]
@@ -113,7 +120,7 @@ class Relay(Solver):
 
 
 class AdamLBFGS(Relay):
-    """Adam for the first iterations, then L-BFGS, which settles in a fraction of Adam's time.
+    """Adam while the objective falls fast, then L-BFGS, which settles in a fraction of Adam's time.
 
     From the start of a network L-BFGS takes the nearest valley, where units are often dead; Adam's
     even steps pass it by, and then need thousands of iterations for what is left. L-BFGS measures every
@@ -122,7 +129,8 @@ class AdamLBFGS(Relay):
     Parameters
     ----------
     first : int, >= 0
-        Iterations of Adam.
+        Fewest iterations of Adam. It goes on until a training step lowers the objective by less than
+        ``STEEP`` of its value: in a valley that still falls L-BFGS takes short steps.
     lr : float, > 0
         Learning rate of Adam, relative to each factor's root mean square at the start.
     memory : int, >= 1
@@ -138,6 +146,27 @@ class AdamLBFGS(Relay):
     ) -> None:
         super().__init__(Adam(lr=lr, n_inner=n_inner), first=first, memory=memory)
         self.name = "adam_lbfgs"
+        self.lowest: dict[int, float] = {}  # objective of a restart
+        self.falls: dict[int, float] = {}  # of it in the last step, relative
 
-    def remark(self) -> str:
-        return ""  # its name says it
+    def attach(self, model: Factorization) -> None:
+        super().attach(model)
+        self.lowest, self.falls = {}, {}
+
+    def ripe(self, restart: int) -> bool:
+        return self.falls.get(restart, 0.0) <= STEEP
+
+    def step(self, model: Factorization, batch: Batch, n_iter: int, live: list[int]) -> Terms:
+        terms = super().step(model, batch, n_iter, live)
+        for restart, value in zip(live, total(terms).tolist(), strict=True):
+            before = self.lowest.get(restart, value)
+            self.lowest[restart] = min(before, value)
+            self.falls[restart] = (before - value) / abs(before) if before else 0.0
+        return terms
+
+    def running(self) -> dict[str, Any]:
+        return super().running() | {"lowest": self.lowest, "falls": self.falls}
+
+    def resume(self, model: Factorization, running: dict[str, Any]) -> None:
+        super().resume(model, running)
+        self.lowest, self.falls = running.get("lowest", {}), running.get("falls", {})

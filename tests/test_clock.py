@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numba
@@ -11,6 +13,7 @@ import pytest
 
 import nmfnet
 from nmfnet.core import prelude
+from nmfnet.kernels import compiled
 from nmfnet.run import clock
 
 
@@ -95,3 +98,11 @@ def test_a_start_is_no_longer_than_it_may(monkeypatch):
     model = nmfnet.fit(X, "deep_nmf", layers=[6, 4], tol=0, max_iter=1000, loss="kl")
     assert model.prelude.n_iter <= 2 * prelude.MOST
     assert nmfnet.fit(X, "deep_nmf", layers=[6, 4], max_iter=20).prelude.n_iter <= 40
+
+
+def test_kernels_are_imported_before_it_starts():
+    """All that are compiled by numba: Triton's are for a GPU, and vectors has none."""
+    folder = Path(compiled.__file__).parent
+    found = {file.stem for file in folder.glob("*.py") if "@njit" in file.read_text()}
+    assert found <= {*clock.KERNELS, "vectors"}
+    assert all(f"{compiled.__name__}.{name}" in sys.modules for name in clock.KERNELS)

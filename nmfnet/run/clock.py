@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import time
+from importlib import import_module
 
-from numba.core import event
+from numba.core import entrypoints, event
+
+KERNELS = (
+    *("code", "convex", "hals", "hals_group", "lanes"),
+    *("multiplicative", "newton", "nnls", "sparse"),
+)
+"""Modules that are imported where they are used, and so inside a run if nobody did it before."""
 
 _compiling = event.TimingListener()
 event.register("numba:compiler_lock", _compiling)
+entrypoints.init_all()  # numba looks for its extensions before it compiles
+for _name in KERNELS:
+    import_module(f"nmfnet.kernels.compiled.{_name}")
 
 
 def now() -> float:

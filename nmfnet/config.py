@@ -138,22 +138,23 @@ def check_config(cfg: Plain) -> Config:
     UserError
         One line per problem, with the nearest known key or choice.
     """
-    written = _Written(repr(cfg), cfg)
-    check = _check if OF_OTHERS.search(written.text) is None else _check.__wrapped__
-    check(written)
+    groups = {k: v if isinstance(v, dict | list) else v is None for k, v in cfg.items()}
+    written = _Groups(repr(groups), cfg)
+    known = OF_OTHERS.search(written.text) is None and not any(_root_problems(cfg))
+    (_check if known else _check.__wrapped__)(written)
     return Config(**cfg)
 
 
 @dataclass(frozen=True)
-class _Written:
-    """A configuration that is the same as any other that reads alike."""
+class _Groups:
+    """The groups of a configuration; the same as others that read alike, whatever the root says."""
 
     text: str
     cfg: Plain = field(compare=False)
 
 
 @lru_cache(maxsize=256)
-def _check(written: _Written) -> None:
+def _check(written: _Groups) -> None:
     cfg = written.cfg
     check_declared(cfg)
     _refuse(

@@ -65,9 +65,10 @@ def fit(
     -------
     Factorization
         Fitted: ``transform``, ``inverse_transform``, ``reconstruct``, ``components_``; the best of
-        the restarts. ``model.metrics`` holds the numbers of ``metrics.json``, ``model.notes`` what there
-        is to know about the data, ``model.plot.components()`` and its like give figures, and the model
-        prints as a short table of how well it fits.
+        the restarts. ``model.metrics`` gives the numbers of ``metrics.json``, computed when first
+        asked for (so ask before X is changed), ``model.notes`` what there is to know about the data,
+        ``model.plot.components()`` and its like figures, and the model prints as a short table of how
+        well it fits.
 
     Raises
     ------

@@ -130,11 +130,12 @@ class Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
 
         X = self._checked(X, reset=True)
         self.model_ = fit(X, model=self.model, **self._options(X))
-        self.n_iter_ = int(self.model_.metrics["n_iter"])
-        self.reconstruction_err_ = float(self.model_.metrics["objective"])
+        numbers = self.model_.numbers  # of which only these are computed
+        self.n_iter_ = int(numbers["n_iter"])
+        self.reconstruction_err_ = float(numbers["objective"])
         self.n_samples_seen_ = 0  # partial_fit then starts from these components
-        if not self.model_.metrics["converged"]:
-            said = unfinished_words(self.model_.metrics)
+        if not numbers["converged"]:
+            said = unfinished_words(numbers)
             warnings.warn(f"{self.model}: {said}", ConvergenceWarning, stacklevel=2)
         return self._fitted()
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import pickle
 import signal
+import warnings
 from typing import Any
 
 import lightning as L
 import numpy as np
 import pytest
+from sklearn.exceptions import ConvergenceWarning
 
 import nmfnet
 from nmfnet import metrics
@@ -125,6 +127,19 @@ def test_numbers_are_computed_when_asked_for(monkeypatch, tmp_path):
     assert without_nan({**numbers, "seconds": 0}) == {**written, "seconds": 0}
     np.testing.assert_array_equal(result.model.components_, before)
     assert pickle.loads(pickle.dumps(result.model)).metrics == numbers
+
+
+@pytest.mark.parametrize("max_iter", [20, 5000])
+def test_an_estimator_asks_for_how_it_ended_and_no_more(max_iter, monkeypatch):
+    monkeypatch.setattr(metrics, "fit_metrics", None)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        fitted = nmfnet.Estimator(n_components=3, max_iter=max_iter, tol=1e-4).fit(X)
+    told = [str(one.message) for one in said if one.category is ConvergenceWarning]
+    assert ["another descent still lowers" in one for one in told] == [True] * (max_iter == 20)
+    assert fitted.reconstruction_err_ > 0
+    with pytest.raises(TypeError, match="not callable"):
+        _ = fitted.model_.metrics
 
 
 def test_numbers_of_an_x_that_has_changed_are_not_made_up():

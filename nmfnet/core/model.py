@@ -144,8 +144,10 @@ class Factorization(L.LightningModule, ABC):
         self.recipe: dict[str, Any] = {}
         self.world = World()
         self.transpose: Transpose | None = None  # of the training rows, when they are sparse
-        self._numbers: dict[str, Any] = {}
-        self._asked: Mapping[str, Any] = {}  # numbers to come
+        self._metrics: dict[str, Any] = {}
+        self.numbers: Mapping[str, Any] = (
+            self._metrics
+        )  # of a fit, some of them still to be computed
         self.notes: list[str] = []
         self.units = Units()
         self.reader: Reader | None = None  # of users' rows, which know their columns by name
@@ -462,18 +464,19 @@ class Factorization(L.LightningModule, ABC):
     @property
     def metrics(self) -> dict[str, Any]:
         """The numbers of ``metrics.json``, computed when they are first asked for; none before a fit."""
-        if self._asked:
-            self._numbers |= self._asked
-            self._asked = {}
-        return self._numbers
+        if self.numbers is not self._metrics:
+            self._metrics = self.numbers = dict(self.numbers)
+        return self._metrics
 
     @metrics.setter
     def metrics(self, numbers: Mapping[str, Any]) -> None:
-        self._numbers, self._asked = {}, numbers
+        self.numbers = numbers
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the training data, which the numbers that nobody has asked for come from."""
-        return {**super().__getstate__(), "_numbers": self.metrics, "_asked": {}}
+        """With all numbers, since the training data that they come from stay here."""
+        self.numbers = self.metrics
+        state: dict[str, Any] = super().__getstate__()
+        return state
 
     def __dir__(self) -> list[str]:
         """What a user needs; a model has all of its own and Lightning's methods beside."""

@@ -338,7 +338,7 @@ def _empty(values: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     zero_rows, zero_columns = np.ones(n, bool), np.ones(f, bool)
     low, high = np.full(f, np.inf), np.full(f, -np.inf)
     for rows in _blocks(values):
-        part = values[rows]
+        part = values if is_sparse(values) else values[rows]
         some = part != 0
         zero_rows[rows] = ~_dense_row(some.max(1))
         zero_columns &= ~_dense_row(some.max(0))

@@ -64,7 +64,8 @@ def size(values: Any) -> float:
     known = np.abs(held[~np.isnan(held)], dtype=np.float64)
     with np.errstate(over="ignore"):
         total = float(known.sum())
-    return total / np.count_nonzero(known) if np.isfinite(total) else float(known.max())
+    largest = float(known.max(initial=0.0))
+    return total / max(np.count_nonzero(known), 1) if np.isfinite(total) else largest
 
 
 def _shared(array: np.ndarray) -> Tensor:

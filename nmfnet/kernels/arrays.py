@@ -63,9 +63,8 @@ def size(values: Any) -> float:
         return total / max(count, 1)
     known = np.abs(held[~np.isnan(held)], dtype=np.float64)
     with np.errstate(over="ignore"):
-        total = float(known.sum())
-    largest = float(known.max(initial=0.0))
-    return total / max(np.count_nonzero(known), 1) if np.isfinite(total) else largest
+        total, count = float(known.sum()), max(int(np.count_nonzero(known)), 1)
+    return total / count if np.isfinite(total) else float(known.max())
 
 
 def _shared(array: np.ndarray) -> Tensor:

@@ -133,12 +133,18 @@ def run_metrics(
 
     def of_X(group: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
         if datamodule.unchanged:
-            return group()
+            return _anywhere(group)
         warnings.warn(CHANGED, stacklevel=2)
         return {}
 
     how = _ended(model, convergence)
     return Asked(lambda: how, *(partial(of_X, group) for group in groups))
+
+
+def _anywhere(ask: Callable[[], Any]) -> Any:
+    """The same answer inside ``torch.no_grad()`` and ``torch.inference_mode()``."""
+    with torch.inference_mode(False), torch.enable_grad():
+        return ask()
 
 
 def _ended(model: Factorization, convergence: Convergence) -> dict[str, Any]:
@@ -149,7 +155,7 @@ def _ended(model: Factorization, convergence: Convergence) -> dict[str, Any]:
         "seconds": convergence.seconds,
         "status": status,
         "converged": status == "converged",
-        "certificate/fall": partial(convergence.fall, model),
+        "certificate/fall": partial(_anywhere, partial(convergence.fall, model)),
         "objective": float(model.objectives[best]) * model.loss_unit,
         "n_restarts": model.n_restarts,
         "solver": model.solver.name,

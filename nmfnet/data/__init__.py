@@ -19,6 +19,7 @@ from nmfnet.data.sources.table import Table
 from nmfnet.data.sources.triples import Triples
 from nmfnet.data.sources.views import Views
 from nmfnet.data.splits import (
+    CompletionSplit,
     EntrySplit,
     LabelSplit,
     LinkSplit,
@@ -34,6 +35,7 @@ __all__ = [
     "Audio",
     "BagOfWords",
     "Cells",
+    "CompletionSplit",
     "Digits",
     "Documents",
     "EntrySplit",

@@ -58,6 +58,7 @@ class MatrixDataModule(L.LightningDataModule):
     test : Batch or None
         Held-out rows, with index -1 because they are not rows of the training matrix; under
         ``split=entries`` the training rows, with the held-out entries as x and mask; under
+        ``split=completion`` the halves of the test rows that are seen; under
         ``split=links`` the training rows, with ``test links`` and ``test others`` (pairs without a
         link), each of shape (m, 2), in the context, and the same for ``val``. The graph of rows is
         that of the links among them.
@@ -129,7 +130,8 @@ class MatrixDataModule(L.LightningDataModule):
         self.test_sample_names = [names[i] for i in partition.test_rows.tolist()]
         self.feature_names = matrix.feature_names
         self.sizes = Sizes(len(self.sample_names), matrix.shape[1])
-        self._size, self.notes = size(matrix.values), matrix.notes()
+        self._size = size(matrix.values)
+        self.notes = [*matrix.notes(), *partition.remarks]
         self.train, self.test = self._batches(matrix, partition)
         self._ready = True
 
@@ -241,6 +243,8 @@ class MatrixDataModule(L.LightningDataModule):
             train = self._batch(matrix, partition.train_rows, train_index, seen)
             test = self._batch(matrix, partition.train_rows, train_index, only(matrix.mask, held))
             return train, test._replace(views={})  # of which nothing is held out
+        if partition.predicted is not None:
+            matrix = replace(matrix, values=matrix.values - partition.predicted)
         if (
             partition.graph is not None and matrix.is_its_graph
         ):  # X too has only the links that stay

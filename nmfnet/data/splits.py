@@ -1,4 +1,4 @@
-"""What is held out: nothing, whole samples, single entries, labels, or the published test set."""
+"""What is held out: nothing, samples, halves of documents, single entries, labels, links, ..."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from nmfnet.data.matrix import Matrix
 from nmfnet.errors import UserError
 
 __all__ = [
+    "CompletionSplit",
     "EntrySplit",
     "LabelSplit",
     "LinkSplit",
@@ -44,6 +45,12 @@ class Partition:
         The links that are trained on; None = all that the matrix has.
     pairs : dict of str to tuple of ndarray of int64, each of shape (m, 2)
         By part (``val``, ``test``): pairs of samples that are linked, and as many that are not.
+    predicted : ndarray or csr_matrix, shape (n_samples, n_features), or None
+        Counts of the test rows that no model sees: they are taken away from X.
+    smoothing : float in [0, 1)
+        Weight of the training words' shares in what predicts these counts.
+    remarks : tuple of str
+        What the user should know of the split.
     """
 
     train_rows: np.ndarray
@@ -52,6 +59,9 @@ class Partition:
     hidden_labels: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     graph: Any = None
     pairs: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
+    predicted: Any = None
+    smoothing: float = 0.0
+    remarks: tuple[str, ...] = ()
 
 
 class Split(ABC):
@@ -116,6 +126,92 @@ class RowSplit(Split):
                 "Set split.stratify=false."
             )
         return _from_test_rows(n, test)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class CompletionSplit(Split):
+    """Document completion: hold out documents, and predict one half of their words from the other.
+
+    Of every test document half of the words, drawn without replacement (the larger half of an odd
+    number), are what the model sees and infers a code from; the others are predicted. How well is
+    ``test/perplexity``, whose definition the smoothing is a part of (see
+    ``nmfnet.metrics.perplexity``). The test documents are those of ``split=rows`` with the same seed.
+
+    Parameters
+    ----------
+    test_fraction : float in (0, 1)
+    smoothing : float in [0, 1)
+        Weight of the training words' shares in every prediction, the same for every model.
+
+    Source: Wallach et al. 2009, "Evaluation methods for topic models", section 5 (document completion);
+    Rosen-Zvi et al. 2004 (halves of documents).
+    """
+
+    test_fraction: float = 0.2
+    smoothing: float = 0.01
+
+    def __call__(self, matrix: Matrix, seed: int) -> Partition:
+        """Draw the test rows as ``split=rows`` does, then the halves from a stream of their own."""
+        if not 0 <= self.smoothing < 1:
+            raise UserError(f"split.smoothing={self.smoothing} must be at least 0 and below 1.")
+        _check_counts(matrix)
+        whole = RowSplit(test_fraction=self.test_fraction)(matrix, seed)
+        rng = np.random.default_rng([seed, 1])
+        values = sp.csr_matrix(matrix.values)
+        values.sum_duplicates()
+        held = np.zeros(values.nnz)
+        words = np.zeros(whole.test_rows.size, dtype=np.int64)
+        for i, row in enumerate(whole.test_rows):
+            at = slice(values.indptr[row], values.indptr[row + 1])
+            counts = values.data[at].astype(np.int64)
+            words[i] = counts.sum()
+            if words[i] > 1:
+                held[at] = rng.multivariate_hypergeometric(
+                    counts, words[i] // 2, method="marginals"
+                )
+        predicted = sp.csr_matrix((held, values.indices, values.indptr), values.shape, copy=True)
+        predicted.eliminate_zeros()
+        if predicted.nnz == 0:
+            raise UserError(
+                "split=completion: no test document has two words, so none can be completed. Raise "
+                "split.test_fraction, or use split=none."
+            )
+        short = int((words < 2).sum())
+        remark = (
+            f"{short} of {words.size} test documents have fewer than two words, so nothing of them is "
+            "predicted."
+        )
+        return replace(
+            whole,
+            predicted=predicted if matrix.is_sparse else predicted.toarray(),
+            smoothing=self.smoothing,
+            remarks=(remark,) if short else (),
+        )
+
+
+def _check_counts(matrix: Matrix) -> None:
+    """Refuse what has no words that could be drawn."""
+    stored = matrix.values.data if matrix.is_sparse else matrix.values
+    if matrix.mask is not None:
+        raise UserError(
+            "split=completion halves whole documents, and entries of X are missing or weighted: use "
+            "split=entries."
+        )
+    if matrix.views:
+        raise UserError(
+            "split=completion halves the words of X alone, and the data have views: use split=rows."
+        )
+    if (stored < 0).any():
+        raise UserError(
+            f"split=completion halves counts, and {int((stored < 0).sum())} values of X are negative: "
+            "use split=rows."
+        )
+    if (bad := stored != np.floor(stored)).any():
+        raise UserError(
+            f"split=completion halves counts, and {int(bad.sum())} values of X are fractions (the first "
+            f"is {stored[bad][0]:g}): give counts (data.weighting=count of data=text), or use split=rows."
+        )
 
 
 @final

@@ -78,6 +78,8 @@ from nmfnet.metrics.stability import (
 from nmfnet.metrics.topics import (
     cv_coherence,
     npmi_coherence,
+    perplexity,
+    smoothed_shares,
     top_features,
     top_words,
     topic_diversity,

@@ -1,4 +1,4 @@
-"""Metrics of topics: top words, coherence against a stated reference corpus, diversity.
+"""Metrics of topics: perplexity, top words, coherence against a stated reference corpus, diversity.
 
 Coherence needs a reference corpus. Here it is a sparse document-term count matrix and "co-occur"
 means "in the same document"; which corpus that is (training documents, held-out ones, another
@@ -15,12 +15,14 @@ import numpy as np
 import numpy.typing as npt
 
 from nmfnet.errors import UserError
-from nmfnet.metrics._blocks import readable
+from nmfnet.metrics._blocks import readable, row_blocks
 from nmfnet.metrics._checks import as_dense
 
 __all__ = [
     "cv_coherence",
     "npmi_coherence",
+    "perplexity",
+    "smoothed_shares",
     "top_features",
     "top_words",
     "topic_diversity",
@@ -60,6 +62,52 @@ def top_words(H: Any, feature_names: Sequence[str], n_top: int = 10) -> list[lis
             f"{len(feature_names)} feature names for {np.shape(H)[1]} features; give one for each."
         )
     return [[str(feature_names[j]) for j in row] for row in top.tolist()]
+
+
+def perplexity(counts: Any, x_hat: Any, words: Any, smoothing: float = 0.01) -> float:
+    """Perplexity of words under what a model predicts for their documents.
+
+    ``exp(-Σ x log p / Σ x)`` with ``p = (1 - s) x_hat / Σ x_hat + s q``: x_hat is turned into shares of
+    each document (negative entries count as 0), and mixed with the shares q of the words in the
+    training data, one added to the count of each, so that every word has a probability. A document
+    of which x_hat is 0 everywhere gets q alone.
+
+    Parameters
+    ----------
+    counts : array or scipy sparse matrix, shape (n, f)
+        The words that are predicted, >= 0.
+    x_hat : array, shape (n, f), or function from a slice of rows to those rows
+        The prediction, in any unit.
+    words : array, shape (f,)
+        Counts of the words in the training data, >= 0.
+    smoothing : float in [0, 1)
+        s.
+
+    Returns
+    -------
+    float
+        From 1 up; f for a uniform guess. Infinite where s = 0 and a word has no probability; nan
+        without words.
+    """
+    shares = smoothed_shares(words)
+    total, loss = 0.0, 0.0
+    for x, fitted, _ in row_blocks(counts, x_hat):
+        fitted = np.maximum(fitted, 0)
+        size = fitted.sum(axis=1, keepdims=True)
+        known = np.divide(fitted, size, out=np.tile(shares, (len(x), 1)), where=size > 0)
+        row, column = np.nonzero(x)
+        with np.errstate(divide="ignore"):
+            log = np.log((1 - smoothing) * known[row, column] + smoothing * shares[column])
+        total += float(x.sum())
+        loss -= float(x[row, column] @ log)
+    with np.errstate(over="ignore"):
+        return float(np.exp(loss / total)) if total else float("nan")
+
+
+def smoothed_shares(words: Any) -> FloatArray:
+    """Shares of counts of words, one added to each; shape (f,)."""
+    counted = np.asarray(words, np.float64).ravel() + 1
+    return np.asarray(counted / counted.sum())
 
 
 def topic_diversity(top: Any) -> float:

@@ -92,7 +92,7 @@ def compare_runs(a: Run, b: Run) -> RunComparison:
     seeds = a.config.get("seed"), b.config.get("seed")
     if (
         gap.get("split") is None
-        and terms(a)["split"] in ("rows", "entries", "links")
+        and terms(a)["split"] in ("rows", "completion", "entries", "links")
         and len({*seeds}) > 1
     ):
         what = "links" if terms(a)["split"] == "links" else "rows or entries"

@@ -1,7 +1,7 @@
 """Who may be compared with whom.
 
 Runs are on equal terms when data, split, loss, stopping rule, number of restarts and precision are
-the same.
+the same. Where documents are completed the loss may differ: all are judged by the words they predict.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ RULE = ("n_restarts", "dtype", *(field.name for field in fields(Budget)))
 _HELD_OUT = {
     "none": "nothing held out",
     "rows": "rows held out",
+    "completion": "documents completed",
     "entries": "entries held out",
     "links": "links held out",
     "predefined": "published test rows held out",
@@ -47,6 +48,9 @@ def terms(run: Run) -> dict[str, Any]:
     same |= {
         key: value for key, value in flat.items() if key.startswith(("data.", "loss.", "split."))
     }
+    if same["split"] == "completion":
+        same = {key: value for key, value in same.items() if not key.startswith("loss")}
+        same["loss"] = "any loss"
     same["data_sha256"] = run.origin.get("data_sha256")
     return same | {key: run.config.get(key) for key in RULE}
 

@@ -165,6 +165,8 @@ def _ended(model: Factorization, convergence: Convergence) -> dict[str, Any]:
 def _held_out(
     model: Factorization, datamodule: MatrixDataModule, factors: Factors
 ) -> dict[str, float]:
+    if datamodule.partition.predicted is not None:
+        return _completion(model, datamodule, factors)
     if datamodule.test is None:
         return {}
     W = factors.W if factors.W_test is None else factors.W_test
@@ -275,6 +277,27 @@ def _fit(
     if of_pairs and not model.learns_graph:
         return own
     return {f"{part}/loss": loss} | {f"{part}/{k}": v for k, v in scores.items()} | own
+
+
+def _completion(
+    model: Factorization, datamodule: MatrixDataModule, factors: Factors
+) -> dict[str, float]:
+    """Perplexity of the words that test documents were halved of, and of the training documents."""
+    partition, test, W_test = datamodule.partition, datamodule.test, factors.W_test
+    assert test is not None
+    assert W_test is not None
+    seen = datamodule.values("train")
+    words = np.asarray(seen.sum(axis=0)).ravel()
+    parts = {
+        "train": (seen, factors.W, datamodule.train),
+        "test": (partition.predicted[partition.test_rows], W_test, test),
+    }
+    return {
+        f"{part}/perplexity": metrics.perplexity(
+            counts, reconstruction(model, W, batch), words, partition.smoothing
+        )
+        for part, (counts, W, batch) in parts.items()
+    }
 
 
 def _training_means(datamodule: MatrixDataModule) -> np.ndarray:

@@ -43,6 +43,12 @@ MEASURES = (
     Measure("test/loss", "held-out loss", -1, told=True),
     Measure("train/relative_error", "training relative error", -1, told=True, column="rel. error"),
     Measure("test/relative_error", "held-out relative error", -1, told=True, column="held-out"),
+    Measure("train/perplexity", "training perplexity", -1, told=True),
+    Measure(
+        "test/perplexity", "perplexity of completed documents", -1, told=True, column="perplexity"
+    ),
+    Measure("train/perplexity_bound", "upper limit of the training perplexity", -1, told=True),
+    Measure("test/perplexity_bound", "upper limit of the held-out perplexity", -1, told=True),
     *(
         Measure(f"{part}/{name}", f"{said} {words}", better)
         for name, words, better in (
@@ -123,13 +129,16 @@ def measures_of(runs: Iterable[Mapping[str, Any]]) -> list[Measure]:
 def main_measure(loss: str, runs: Iterable[Mapping[str, Any]]) -> str:
     """The number by which runs that minimised the same loss are ranked.
 
-    Where links are held out: how well they are told. Else on held-out data where there is any; the
+    Where links are held out: how well they are told. Where documents are completed: their perplexity,
+    whatever was minimised. Else on held-out data where there is any; the
     relative error for the Frobenius loss (the same order as the loss on the same data, and readable),
     the loss itself for any other.
     """
     every = list(runs)
     if every and all("link/auc" in metrics for metrics in every):
         return "link/auc"
+    if every and all("test/perplexity" in metrics for metrics in every):
+        return "test/perplexity"
     name = "relative_error" if loss == "frobenius" else "loss"
     held_out = bool(every) and all(f"test/{name}" in metrics for metrics in every)
     return f"{'test' if held_out else 'train'}/{name}"

@@ -39,7 +39,7 @@ def note_views(datamodule: MatrixDataModule, model: Factorization) -> None:
 
 def check_loss(cfg: Config, model: Factorization) -> None:
     """Refuse a loss that was asked for and that the model has no use for."""
-    if model.asks_loss or model.loss.unasked:
+    if model.asks_loss or model.loss.unasked or model.loss.name in model.same_losses:
         return
     raise UserError(
         f"loss={cfg.choices.get('loss', model.loss.name)} is not used: "

@@ -185,6 +185,7 @@ def train(
             model.world = World()  # this is the whole; its blocks come later
         spent = _start(model, datamodule, world)
         check_loss(cfg, model)
+        datamodule.notes += model.remarks(datamodule.sample)
         name_features(model, datamodule.feature_names)
         if folder is not None:  # which tell whether a checkpoint is of this run
             model.recipe |= {"run_id": run_id(cfg.plain()), "data_sha256": datamodule.fingerprint}

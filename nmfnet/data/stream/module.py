@@ -13,7 +13,7 @@ from torch import Tensor
 
 from nmfnet.data.batches import Minibatches
 from nmfnet.data.module import LossCheck, MatrixDataModule
-from nmfnet.data.splits import EntrySplit
+from nmfnet.data.splits import CompletionSplit, EntrySplit
 from nmfnet.data.stream.source import StoredMatrix
 from nmfnet.data.stream.stored import Numbered, Stored
 from nmfnet.errors import UserError
@@ -150,6 +150,11 @@ class StreamDataModule(MatrixDataModule):
             raise UserError(
                 "split=entries would need a mask as large as the data, and data=stream keeps no "
                 "such thing in memory: use split=rows"
+            )
+        if isinstance(self.split, CompletionSplit):
+            raise UserError(
+                "split=completion halves documents in memory, and data=stream leaves them on disk: use "
+                "split=rows"
             )
         return_large_arrays_at_once()
         matrix = self.source.read()

@@ -70,7 +70,7 @@ def test_the_bound_is_that_of_scikit_learn():
         fitted.transform(counts()), by_peer.transform(counts()), rtol=1e-6, atol=1e-9
     )
     words = counts().sum()
-    assert fitted.metrics["train/perplexity"] == pytest.approx(
+    assert fitted.metrics["train/perplexity_bound"] == pytest.approx(
         np.exp((terms["data"] + terms["kl_theta"]) / words), rel=1e-9
     )
 
@@ -130,6 +130,54 @@ def test_a_fit_converges_and_another_descent_agrees():
     assert fitted.metrics["solver"] == "variational"
     assert fitted.metrics["status"] == "converged"
     assert fitted.metrics["certificate/fall"] <= 1e-3
+
+
+# ---------------------------------------------------------------------- priors and minibatches
+def test_learned_priors_are_where_the_bound_is_highest():
+    """Every sweep raises the bound, and at the end no change of alpha or eta does."""
+    fitted = fit(counts(), learn_priors=True, max_iter=400, tol=1e-9, certificate_tol=None)
+    plain = fit(counts(), max_iter=400, tol=1e-9, certificate_tol=None)
+    assert fitted.metrics["objective"] < plain.metrics["objective"] - 1
+    alpha, eta = (fitted.factors[name]().detach()[0] for name in ("alpha", "eta"))
+    assert alpha.shape == (1, 3)
+    assert eta.shape == (1, 1)
+    assert float(alpha.max() / alpha.min()) > 1.01
+    _, gradients = Problem(fitted, batch(counts())).differentiate()
+    slopes = dict(zip(fitted.factors, gradients, strict=True))
+    assert float(slopes["alpha"].abs().max()) < 1e-2
+    assert float(slopes["eta"].abs().max()) < 1e-2
+
+
+def test_sweeps_that_learn_the_priors_never_lower_the_bound():
+    fitted = fit(counts(), learn_priors=True, max_iter=1)
+    found = []
+    with torch.no_grad(), fitted.restarts(int(fitted.best)):
+        for _ in range(10):
+            fitted.sweep(batch(counts()))
+            found.append(float(sum(fitted.objective(batch(counts())).values())))
+    assert all(b <= a * (1 + 1e-7) for a, b in itertools.pairwise(found))
+
+
+def test_one_minibatch_is_a_step_of_the_published_rule():
+    """lambda <- (1 - rho) lambda + rho (eta + n / |batch| B ∘ Tᵀ(X / (T B))), rho = (tau + t)^-kappa."""
+    fitted = fit(counts(), max_iter=1, n_restarts=1)
+    few, rate = batch(counts()[:10]), 0.25
+    with torch.no_grad(), fitted.restarts(0):
+        before = fitted.Lambda().clone()
+        B = topics.expected_log(before).exp()
+        gamma = fitted.law(few).concentration
+        T = topics.expected_log(gamma).exp()
+        wanted = B * (T.mT @ (few.x / (T @ B)))
+        fitted.sweep(few, rate)
+        wanted = (1 - rate) * before + rate * (1 / 3 + 40 / 10 * wanted)
+        torch.testing.assert_close(fitted.Lambda(), wanted, rtol=1e-8, atol=0)
+
+
+def test_minibatches_come_near_the_bound_of_all_rows():
+    whole = fit(counts(200), max_iter=60, certificate_tol=None)
+    online = fit(counts(200), batch_size=20, max_iter=300)
+    assert online.metrics["solver"] == "variational"
+    assert online.metrics["objective"] == pytest.approx(whole.metrics["objective"], rel=0.02)
 
 
 # ---------------------------------------------------------------------- documents
@@ -195,19 +243,21 @@ def test_a_command_fits_and_writes_topics(tmp_path):
     done = train(*words, cwd=tmp_path)
     assert done.code == 0, done.err
     numbers = json.loads((the_run(tmp_path) / "metrics.json").read_text())
-    assert 1 < numbers["train/perplexity"] < 20
-    assert 1 < numbers["test/perplexity"] < 20
+    assert 1 < numbers["train/perplexity_bound"] < 20
+    assert 1 < numbers["test/perplexity_bound"] < 20
     with np.load(the_run(tmp_path) / "factors.npz") as arrays:
         np.testing.assert_allclose(arrays["H"].sum(1), 1, rtol=1e-5)
-    assert "model.alpha=-1: it must be > 0" in refusal(*words, "model.alpha=-1", cwd=tmp_path)
+    assert "model.alpha=-1: must be a finite number > 0" in refusal(
+        *words, "model.alpha=-1", cwd=tmp_path
+    )
 
 
 def test_what_it_cannot_take_is_refused():
     with pytest.raises(nmfnet.UserError, match="negative values and LDA needs X >= 0"):
         fit(counts() - 1)
-    with pytest.raises(nmfnet.UserError, match="loss=kl is not used"):
-        fit(counts(), loss="kl")
+    with pytest.raises(nmfnet.UserError, match="loss=negative_binomial is not used"):
+        fit(counts(), loss="negative_binomial")
     with pytest.raises(nmfnet.UserError, match="works on all rows at once"):
-        fit(counts(), solver="variational", batch_size=10)
+        fit(counts(), model="plsi", solver="variational", batch_size=10)
     with pytest.raises(nmfnet.UserError, match="is for models with a variational bound"):
         nmfnet.fit(counts(), solver="variational", n_components=3, **BASE)

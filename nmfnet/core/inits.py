@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any, NamedTuple, final
+from typing import NamedTuple, final
 
 import numpy as np
 import torch
 
 from nmfnet.errors import UserError
+from nmfnet.kernels.csr import to_scipy
 from nmfnet.kernels.nndsvd import nndsvd
 from nmfnet.types import Float, Tensor
 
@@ -169,7 +170,7 @@ class KMeans(Init):
     ) -> Proposal:
         from sklearn.cluster import KMeans as SklearnKMeans
 
-        rows = _scipy(x) if x.is_sparse_csr else x.cpu().numpy()
+        rows = to_scipy(x) if x.is_sparse_csr else x.cpu().numpy()
         seed = int(torch.randint(2**31 - 1, (1,), generator=generator))
         found = SklearnKMeans(n_components, n_init=1, random_state=seed).fit(rows)
         H = torch.from_numpy(found.cluster_centers_).to(x).clamp_min(0)
@@ -177,14 +178,6 @@ class KMeans(Init):
             torch.from_numpy(found.labels_).long(), n_components
         ).to(x)
         return Proposal(member + 0.2, H)
-
-
-def _scipy(x: Tensor) -> Any:
-    import scipy.sparse as sp
-
-    parts = (x.values(), x.col_indices(), x.crow_indices())
-    values, columns, rows = (part.cpu().numpy() for part in parts)
-    return sp.csr_matrix((values, columns, rows), shape=(x.shape[0], x.shape[1]))
 
 
 @final

@@ -98,17 +98,19 @@ class LogisticNormal(Law):
 
 @final
 class Dirichlet(Law):
-    """``Dirichlet(concentration)`` with the prior Dirichlet(alpha), alpha the same for all components.
+    """``Dirichlet(concentration)`` with the prior Dirichlet(alpha).
+
+    ``alpha`` is a number for all components, or one for each.
 
     Source: Blei, Ng & Jordan 2003, appendix A.1.
     """
 
-    def __init__(self, concentration: Float[Tensor, "*r n k"], alpha: float) -> None:
+    def __init__(self, concentration: Float[Tensor, "*r n k"], alpha: float | Tensor) -> None:
         self.concentration, self.alpha = concentration, alpha
         self.mean = concentration / concentration.sum(-1, keepdim=True)
 
     def kl(self) -> Float[Tensor, "*r n"]:
-        prior = D.Dirichlet(torch.full_like(self.concentration, self.alpha))
+        prior = D.Dirichlet(self.alpha * torch.ones_like(self.concentration))
         return D.kl_divergence(D.Dirichlet(self.concentration), prior)
 
 

@@ -102,6 +102,12 @@ class Factorization(L.LightningModule, ABC):
     learns_graph: bool = False
     """Whether the model explains the links of the rows (``batch.context``) and not X itself."""
 
+    same_losses: tuple[str, ...] = ()
+    """Losses that say the same of X as the model's own likelihood, up to constants of the data."""
+
+    incremental: bool = False
+    """Whether a ``sweep`` of some of the rows is a step for all of them."""
+
     heads: tuple[str, ...] = ()
     """What the decoder can give a likelihood beside the mean."""
 
@@ -249,6 +255,10 @@ class Factorization(L.LightningModule, ABC):
         """How likely pairs of samples are linked; larger = more. Models of a graph say it."""
         raise NotImplementedError(f"{type(self).__name__} says nothing about links")
 
+    def remarks(self, batch: Batch) -> Iterator[str]:
+        """What the user should know of these training data under this model, a sentence each."""
+        yield from ()
+
     def example(self, rng: np.random.Generator) -> dict[str, Any]:
         """Small data of the kind that the model is for, as keywords of :func:`nmfnet.fit`."""
         W, H = rng.exponential(size=(30, 3)), rng.exponential(size=(3, 12))
@@ -316,8 +326,12 @@ class Factorization(L.LightningModule, ABC):
         """
         raise NotImplementedError(f"{type(self).__name__} has no ridge regressions")
 
-    def sweep(self, batch: Batch) -> None:
-        """One step of coordinate ascent on the bound, of one restart."""
+    def sweep(self, batch: Batch, rate: float = 1.0) -> None:
+        """One step of coordinate ascent on the bound, of one restart.
+
+        With a rate below 1 the batch is some of the rows, and shared factors go that part of the way
+        to where the rows, taken for all of them, would lead.
+        """
         raise NotImplementedError(f"{type(self).__name__} has no sweeps")
 
     def scale_pair(self) -> tuple[Factor, Factor] | None:

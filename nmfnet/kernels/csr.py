@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import torch
 
@@ -59,3 +60,12 @@ def csr_of(x: Tensor) -> Tensor:
     ends = torch.bincount(rows, minlength=x.shape[0]).cumsum(0)
     crow = torch.cat([ends.new_zeros(1), ends])
     return csr(crow, columns, x[rows, columns], (x.shape[0], x.shape[1]))
+
+
+def to_scipy(x: Tensor) -> Any:
+    """A CSR tensor as a scipy CSR matrix."""
+    import scipy.sparse as sp
+
+    parts = (x.values(), x.col_indices(), x.crow_indices())
+    values, columns, rows = (part.cpu().numpy() for part in parts)
+    return sp.csr_matrix((values, columns, rows), shape=(x.shape[0], x.shape[1]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Literal, final
 
 import numpy as np
@@ -10,10 +11,17 @@ import torch
 from nmfnet.core.constraints import Exp
 from nmfnet.core.laws import Dirichlet
 from nmfnet.core.model import Factorization, Parts
-from nmfnet.errors import UserError
-from nmfnet.kernels.csr import csr_of
-from nmfnet.kernels.sparse import row_sums, transpose_of, transposed, with_values
-from nmfnet.kernels.topics import concentrations, expected_log, mixture, shares
+from nmfnet.kernels.topics import concentrations, expected_log, log_mixture, prior_of
+from nmfnet.models._documents import (
+    SAME,
+    by_restart,
+    check_documents,
+    counts,
+    documents,
+    fractions,
+    lengths,
+)
+from nmfnet.settings.ranges import Positive
 from nmfnet.types import Batch, Float, Output, Tensor, Terms
 
 
@@ -38,61 +46,81 @@ class LDA(Factorization):
     document is highest, found by a fixed point from gamma = 1, so that the objective is a function of
     Lambda alone; its gradient needs no derivative of gamma (envelope theorem).
 
-    A weight multiplies a count, and a missing entry counts as no word. ``train/perplexity`` and
-    ``test/perplexity`` are exp(-bound / words) of whole documents with the topics held: an upper limit
-    of their perplexity. ``reconstruct`` is the expected counts for the length of each document;
+    A weight multiplies a count, and a missing entry counts as no word. ``train/perplexity_bound`` and
+    ``test/perplexity_bound`` are exp(-bound / words) of whole documents with the topics held: an upper
+    limit of their perplexity. ``reconstruct`` is the expected counts for the length of each document;
     ``inverse_transform`` is for documents of length 1.
+
+    With minibatches (``batch_size``) Lambda moves by steps of falling length: online variational Bayes.
 
     Parameters
     ----------
     n_components : int, >= 1
     alpha : float, > 0, optional
-        Prior of the topics of a document; None = 1 / n_components.
+        Prior of the topics of a document, the same for every topic; None = 1 / n_components.
     eta : float, > 0, optional
         Prior of the words of a topic; None = 1 / n_components.
+    learn_priors : bool
+        Whether alpha (one number for each topic) and eta (one for all words) are factors of the
+        model, which every sweep sets to where the bound is highest; then ``alpha`` and ``eta`` are
+        their start.
 
-    Source: Blei, Ng & Jordan 2003, "Latent Dirichlet allocation", section 5; Hoffman, Blei & Bach 2010
-    (algorithm 1, and the start).
+    Source: Blei, Ng & Jordan 2003, "Latent Dirichlet allocation", section 5 and appendix A.4.2 (Newton
+    steps for the priors); Hoffman, Blei & Bach 2010 (algorithms 1 and 2, and the start).
 
-    Differs from the source: the priors are given, not fitted; the law of topics is Dirichlet, as in
-    Hoffman et al.
+    Differs from the source: the law of topics is Dirichlet, as in Hoffman et al.; priors are only
+    learned if asked for.
     """
 
     sparse = True
     shardable = False
     code = "simplex"
     multilinear = False  # type: ignore[assignment]
+    same_losses = SAME
+    incremental = True
 
     def __init__(
         self,
         parts: Parts,
         *,
         n_components: int = 20,
-        alpha: float | None = None,
-        eta: float | None = None,
+        alpha: Positive | None = None,
+        eta: Positive | None = None,
+        learn_priors: bool = False,
     ) -> None:
         super().__init__(parts, n_components=n_components)
-        for name, value in (("alpha", alpha), ("eta", eta)):
-            if value is not None and value <= 0:
-                raise UserError(
-                    f"model.{name}={value:g}: it must be > 0, or null for 1/n_components"
-                )
-        self.alpha = 1 / n_components if alpha is None else alpha
-        self.eta = 1 / n_components if eta is None else eta
+        self.priors = (alpha or 1 / n_components, eta or 1 / n_components)
         self.Lambda = self.factor("Lambda", "component", "feature", constraint=Exp())
+        self.alpha = self.eta = None
+        if learn_priors:
+            self.alpha = self.factor("alpha", "one", "component", constraint=Exp())
+            self.eta = self.factor("eta", "one", "one", constraint=Exp())
 
     # ------------------------------------------------------------------ the model
+    def prior(self) -> tuple[Float[Tensor, "*r 1 k"], Float[Tensor, "*r 1 1"]]:
+        """The priors alpha and eta, as they are now."""
+        if self.alpha is not None and self.eta is not None:
+            return self.alpha().double(), self.eta().double()
+        lead = (*self.Lambda().shape[:-2], 1)
+        one = torch.ones(*lead, 1, dtype=torch.float64, device=self.device)
+        alpha, eta = self.priors
+        return (alpha * one).expand(*lead, self.n_components), eta * one
+
     def law(self, batch: Batch) -> Dirichlet:
-        return Dirichlet(self._gamma(batch).to(self.precision), self.alpha)
+        return Dirichlet(self._documents(batch)[0].to(self.precision), self.prior()[0])
 
     @torch.no_grad()
-    def _gamma(self, batch: Batch) -> Float[Tensor, "*r n k"]:
-        x, Lambda = _counts(batch), self.Lambda().double()
+    def _documents(self, batch: Batch) -> tuple[Float[Tensor, "*r n k"], Float[Tensor, "*r n"]]:
+        """gamma, and ``Σ x log(T B)`` of every document there."""
+        x, B, alpha = counts(batch), self._B(), self.prior()[0]
+        if B.ndim == 2:
+            found = [concentrations(x, B, alpha[0])]
+            return found[0].gamma, found[0].logs
+        found = [concentrations(x, b, a[0]) for b, a in zip(B, alpha, strict=True)]
+        return torch.stack([one.gamma for one in found]), torch.stack([one.logs for one in found])
 
-        def of(Lambda: Tensor) -> Tensor:
-            return concentrations(x, expected_log(Lambda).exp(), self.alpha)
-
-        return of(Lambda) if Lambda.ndim == 2 else torch.stack([of(one) for one in Lambda])
+    def _B(self) -> Float[Tensor, "*r k f"]:
+        return expected_log(self.Lambda().double()).exp()
 
     def encode(self, batch: Batch) -> Float[Tensor, "*r n k"]:
         return self.law(batch).mean
@@ -102,8 +130,7 @@ class LDA(Factorization):
         return W @ self.components()
 
     def outputs(self, code: Float[Tensor, "*r n k"], batch: Batch) -> dict[str, Output]:
-        length = row_sums(_counts(batch)).unsqueeze(-1)
-        return {"x": Output(length.to(code) * self.decode(code))}
+        return {"x": Output(lengths(batch).to(code) * self.decode(code))}
 
     def components(self) -> Float[Tensor, "*r k f"]:
         Lambda = self.Lambda()
@@ -111,61 +138,53 @@ class LDA(Factorization):
 
     def row_terms(self, batch: Batch) -> dict[str, Float[Tensor, "*r n"]]:
         """The bound of every document, topics held."""
-        x, gamma, Lambda = _counts(batch), self._gamma(batch), self.Lambda().double()
-
-        def of(gamma: Tensor, Lambda: Tensor) -> Tensor:
-            found = mixture(x, expected_log(gamma).exp(), expected_log(Lambda).exp())
-            return -row_sums(with_values(x, x.values() * found.log()))
-
-        if Lambda.ndim == 2:
-            data = of(gamma, Lambda)
-        else:
-            data = torch.stack([of(*pair) for pair in zip(gamma, Lambda, strict=True)])
-        return {"data": data, "kl_theta": Dirichlet(gamma, self.alpha).kl()}
+        gamma, logs = self._documents(batch)
+        if torch.is_grad_enabled():
+            x, T = counts(batch), expected_log(gamma).exp()
+            logs = by_restart(lambda T, B: log_mixture(x, T, B), T, self._B())
+        return {"data": -logs, "kl_theta": Dirichlet(gamma, self.prior()[0]).kl()}
 
     def terms(self, batch: Batch) -> Terms:
         terms = super().terms(batch)
         share = batch.x.shape[0] / self.sizes.n_samples  # so that parts of the rows add up
-        topics = Dirichlet(self.Lambda().double(), self.eta).kl()
+        topics = Dirichlet(self.Lambda().double(), self.prior()[1]).kl()
         return {**terms, "kl_topics": share * topics.sum(-1)}
 
     # ------------------------------------------------------------------ fit and numbers
-    def sweep(self, batch: Batch) -> None:
+    def sweep(self, batch: Batch, rate: float = 1.0) -> None:
         """``Lambda = eta + B ∘ (Tᵀ (X / (T B)))`` for the laws of the documents as Lambda has them."""
-        x = _counts(batch)
-        B = expected_log(self.Lambda().double()).exp()
-        T = expected_log(concentrations(x, B, self.alpha)).exp()
-        transpose = self.transpose or transpose_of(x)
-        expected = transposed(x, transpose, shares(x, T, B).values()) @ T
-        self.Lambda.assign_(self.eta + B * expected.mT)
+        x, B, (alpha, eta) = counts(batch), self._B(), self.prior()
+        found = concentrations(x, B, alpha[0])
+        whole = eta + self.sizes.n_samples / x.shape[0] * found.counts
+        Lambda = self.Lambda().double().lerp(whole, rate)
+        self.Lambda.assign_(Lambda)
+        if self.alpha is not None and self.eta is not None:
+            log_theta, log_H = (expected_log(table).mean(0) for table in (found.gamma, Lambda))
+            best = prior_of(alpha[0], log_theta, x.shape[0])
+            self.alpha.assign_(alpha.lerp(best[None], rate))
+            best = prior_of(eta[0].expand_as(log_H), log_H, len(Lambda), symmetric=True)
+            self.eta.assign_(eta.lerp(best[None, :1], rate))
 
     def start(self, proposal: dict[str, Tensor], batch: Batch) -> None:
         """Lambda ~ Gamma(100, 1/100), as a sum of exponentials."""
-        if batch.mask is not None:
-            raise UserError(
-                "LDA cannot leave entries out: a document is all of its words; use model=nmf"
-            )
+        check_documents(batch, "LDA")
         drawn = torch.zeros_like(self.Lambda.raw)
         for _ in range(100):
             drawn -= torch.log1p(-self.uniform(self.Lambda))
         self.Lambda.assign_(drawn / 100)
+        for factor, value in zip((self.alpha, self.eta), self.priors, strict=True):
+            if factor is not None:
+                factor.assign_(torch.full_like(factor.raw, value))
+
+    def remarks(self, batch: Batch) -> Iterator[str]:
+        yield from fractions(batch, "LDA")
 
     def scores(
         self, code: Float[Tensor, "*r n k"], batch: Batch, part: Literal["train", "test"]
     ) -> dict[str, float]:
         bound = sum(float(term.double().sum()) for term in self.row_terms(batch).values())
-        words = float(_counts(batch).values().double().sum())
-        return {f"{part}/perplexity": float(np.exp(bound / words)) if words else float("nan")}
+        words = float(counts(batch).values().sum())
+        return {f"{part}/perplexity_bound": float(np.exp(bound / words)) if words else float("nan")}
 
     def example(self, rng: np.random.Generator) -> dict[str, Any]:
-        topics = rng.dirichlet(np.full(12, 0.2), size=3)
-        theta = rng.dirichlet(np.full(3, 0.3), size=30)
-        return {"X": np.stack([rng.multinomial(80, p) for p in theta @ topics]).astype(float)}
-
-
-def _counts(batch: Batch) -> Float[Tensor, "n f"]:
-    """The stored counts of the documents, times their weights, in float64."""
-    x, mask = batch.x, batch.mask
-    if mask is not None:
-        x = with_values(x, x.values() * mask.values()) if x.is_sparse_csr else x * mask
-    return csr_of(x).double()
+        return documents(rng)

@@ -197,14 +197,20 @@ class Factorization(L.LightningModule, ABC):
         law = self.law(batch)
         divergence = law.kl()
         if not law.noise:
-            data = row_losses(self, batch, law.mean)
+            data = self.row_misfit(batch, law.mean)
         else:
             rows = 1 if self.now is None else batch.x.shape[0]  # judged: one draw for all rows
-            drawn = [row_losses(self, batch, law.sample(e)) for e in self.draws(law, rows)]
+            drawn = [self.row_misfit(batch, law.sample(e)) for e in self.draws(law, rows)]
             data = torch.stack(drawn).mean(0)
         if divergence is None:
             return {"data": data}
         return {"data": data, "kl": self.prior_weight * divergence}
+
+    def row_misfit(
+        self, batch: Batch, code: Float[Tensor, "*r n k"]
+    ) -> Float[Tensor, "*r n"]:
+        """What rows cost with these codes: the loss, unless the model has a likelihood of its own."""
+        return row_losses(self, batch, code)
 
     @property
     def prior_weight(self) -> float:
@@ -267,7 +273,7 @@ class Factorization(L.LightningModule, ABC):
     @property
     def has_own_scale(self) -> bool:
         """Whether the objective is more than the loss of X, so that c X is another problem than X."""
-        own = any(self.overrides(name) for name in ("terms", "row_terms", "law"))
+        own = any(self.overrides(name) for name in ("terms", "row_terms", "row_misfit", "law"))
         beside = {axis for factor in self.factors.values() for axis in factor.axes} & self.measured
         return own or self.named_components or bool(beside)
 

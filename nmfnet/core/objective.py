@@ -22,10 +22,14 @@ if TYPE_CHECKING:
 def row_losses(
     model: Factorization, batch: Batch, code: Float[Tensor, "*r n k"]
 ) -> Float[Tensor, "*r n"]:
-    """Loss of every row, all views together; in blocks of rows where X_hat would be large."""
+    """Loss of every row, all views together; in blocks of rows where X_hat would be large.
+
+    Not in the steps of an optimiser: what they differentiate is kept whole in any case, and layers may
+    normalise over the rows.
+    """
     if batch.x.is_sparse_csr and model.sparse:
         return model.sparse_losses(batch, code)
-    if not model.rows_independent:
+    if not model.rows_independent or (model.training and torch.is_grad_enabled()):
         return _block(model, batch, code)
     parts = [
         _block(model, rows, code[..., at, :]) for at, rows in blocks(batch, code.shape[:-2].numel())

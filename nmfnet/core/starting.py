@@ -122,7 +122,7 @@ def hold_frozen(model: Factorization) -> None:
 
 def _asks_loss(model: Factorization, batch: Batch) -> bool:
     """Whether the objective comes from ``loss=``, or the model has a likelihood of its own."""
-    if not (model.overrides("terms") or model.overrides("row_terms")):
+    if not any(model.overrides(name) for name in ("terms", "row_terms", "row_misfit")):
         return True
     asked: list[object] = []
     few = batch

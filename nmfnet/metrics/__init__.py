@@ -79,9 +79,12 @@ from nmfnet.metrics.topics import (
     cv_coherence,
     npmi_coherence,
     perplexity,
+    principal_coordinates,
     smoothed_shares,
     top_features,
     top_words,
+    topic_distances,
     topic_diversity,
+    topic_sizes,
     umass_coherence,
 )

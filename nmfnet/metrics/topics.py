@@ -22,10 +22,13 @@ __all__ = [
     "cv_coherence",
     "npmi_coherence",
     "perplexity",
+    "principal_coordinates",
     "smoothed_shares",
     "top_features",
     "top_words",
+    "topic_distances",
     "topic_diversity",
+    "topic_sizes",
     "umass_coherence",
 ]
 
@@ -108,6 +111,84 @@ def smoothed_shares(words: Any) -> FloatArray:
     """Shares of counts of words, one added to each; shape (f,)."""
     counted = np.asarray(words, np.float64).ravel() + 1
     return np.asarray(counted / counted.sum())
+
+
+def topic_sizes(W: Any, H: Any, lengths: Any) -> FloatArray:
+    """Share of all words that each topic has: shares of topics in documents, weighted by their lengths.
+
+    Parameters
+    ----------
+    W : array, shape (n, k), >= 0
+        Codes of documents.
+    H : array, shape (k, f), >= 0
+        Topics in any unit: W times their sums are the words of a topic in a document.
+    lengths : array, shape (n,)
+        Words of the documents.
+
+    Returns
+    -------
+    ndarray, shape (k,)
+        Of sum 1; equal where no document has any topic.
+    """
+    amounts = as_dense("W", W, 2) * np.abs(as_dense("H", H, 2)).sum(axis=1)
+    whole = amounts.sum(axis=1, keepdims=True)
+    shares = np.divide(amounts, whole, out=np.zeros_like(amounts), where=whole > 0)
+    words = np.asarray(lengths, np.float64) @ shares
+    return words / words.sum() if words.sum() > 0 else np.full(len(words), 1 / len(words))
+
+
+def topic_distances(H: Any) -> FloatArray:
+    """Jensen-Shannon divergence of every pair of topics as shares of words, in nats.
+
+    Parameters
+    ----------
+    H : array, shape (k, f), >= 0
+
+    Returns
+    -------
+    ndarray, shape (k, k)
+        In [0, log 2], symmetric, 0 on the diagonal.
+    """
+    from scipy.special import rel_entr
+
+    values = as_dense("H", H, 2)
+    whole = values.sum(axis=1, keepdims=True)
+    shares = np.divide(
+        values, whole, out=np.full_like(values, 1 / values.shape[1]), where=whole > 0
+    )
+    found = np.zeros((len(shares), len(shares)))
+    for i, share in enumerate(shares):
+        middle = (share + shares) / 2
+        found[i] = (rel_entr(share, middle) + rel_entr(shares, middle)).sum(axis=1) / 2
+    return (found + found.T) / 2
+
+
+def principal_coordinates(distances: Any, n_axes: int = 2) -> FloatArray:
+    """Points whose distances are near to given ones: classical multidimensional scaling.
+
+    Parameters
+    ----------
+    distances : array, shape (k, k)
+    n_axes : int
+
+    Returns
+    -------
+    ndarray, shape (k, n_axes)
+        Centred, axes by falling spread; the largest entry of each is positive.
+
+    Notes
+    -----
+    Source: Gower 1966, "Some distance properties of latent root and vector methods".
+    """
+    square = as_dense("distances", distances, 2) ** 2
+    centred = square - square.mean(axis=0) - square.mean(axis=1, keepdims=True) + square.mean()
+    roots, vectors = np.linalg.eigh(-centred / 2)
+    order = np.argsort(-roots, kind="stable")[:n_axes]
+    points = vectors[:, order] * np.sqrt(np.maximum(roots[order], 0))
+    missing = max(0, n_axes - points.shape[1])
+    points = np.pad(points, ((0, 0), (0, missing)))
+    largest = points[np.abs(points).argmax(axis=0), range(n_axes)]
+    return np.asarray(points * np.where(largest < 0, -1, 1))
 
 
 def topic_diversity(top: Any) -> float:

@@ -15,6 +15,7 @@ module                  figures
 ``decomposition``       decomposition: components as sums of references
 ``selection``           rank_selection
 ``tree``                topic_tree
+``topics``              topic_map
 ======================  ============================================================================
 """
 
@@ -113,6 +114,17 @@ def _tree(run: Run) -> Figure:
     return topic_tree(run.layers, shares, run.feature_names, kind=run.kind, names=names)
 
 
+def _topic_map(run: Run) -> Figure:
+    from nmfnet.plots.topics import topic_map
+
+    amounts = None if run.W is None else run.amounts
+    return topic_map(run.H, run.feature_names, names=run.names, W=amounts)
+
+
+def _has_topics(run: Run) -> bool:
+    return run.kind == "text" and run.H is not None and len(run.H) > 2 and run.H.min() >= 0
+
+
 class Drawing(NamedTuple):
     """A figure of a run, and when there is something to draw."""
 
@@ -126,6 +138,7 @@ FIGURES = {
     "weights_by_class": Drawing(_weights_by_class, lambda run: run.labels is not None),
     "weights": Drawing(_weights, lambda run: run.W is not None),
     "reference": Drawing(_reference, lambda run: run.reference is not None and run.H is not None),
+    "topic_map": Drawing(_topic_map, _has_topics),
     "convergence": Drawing(_convergence, lambda run: run.history is not None),
     "restarts": Drawing(_restarts, lambda run: len(run.restarts_objective) > 1),
     "tree": Drawing(

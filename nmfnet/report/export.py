@@ -33,10 +33,11 @@ def export(
     ----------
     run : str or Path
         Folder of a finished run.
-    to : {"csv", "sigprofiler", "anndata", "safetensors", "onnx"}
+    to : {"csv", "sigprofiler", "pyldavis", "anndata", "safetensors", "onnx"}
         ``csv``: W.csv, H.csv and every other factor with names (and W_test.csv).
         ``sigprofiler``: signatures.txt (rows = channels, columns sum to 1), activities.txt (in
         mutations) and mutation_probabilities.txt (of each signature, for every sample and channel).
+        ``pyldavis``: pyldavis.json, topics of texts as pyLDAvis's page shows them.
         ``anndata``: factors.h5ad. ``safetensors``: factors.safetensors, names as
         metadata. ``onnx``: model.onnx, from X to W and its reconstruction.
     output : str or Path, optional
@@ -89,6 +90,7 @@ class _Factors:
     others: dict[str, np.ndarray]
     axes: dict[str, list[str]]
     components: list[str]
+    sums: np.ndarray | None = None
     trust: bool = False
 
     @property
@@ -121,7 +123,7 @@ def _read(run: Run, trust: bool) -> _Factors:
     W_test = held.get("W_test")
     return _Factors(
         *(run, held["W"], held["H"], samples, features, W_test, held_out, others, axes),
-        *(components, trust),
+        *(components, held.get("sample_sums"), trust),
     )
 
 
@@ -174,6 +176,27 @@ def _sigprofiler(factors: _Factors, folder: Path) -> list[Path]:
     signatures.write_activities(files[1], W, samples, names)
     signatures.write_probabilities(files[2], W, H, samples, factors.features, names)
     return files
+
+
+def _pyldavis(factors: _Factors, folder: Path) -> list[Path]:
+    """Topics of documents: the training documents with their lengths."""
+    from nmfnet.report.pyldavis import prepared
+    from nmfnet.run.stored import write_json
+
+    H, W = np.asarray(factors.H, np.float64), np.asarray(factors.W, np.float64)
+    if factors.sums is None:
+        raise UserError(
+            "--to pyldavis needs the lengths of the documents, which runs on texts keep (data=text, a "
+            "bag of words), and this run has none: use --to csv"
+        )
+    if len(H) < 2 or H.min() < 0 or W.min() < 0:
+        raise UserError(
+            "--to pyldavis needs at least 2 topics with shares >= 0 of words, which this run has not: "
+            "use --to csv"
+        )
+    file = folder / "pyldavis.json"
+    write_json(file, prepared(W, H, np.asarray(factors.sums, np.float64), factors.features))
+    return [file]
 
 
 def _anndata(factors: _Factors, folder: Path) -> list[Path]:
@@ -305,6 +328,7 @@ def _package(module: str, package: str, extra: str) -> Any:
 FORMATS: dict[str, Callable[[_Factors, Path], list[Path]]] = {
     "csv": _csv,
     "sigprofiler": _sigprofiler,
+    "pyldavis": _pyldavis,
     "anndata": _anndata,
     "safetensors": _safetensors,
     "onnx": _onnx,

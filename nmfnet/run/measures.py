@@ -90,6 +90,11 @@ MEASURES = (
     Measure("truth/matched_cosine", "agreement with the truth (cosine)", 1, told=True),
     Measure("reference/assigned_cosine", "agreement with the reference (cosine)", 1, told=True),
     Measure("reference/best_cosine", "best match in the reference (cosine)", 1),
+    Measure("topics/npmi", "coherence of topics (NPMI)", 1, told=True, column="NPMI"),
+    Measure("topics/cv", "coherence of topics (C_v)", 1),
+    Measure("topics/diversity", "diversity of topics", 1, told=True),
+    Measure("topics/smallest", "share of the smallest topic"),
+    Measure("labels/accuracy", "accuracy of held-out labels", 1, told=True),
     Measure("labels/ari", "adjusted Rand index with the labels", 1, told=True),
     Measure("labels/nmi", "mutual information with the labels", 1),
 )

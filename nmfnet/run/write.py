@@ -15,6 +15,7 @@ from nmfnet.errors import UserError
 from nmfnet.run.leading import write_leading
 from nmfnet.run.provenance import provenance
 from nmfnet.run.stored import write_json
+from nmfnet.run.topics import write_topics
 
 if TYPE_CHECKING:
     import lightning as L
@@ -34,13 +35,18 @@ def make_folder(folder: Path, *, keep: bool) -> None:
         (folder / "history.csv").touch()
         figures = (f"figures/*{kind}" for kind in KINDS)
         left = () if keep else ("model.ckpt",)
-        for name in ("metrics.json", "model.ckpt.part", "top_features.csv", *figures, *left):
+        tables = ("top_features.csv", "topics.csv")
+        for name in ("metrics.json", "model.ckpt.part", *tables, *figures, *left):
             for old in folder.glob(name):
                 old.unlink()
     except OSError as error:
         raise UserError(
             f"cannot write to {folder}: {error.strerror}: choose another run_dir or runs"
         ) from error
+
+
+def _is_text(datamodule: MatrixDataModule) -> bool:
+    return datamodule.matrix.kind == "text" and not datamodule.streamed
 
 
 def write_run(
@@ -64,12 +70,16 @@ def write_run(
         "feature_names": np.array(datamodule.feature_names),
         "component_names": np.array(factors.names),
     }
+    if _is_text(datamodule):
+        arrays["sample_sums"] = np.asarray(datamodule.values("train").sum(axis=1)).ravel()
     if factors.W_test is not None:
         arrays |= {
             "W_test": factors.W_test,
             "test_sample_names": np.array(datamodule.test_sample_names),
         }
     np.savez_compressed(folder / "factors.npz", **arrays)  # type: ignore[arg-type]
+    if len(factors.H) > 1 and _is_text(datamodule):
+        write_topics(folder, factors, datamodule)
     if len(factors.H):
         write_leading(folder, factors.H, datamodule.feature_names, factors.names)
     trainer.save_checkpoint(folder / "model.ckpt")

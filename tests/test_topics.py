@@ -16,6 +16,7 @@ from torch import distributions as D
 
 import nmfnet
 from nmfnet import metrics
+from nmfnet.core.model import Factorization
 from nmfnet.data import CompletionSplit, InMemory, Matrix, RowSplit
 from nmfnet.data.formats.raw import numbered
 from nmfnet.data.module import MatrixDataModule
@@ -343,8 +344,68 @@ def test_priors_are_the_most_likely_ones(symmetric):
     assert float(slope.abs().max()) < 1e-6
 
 
+# ---------------------------------------------------------------------- networks
+@pytest.mark.parametrize("model", ["prodlda", "etm"])
+def test_a_network_pays_what_its_shares_say(model):
+    """The misfit of every document is minus the log-likelihood of its words, coefficients left out."""
+    fitted = fit(counts(), model, n_components=3, max_iter=20, n_restarts=2)
+    X = torch.from_numpy(counts())
+    fitted.eval()
+    with torch.no_grad():
+        code = fitted.law(batch(counts())).mean
+        p = fitted.decode(code)
+        found = fitted.row_misfit(batch(counts()), code)
+        torch.testing.assert_close(p.sum(-1), torch.ones_like(p[..., 0]))
+        torch.testing.assert_close(found, -(X * p.log()).sum(-1), rtol=1e-9, atol=1e-9)
+        sparse = Batch(csr_of(X), torch.arange(40))
+        torch.testing.assert_close(fitted.law(sparse).mean, code)
+        torch.testing.assert_close(fitted.row_misfit(sparse, code), found)
+    with torch.no_grad(), fitted.restarts(int(fitted.best)):
+        terms = {k: float(v) for k, v in fitted.terms(batch(counts())).items()}
+    assert set(terms) == {"data", "kl"}
+    assert fitted.metrics["train/elbo"] == pytest.approx(-sum(terms.values()) / 40, rel=1e-9)
+
+
+def test_prodlda_normalises_as_a_layer_of_batch_normalisation_does():
+    fitted = fit(counts(), "prodlda", n_components=3, max_iter=5)
+    theta = torch.from_numpy(np.random.default_rng(0).dirichlet(np.ones(3), size=(1, 40)))
+    fitted.train()
+    fitted.now = 0
+    with torch.no_grad():
+        ours = fitted.logits(theta)
+        raw = theta @ fitted.H()
+        spread, middle = torch.var_mean(raw, -2, correction=0, keepdim=True)
+        wanted = (raw - middle) / (spread + 1e-5).sqrt() * fitted.scale + fitted.shift
+    fitted.now = None
+    torch.testing.assert_close(ours, wanted, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["prodlda", "etm"])
+def test_networks_stop_early_and_beat_the_unigram(model):
+    X = counts(n=150, f=40, words=80)
+    fitted = fit(X, model, n_components=5, split="completion", max_iter=1500, tol=1e-3)
+    unigram = fit(X, "unigram", split="completion")
+    assert fitted.metrics["status"] == "stopped early"
+    assert fitted.metrics["test/perplexity"] < 0.95 * unigram.metrics["test/perplexity"]
+
+
+@pytest.mark.parametrize("end", [0.0, 1.0])
+def test_a_start_of_lda_is_finite_whatever_is_drawn(monkeypatch, end):
+    """A uniform number just below 1 is 1 in float32."""
+    drawn, calls = Factorization.uniform, itertools.count()
+
+    def uniform(self: Factorization, factor: Any) -> torch.Tensor:
+        value = drawn(self, factor)
+        return value if next(calls) else torch.full_like(value, end)
+
+    monkeypatch.setattr(Factorization, "uniform", uniform)
+    fitted = fit(counts(), "lda", n_components=3, max_iter=1)
+    assert torch.isfinite(fitted.objectives).all()
+
+
 # ---------------------------------------------------------------------- bad input and commands
-@pytest.mark.parametrize("model", ["unigram", "mixture_of_unigrams", "plsi", "lda"])
+@pytest.mark.parametrize("model", ["unigram", "mixture_of_unigrams", "plsi", "lda", "etm"])
 def test_fractions_are_said_and_no_words_are_refused(model):
     fitted = fit(counts() + 0.25, model, max_iter=2)
     assert any("are fractions" in note for note in fitted.notes)

@@ -206,9 +206,7 @@ class Factorization(L.LightningModule, ABC):
             return {"data": data}
         return {"data": data, "kl": self.prior_weight * divergence}
 
-    def row_misfit(
-        self, batch: Batch, code: Float[Tensor, "*r n k"]
-    ) -> Float[Tensor, "*r n"]:
+    def row_misfit(self, batch: Batch, code: Float[Tensor, "*r n k"]) -> Float[Tensor, "*r n"]:
         """What rows cost with these codes: the loss, unless the model has a likelihood of its own."""
         return row_losses(self, batch, code)
 

@@ -93,7 +93,8 @@ class AmortisedTopics(Factorization, ABC):
             stays = self.noise(h.shape[-2], h.shape[-1], draw=HIDDEN_DRAW) > level.to(h)
             h = h * stays / (1 - self.dropout)
         mean, log_variance = (
-            norm(_times(h, table())) for table, norm in zip((self.M, self.V), self.norms, strict=True)
+            norm(_times(h, table()))
+            for table, norm in zip((self.M, self.V), self.norms, strict=True)
         )
         return LogisticNormal(mean, log_variance, self.alpha)
 

@@ -170,7 +170,7 @@ class LDA(Factorization):
         check_documents(batch, "LDA")
         drawn = torch.zeros_like(self.Lambda.raw)
         for _ in range(100):
-            drawn -= torch.log1p(-self.uniform(self.Lambda))
+            drawn -= self.uniform(self.Lambda).clamp_min(1e-30).log()  # 1 is a number of float32
         self.Lambda.assign_(drawn / 100)
         for factor, value in zip((self.alpha, self.eta), self.priors, strict=True):
             if factor is not None:

@@ -29,7 +29,7 @@ MODELS = [name for name in options("model") if brings_data(name)]
 NEVER_NEW = ("labels", "W", "H")
 """What ``fit`` takes and ``transform`` does not."""
 
-HEAVY = ("graph_ae", "lda", "vae")
+HEAVY = ("etm", "graph_ae", "lda", "mixture_of_unigrams", "plsi", "prodlda", "vae")
 """Models whose fits take seconds: their cases are slow tests."""
 
 pytestmark = pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Other formats of the catalogue: MATLAB files, bags of words, ratings."""
+"""Other formats of the catalogue: MATLAB files, bags of words, tokenised texts, ratings."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from nmfnet.data.formats.matlab import matlab_arrays
 from nmfnet.data.formats.raw import did_you_mean, is_sparse, numbered
 from nmfnet.data.matrix import Kind, Matrix
 from nmfnet.data.sources.origin import Origin
-from nmfnet.data.sources.source import Source, image_size
+from nmfnet.data.sources.source import Source, encode_labels, image_size
 from nmfnet.data.sources.table import Orientation
 from nmfnet.data.sources.triples import Triples
 from nmfnet.errors import UserError
 
-__all__ = ["BagOfWords", "MatFile", "Ratings"]
+__all__ = ["BagOfWords", "MatFile", "Ratings", "Tokens"]
 
 
 @final
@@ -205,6 +205,56 @@ class BagOfWords(Source):
 
     def _label_files(self) -> tuple[str, str]:
         return self.train_labels, self.test_labels
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Tokens(Source):
+    """Documents as words with blanks between them, one a line, with their part and class.
+
+    Parameters
+    ----------
+    origin : Origin
+    file : str
+        Tab-separated without a header: words, part (``train``, ``val`` or ``test``), class.
+    vocabulary : str
+        One word per line; others are not counted.
+    label_names : mapping of class as in the file to its name, optional
+    """
+
+    origin: Origin
+    file: str
+    vocabulary: str
+    label_names: Mapping[str, str] | None = None
+
+    def read(self) -> Matrix:
+        """Count the words; documents of the part ``test`` are the published test part."""
+        from sklearn.feature_extraction.text import CountVectorizer
+
+        words = [w.strip() for w in read_lines(self.origin.path(self.vocabulary)) if w.strip()]
+        lines = [line.rstrip("\n").split("\t") for line in read_lines(self.origin.path(self.file))]
+        rows = [line for line in lines if len(line) == 3]
+        maker = CountVectorizer(
+            vocabulary=words, token_pattern=r"\S+", lowercase=False, dtype=np.float64
+        )
+        values = sp.csr_matrix(maker.transform(row[0] for row in rows))
+        kept = np.flatnonzero(np.diff(values.indptr) > 0)
+        named = self.label_names or {}
+        labels, names = encode_labels([named.get(rows[i][2], rows[i][2]) for i in kept])
+        left_out = len(rows) - kept.size
+        remark = f"{left_out} of {len(rows)} documents have no word of the vocabulary: left out."
+        return Matrix(
+            values[kept],
+            [f"document_{i + 1}" for i in kept],
+            words,
+            kind="text",
+            labels=labels,
+            label_names=names,
+            predefined_test=np.flatnonzero([rows[i][1] == "test" for i in kept]),
+            sources=self.origin.sources(self.file, self.vocabulary),
+            citation=self.origin.citation,
+            remarks=(remark,) if left_out else (),
+        )
 
 
 @final

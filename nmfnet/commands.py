@@ -127,7 +127,7 @@ def add_reports(commands: Any) -> None:
         "--to",
         metavar="FORMAT",
         required=True,
-        help="csv, sigprofiler, anndata, safetensors or onnx",
+        help="csv, sigprofiler, pyldavis, anndata, safetensors or onnx",
     )
     export.add_argument(
         "-o",

@@ -56,11 +56,25 @@ def topic_map(
     style.heading(figure, f"Map of {style.plural('topic', count)}", about + area + chosen.note)
     axes = style.panel(figure, 0.35, style.HEAD, 6.5, 4.6, label="topic map")
     axes.scatter(
-        *points.T, s=4000 * shares, color=style.MAIN, alpha=0.35, edgecolors=style.MAIN, zorder=2
+        points[:, 0],
+        points[:, 1],
+        s=4000 * shares,
+        color=style.MAIN,
+        alpha=0.35,
+        edgecolors=style.MAIN,
+        zorder=2,
     )
     order = np.argsort(-values, axis=1, kind="stable")[:, :WORDS]
     for name, point, top in zip(chosen.names, points, order, strict=True):
-        axes.text(*point, name, fontsize=style.SMALL + 1, ha="center", va="center", weight="bold")
+        axes.text(
+            point[0],
+            point[1],
+            name,
+            fontsize=style.SMALL + 1,
+            ha="center",
+            va="center",
+            weight="bold",
+        )
         leading = ", ".join(style.shorten(words[j], 14) for j in top)
         axes.annotate(
             leading, point, (0, -9), textcoords="offset points", fontsize=style.SMALL,

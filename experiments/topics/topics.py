@@ -20,9 +20,9 @@ import scipy.sparse as sp
 
 import nmfnet
 from nmfnet import metrics
-from nmfnet.config import build
 from nmfnet.data import CompletionSplit, Matrix, Table
 from nmfnet.data.sources.origin import cache_folder
+from nmfnet.settings.objects import build
 from nmfnet.settings.words import configuration
 
 HERE = Path(__file__).parent
@@ -46,7 +46,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "etm": {"model": "etm", "max_iter": 2 * BUDGET},
     "nmf kl": {"model": "nmf", "loss": "kl"},
 }
-"""Settings beside the budget; networks have twice as many iterations, which are cheaper than sweeps."""
+"""Settings beside the budget; networks have twice as many iterations."""
 
 
 # ---------------------------------------------------------------------- corpora
@@ -316,6 +316,10 @@ def figures() -> None:
                 place.plot(float(row[key]), at[row["model"]], "o", color="#0072b2", ms=4, alpha=0.8)
             if key == "perplexity":
                 least = next(float(row[key]) for row in own if row["model"] == "unigram")
+                place.set_xscale("log")
+                if float(max(own, key=lambda row: float(row[key]))[key]) < 10 * least:
+                    place.xaxis.set_minor_formatter("{x:g}")
+                    place.tick_params(axis="x", which="minor", labelsize=7)
                 place.axvline(least, color="#999999", lw=0.8, ls=":")
             place.set_yticks(range(len(models)), models)
             place.set_xlabel(words)
@@ -325,7 +329,6 @@ def figures() -> None:
                 place.set_title(corpus, fontsize=10)
         if column == 0:
             axes[0][0].invert_yaxis()
-            axes[1][0].invert_yaxis()
     save(figure, HERE / "figures" / "models.png")
 
     figure = Figure(figsize=(7, 2.9), layout="constrained")

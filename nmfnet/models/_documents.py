@@ -38,7 +38,7 @@ def by_restart(of: Callable[..., Tensor], *tables: Tensor) -> Tensor:
 
 
 def check_documents(batch: Batch, kind: str) -> None:
-    """Refuse entries that are left out, and documents without a single word among them.
+    """Refuse entries that are left out, negative ones, and documents without a single word.
 
     Raises
     ------
@@ -48,7 +48,12 @@ def check_documents(batch: Batch, kind: str) -> None:
         raise UserError(
             f"{kind} cannot leave entries out: a document is all of its words; use model=nmf"
         )
-    if not bool((batch.x.values() if batch.x.is_sparse_csr else batch.x).any()):
+    values = batch.x.values() if batch.x.is_sparse_csr else batch.x
+    if negative := int((values < 0).sum()):
+        raise UserError(
+            f"X has {negative} negative values and {kind} needs X >= 0: give counts of words"
+        )
+    if not bool(values.any()):
         raise UserError(f"{kind} has nothing to learn from: none of the documents has a word")
 
 

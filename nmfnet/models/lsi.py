@@ -12,7 +12,7 @@ from nmfnet.core.constraints import Free
 from nmfnet.core.model import Factorization, Parts
 from nmfnet.errors import UserError
 from nmfnet.kernels.csr import to_scipy
-from nmfnet.models._documents import by_restart, check_documents, documents
+from nmfnet.models._documents import by_restart, documents
 from nmfnet.types import Batch, Float, Tensor
 
 
@@ -85,7 +85,10 @@ class LSI(Factorization):
         self.H.assign_((V * V.gather(-1, at).sign()).to(x.device))
 
     def start(self, proposal: dict[str, Tensor], batch: Batch) -> None:
-        check_documents(batch, "LSI")
+        if batch.mask is not None:
+            raise UserError(
+                "LSI cannot leave entries out: a document is all of its words; use model=nmf"
+            )
 
     def example(self, rng: np.random.Generator) -> dict[str, Any]:
         return documents(rng)

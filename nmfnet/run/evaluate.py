@@ -20,6 +20,7 @@ from nmfnet.data.sources.channels import component_names
 from nmfnet.kernels.rows import take_rows
 from nmfnet.run.asked import Asked
 from nmfnet.run.callbacks.convergence import Convergence
+from nmfnet.run.topics import topic_scores
 from nmfnet.types import Batch
 
 Rows = Callable[[slice], np.ndarray]
@@ -129,6 +130,7 @@ def run_metrics(
         partial(_known, model, datamodule, factors),
         partial(_layers, model, datamodule),
         partial(_labels, model, datamodule, factors),
+        partial(topic_scores, datamodule, factors),
     )
 
     def of_X(group: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from nmfnet import metrics
 from nmfnet.data.module import MatrixDataModule
-from nmfnet.run.evaluate import Factors
+
+if TYPE_CHECKING:
+    from nmfnet.run.evaluate import Factors
 
 __all__ = ["topic_scores", "write_topics"]
 

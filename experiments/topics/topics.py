@@ -316,10 +316,8 @@ def figures() -> None:
                 place.plot(float(row[key]), at[row["model"]], "o", color="#0072b2", ms=4, alpha=0.8)
             if key == "perplexity":
                 least = next(float(row[key]) for row in own if row["model"] == "unigram")
-                place.set_xscale("log")
-                if float(max(own, key=lambda row: float(row[key]))[key]) < 10 * least:
-                    place.xaxis.set_minor_formatter("{x:g}")
-                    place.tick_params(axis="x", which="minor", labelsize=7)
+                if max(float(row[key]) for row in own) > 10 * least:
+                    place.set_xscale("log")
                 place.axvline(least, color="#999999", lw=0.8, ls=":")
             place.set_yticks(range(len(models)), models)
             place.set_xlabel(words)

@@ -281,3 +281,11 @@ def test_the_command_says_how_a_run_ended(tmp_path):
 def test_a_tolerance_below_zero_is_refused():
     with pytest.raises(UserError, match="certificate_tol=-1"):
         Budget(certificate_tol=-1)
+
+
+@pytest.mark.parametrize("model", ["nmf", "projective_nmf", "autoencoder"])
+def test_an_x_of_zeros_is_fitted_and_said(model):
+    fitted = nmfnet.fit(np.zeros((10, 6)), model, n_components=2)
+    assert fitted.metrics["status"] == "converged"
+    assert fitted.metrics["objective"] == 0
+    assert any("zero in every feature" in note for note in fitted.notes)

@@ -106,7 +106,7 @@ def _stage(
     before = [parameter.detach().clone() for parameter in problem.parameters]
     value, gradients = problem.differentiate()
     start, units = float(value), problem.units()
-    unit = max(abs(start), float(_least_size(model, batch)))
+    unit = max(abs(start), float(_least_size(model, batch))) or 1.0  # of an X of zeros
     promise = float(problem.promise(units, gradients)) / unit
     if enough is not None and promise <= SURE * enough:
         return promise

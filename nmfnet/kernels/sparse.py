@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
+from torch.autograd.function import once_differentiable
 
 from nmfnet.kernels.csr import csr
 from nmfnet.kernels.divergences import LEAST, TINY, beta_divergence, beta_split
@@ -58,9 +59,40 @@ def with_values(x: Float[Tensor, "n f"], values: Tensor) -> Float[Tensor, "n f"]
 def at_entries(x: Float[Tensor, "n f"], W: Float[Tensor, "n k"], H: Float[Tensor, "k f"]) -> Tensor:
     """W H at the stored entries of x, shape (nnz,); differentiable."""
     if torch.is_grad_enabled() and (W.requires_grad or H.requires_grad):
-        return torch.einsum("ek,ek->e", W[row_numbers(x)], H.mT[x.col_indices()])
+        if W.is_cuda or W.dtype != H.dtype:
+            return torch.einsum("ek,ek->e", W[row_numbers(x)], H.mT[x.col_indices()])
+        found: Tensor = _AtEntries.apply(W, H.mT, x)
+        return found
     empty = with_values(x, torch.zeros_like(x.values()))
     return torch.sparse.sampled_addmm(empty, W, H, beta=0).values()
+
+
+class _AtEntries(torch.autograd.Function):
+    """``v[i] . u[j]`` at the stored entries (i, j), nothing of the size (entries, k) formed."""
+
+    @staticmethod
+    def forward(ctx: Any, v: Tensor, u: Tensor, x: Tensor) -> Tensor:
+        from nmfnet.kernels.compiled.sparse import entries
+
+        v, u = v.detach().contiguous(), u.detach().contiguous()
+        ctx.v, ctx.u, ctx.x = v, u, x
+        found = v.new_empty(x.values().shape)
+        pattern = (x.crow_indices().numpy(), x.col_indices().numpy())
+        entries(v.numpy(), u.numpy(), *pattern, found.numpy())
+        return found
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
+        from nmfnet.kernels.compiled.sparse import entries_back
+
+        v, u, x = ctx.v, ctx.u, ctx.x
+        slope, by_v, by_u = grads[0].contiguous(), torch.zeros_like(v), torch.zeros_like(u)
+        pattern = (x.crow_indices().numpy(), x.col_indices().numpy())
+        entries_back(
+            slope.numpy(), v.numpy(), u.numpy(), *pattern, by_v.numpy(), by_u.numpy()
+        )
+        return by_v, by_u, None
 
 
 def sparse_sums(

@@ -6,12 +6,17 @@ from typing import NamedTuple
 
 import torch
 
+from nmfnet.kernels.csr import csr_of
+from nmfnet.kernels.csr import take_rows as csr_rows
 from nmfnet.kernels.rows import take_rows
-from nmfnet.kernels.sparse import with_values
+from nmfnet.kernels.sparse import row_sums, with_values
 from nmfnet.types import Float, Tensor
 
 PAIR_ENTRIES = 4_000_000
 """Most entries of the products of pairs of components that are formed at once (32 MB)."""
+
+FEW = 0.25
+"""Below this share of weights that are not 0, a dense matrix is visited as a sparse one."""
 
 SINGULAR = 1e-11
 """Pivots at or below this multiple of the largest diagonal entry count as 0."""
@@ -75,6 +80,33 @@ def ridge_rows(
     Netflix prize", section 3.1 (the ridge counts once per listed entry).
     """
     x, weight, H, ridge = (t.to(torch.float64) for t in (x, weight, H, ridge))
+    if not weight.is_sparse_csr and float((weight != 0).double().mean()) < FEW:
+        at = csr_of(weight != 0)
+        x, weight = with_values(at, x[weight != 0]), with_values(at, weight[weight != 0])
+    if weight.is_sparse_csr and weight.device.type == "cpu":
+        return _stored_rows(x, weight, H, ridge)
+    return _all_rows(x, weight, H, ridge)
+
+
+def _stored_rows(x: Tensor, weight: Tensor, H: Tensor, ridge: Tensor) -> Tensor:
+    """`ridge_rows` of a CSR matrix, compiled; rows without a unique answer by `_all_rows`."""
+    from nmfnet.kernels.compiled.ridge import ridge_rows as compiled
+
+    found = H.new_zeros(x.shape[0], H.shape[0])
+    done = torch.zeros(x.shape[0], dtype=torch.bool)
+    compiled(
+        *(t.contiguous().numpy() for t in (x.crow_indices(), x.col_indices())),
+        *(t.contiguous().numpy() for t in (weight.values(), x.values(), H.mT, ridge)),
+        SINGULAR, found.numpy(), done.numpy(),
+    )  # fmt: skip
+    left = (~done & (row_sums(weight) > 0)).nonzero()[:, 0]
+    if len(left):
+        found[left] = _all_rows(csr_rows(x, left), csr_rows(weight, left), H, ridge)
+    return found
+
+
+def _all_rows(x: Tensor, weight: Tensor, H: Tensor, ridge: Tensor) -> Tensor:
+    """`ridge_rows` by products with all rows, in blocks."""
     step = max(1, PAIR_ENTRIES // H.shape[0] ** 2)
     found = []
     for start in range(0, x.shape[0], step):

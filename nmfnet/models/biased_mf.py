@@ -12,7 +12,7 @@ from nmfnet.core.model import Factorization, Parts
 from nmfnet.core.objective import row_losses
 from nmfnet.errors import UserError
 from nmfnet.kernels.rows import blocks, dense
-from nmfnet.kernels.sparse import row_numbers, transposed, with_values
+from nmfnet.kernels.sparse import at_entries, row_numbers, transposed, with_values
 from nmfnet.kernels.weighted import Ridge, ridge_rows
 from nmfnet.types import Batch, Float, Tensor
 
@@ -122,11 +122,14 @@ class BiasedMF(Factorization):
     def sparse_losses(self, batch: Batch, code: Float[Tensor, "*r n k"]) -> Float[Tensor, "*r n"]:
         self._check_listed(batch)
         assert batch.mask is not None
-        x, H = batch.x, self.components()
-        rows, columns = row_numbers(x), x.col_indices()
-        x_hat = (code[..., rows, :] * H.mT[..., columns, :]).sum(-1)
-        x_hat = x_hat + self.level()[..., 0, columns]
-        return 0.5 * _by_row(x, batch.mask.values() * (x.values() - x_hat).square())
+        x, weight = batch.x, batch.mask.values()
+        W = torch.cat([code, torch.ones_like(code[..., :1])], -1)
+        H = torch.cat([self.components(), self.level()], -2)
+        pairs = [(W, H)] if W.ndim == 2 else zip(W, H, strict=True)
+        found = [
+            0.5 * _by_row(x, weight * (x.values() - at_entries(x, w, h)).square()) for w, h in pairs
+        ]
+        return found[0] if W.ndim == 2 else torch.stack(found)
 
     def _columns(self) -> Float[Tensor, "*r f k"]:
         """Q and c as a row for every feature."""

@@ -38,6 +38,18 @@ def entries(v, u, start, column, out):  # type: ignore[no-untyped-def]
 
 
 @njit(**JIT)
+def entries_back(slope, v, u, start, column, by_v, by_u):  # type: ignore[no-untyped-def]
+    """Derivative of ``Σ slope[e] v[i] . u[j]`` over the stored entries e = (i, j), added up."""
+    for i in range(start.shape[0] - 1):
+        a, d = v[i], by_v[i]
+        for e in range(start[i], start[i + 1]):
+            s, b, g = slope[e], u[column[e]], by_u[column[e]]
+            for q in range(a.shape[0]):
+                d[q] += s * b[q]
+                g[q] += s * a[q]
+
+
+@njit(**JIT)
 def ratio_rows(v, u, start, column, value, out, first, last):  # type: ignore[no-untyped-def]
     """``out[i] = sum_j x_ij / (v_i . u_j) u_j`` over the stored entries of rows first:last."""
     k = v.shape[1]

@@ -1,0 +1,137 @@
+"""Ridge regressions on the stored entries of sparse rows; factors are row-major here, (m, k)."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from nmfnet.kernels.compiled.lanes import JIT
+
+
+@njit(**JIT)
+def ridge_rows(start, column, weight, x, h, ridge, singular, out, done):  # type: ignore[no-untyped-def]
+    """Normal equations of every row from its stored entries, solved by Cholesky.
+
+    Parameters
+    ----------
+    start, column : arrays of int
+        Pattern of the rows.
+    weight, x : array, shape (nnz,)
+    h : array, shape (f, k)
+    ridge : array, shape (k,)
+        Counts once per unit of weight.
+    singular : float
+        Pivots at or below this multiple of the largest diagonal entry count as 0.
+    out : array, shape (n, k), changed
+    done : array of bool, shape (n,), changed
+        False where a pivot is 0: that row of ``out`` is not set.
+    """
+    k = h.shape[1]
+    G, c = np.empty((k, k)), np.empty(k)
+    least = ridge[0]
+    for a in range(k):
+        least = min(least, ridge[a])
+    for i in range(start.shape[0] - 1):
+        first, last = start[i], start[i + 1]
+        total = 0.0
+        for e in range(first, last):
+            total += weight[e]
+        if 2 * (last - first) <= k and least > 0 and total > 0:
+            done[i] = _few(column, weight, x, h, ridge, first, last, total, G, c, out[i])
+            continue
+        for a in range(k):
+            c[a] = 0.0
+            for b in range(k):
+                G[a, b] = 0.0
+        e = first
+        while e + 4 <= last:  # four at a time: G is read and written once for them
+            w0, w1, w2, w3 = weight[e], weight[e + 1], weight[e + 2], weight[e + 3]
+            u0, u1, u2, u3 = h[column[e]], h[column[e + 1]], h[column[e + 2]], h[column[e + 3]]
+            for a in range(k):
+                g, v0, v1, v2, v3 = G[a], w0 * u0[a], w1 * u1[a], w2 * u2[a], w3 * u3[a]
+                c[a] += v0 * x[e] + v1 * x[e + 1] + v2 * x[e + 2] + v3 * x[e + 3]
+                for b in range(k):
+                    g[b] += v0 * u0[b] + v1 * u1[b] + v2 * u2[b] + v3 * u3[b]
+            e += 4
+        while e < last:
+            u = h[column[e]]
+            for a in range(k):
+                g, v = G[a], weight[e] * u[a]
+                c[a] += v * x[e]
+                for b in range(k):
+                    g[b] += v * u[b]
+            e += 1
+        largest = 0.0
+        for a in range(k):
+            G[a, a] += total * ridge[a]
+            largest = max(largest, G[a, a])
+        done[i] = _solve(G, c, k, singular * largest)
+        if done[i]:
+            for a in range(k):
+                out[i, a] = c[a]
+
+
+@njit(**JIT)
+def _few(  # type: ignore[no-untyped-def]
+    column, weight, x, h, ridge, first, last, total, G, c, out
+):  # fmt: skip
+    """The same for a row with fewer entries than components: a system with an equation per entry.
+
+    ``s = R⁻¹ Uᵀ y`` with ``(W⁻¹ + U R⁻¹ Uᵀ) y = x``, R the ridges times the total weight.
+    """
+    k, m = h.shape[1], 0
+    for e in range(first, last):
+        if weight[e] > 0:
+            u, n = h[column[e]], 0
+            for d in range(first, e + 1):
+                if weight[d] > 0:
+                    v, y = h[column[d]], 0.0
+                    for q in range(k):
+                        y += u[q] * v[q] / ridge[q]
+                    G[m, n] = y / total
+                    n += 1
+            G[m, m] += 1 / weight[e]
+            c[m] = x[e]
+            m += 1
+    if not _solve(G, c, m, 0.0):
+        return False
+    for q in range(k):
+        out[q] = 0.0
+    n = 0
+    for e in range(first, last):
+        if weight[e] > 0:
+            u = h[column[e]]
+            for q in range(k):
+                out[q] += c[n] * u[q]
+            n += 1
+    for q in range(k):
+        out[q] /= total * ridge[q]
+    return True
+
+
+@njit(**JIT)
+def _solve(G, c, k, least):  # type: ignore[no-untyped-def]
+    """``G s = c`` of the first k by Cholesky in place; False where a pivot is not above ``least``."""
+    for a in range(k):
+        g = G[a]
+        for b in range(a):
+            r, y = G[b], g[b]
+            for q in range(b):
+                y -= g[q] * r[q]
+            g[b] = y / r[b]
+        y = g[a]
+        for q in range(a):
+            y -= g[q] * g[q]
+        if not y > least:
+            return False
+        g[a] = np.sqrt(y)
+        y = c[a]
+        for q in range(a):
+            y -= g[q] * c[q]
+        c[a] = y / g[a]
+    for a in range(k - 1, -1, -1):
+        y = c[a] / G[a, a]
+        c[a] = y
+        for q in range(a):
+            c[q] -= G[a, q] * y
+    return True

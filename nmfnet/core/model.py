@@ -25,8 +25,8 @@ from nmfnet.core.prelude import Prelude
 from nmfnet.core.reading import Reader, new_rows
 from nmfnet.core.units import Units, inside
 from nmfnet.errors import UserError
-from nmfnet.kernels.rows import dense
-from nmfnet.kernels.sparse import Transpose
+from nmfnet.kernels.rows import blocks, dense
+from nmfnet.kernels.sparse import Transpose, row_numbers
 from nmfnet.types import Batch, Float, Int, Output, Stage, Tensor, Terms
 
 __all__ = ["Factorization", "Parts"]
@@ -98,6 +98,9 @@ class Factorization(L.LightningModule, ABC):
 
     named_components: bool = False
     """Whether the components are those of the data's reference, in its order."""
+
+    estimates_x: bool = True
+    """Whether X_hat is an estimate of X; False = a score that orders the features of a row."""
 
     learns_graph: bool = False
     """Whether the model explains the links of the rows (``batch.context``) and not X itself."""
@@ -413,6 +416,14 @@ class Factorization(L.LightningModule, ABC):
         if torch.is_grad_enabled():
             return terms  # each process differentiates its own part, and the gradients are summed
         return {name: self.world.total(term) for name, term in terms.items()}
+
+    def decode_at(self, code: Float[Tensor, "*r n k"], batch: Batch) -> Float[Tensor, "*r e"]:
+        """X_hat at the stored entries of a sparse X; by blocks of all of X_hat unless overridden."""
+        parts = []
+        for at, rows in blocks(batch, code.shape[:-2].numel()):
+            whole = self.outputs(code[..., at, :], rows)["x"].mean
+            parts.append(whole[..., row_numbers(rows.x), rows.x.col_indices()])
+        return torch.cat(parts, -1)
 
     def sparse_losses(self, batch: Batch, code: Float[Tensor, "*r n k"]) -> Float[Tensor, "*r n"]:
         """Loss of every row for a sparse X, without forming X_hat; X ~ W H unless overridden."""

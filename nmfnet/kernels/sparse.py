@@ -67,6 +67,15 @@ def at_entries(x: Float[Tensor, "n f"], W: Float[Tensor, "n k"], H: Float[Tensor
     return torch.sparse.sampled_addmm(empty, W, H, beta=0).values()
 
 
+def entries_of(
+    x: Float[Tensor, "n f"], W: Float[Tensor, "*r n k"], H: Float[Tensor, "*r k f"]
+) -> Float[Tensor, "*r e"]:
+    """`at_entries` of every restart."""
+    if W.ndim == 2:
+        return at_entries(x, W, H)
+    return torch.stack([at_entries(x, w, h) for w, h in zip(W, H, strict=True)])
+
+
 class _AtEntries(torch.autograd.Function):
     """``v[i] . u[j]`` at the stored entries (i, j), nothing of the size (entries, k) formed."""
 
@@ -89,9 +98,7 @@ class _AtEntries(torch.autograd.Function):
         v, u, x = ctx.v, ctx.u, ctx.x
         slope, by_v, by_u = grads[0].contiguous(), torch.zeros_like(v), torch.zeros_like(u)
         pattern = (x.crow_indices().numpy(), x.col_indices().numpy())
-        entries_back(
-            slope.numpy(), v.numpy(), u.numpy(), *pattern, by_v.numpy(), by_u.numpy()
-        )
+        entries_back(slope.numpy(), v.numpy(), u.numpy(), *pattern, by_v.numpy(), by_u.numpy())
         return by_v, by_u, None
 
 

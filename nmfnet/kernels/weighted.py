@@ -99,7 +99,8 @@ def _stored_rows(x: Tensor, weight: Tensor, H: Tensor, ridge: Tensor) -> Tensor:
         *(t.contiguous().numpy() for t in (weight.values(), x.values(), H.mT, ridge)),
         SINGULAR, found.numpy(), done.numpy(),
     )  # fmt: skip
-    left = (~done & (row_sums(weight) > 0)).nonzero()[:, 0]
+    left = (~done).nonzero()[:, 0]
+    left = left[row_sums(csr_rows(weight, left)) > 0]
     if len(left):
         found[left] = _all_rows(csr_rows(x, left), csr_rows(weight, left), H, ridge)
     return found

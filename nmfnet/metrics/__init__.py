@@ -61,6 +61,7 @@ from nmfnet.metrics.hierarchy import layer_metrics, readout_accuracy, topic_tree
 from nmfnet.metrics.kkt import kkt_residual, kkt_residuals
 from nmfnet.metrics.links import link_metrics
 from nmfnet.metrics.medoids import Medoids, pam
+from nmfnet.metrics.ratings import listed_metrics, ranking_metrics
 from nmfnet.metrics.reference import (
     ReferenceMatch,
     exposure_recovery,

@@ -127,6 +127,10 @@ def thinned_deviance(x_test: Any, x_hat_train: Any, fraction: float, mask: Any =
 def feature_means(x: Any, mask: Any = None) -> FloatArray:
     """Mean of the observed entries of every feature, shape (f,); 0 where none is observed."""
     data = readable(x)
+    if is_sparse(data) and is_sparse(mask):
+        seen = readable(mask) != 0
+        sums, counts = (np.asarray(m.sum(axis=0)).ravel() for m in (data.multiply(seen), seen))
+        return np.asarray(sums / np.maximum(counts, 1.0))
     observed = np.ones(data.shape[1]) * data.shape[0]
     if mask is not None:
         observed = np.asarray((readable(mask) != 0).sum(axis=0), np.float64).ravel()
@@ -192,16 +196,38 @@ def fit_metrics(x: Any, x_hat: Any, mask: Any = None, means: Any = None) -> dict
         those names.
     """
     terms = (_squared_error, _squared_data, _kl, _cosine_sum, _rows)
-    count, residual, squares, divergence, cosines, rows = _totals(x, x_hat, mask, terms)
+    count, residual, squares, divergence, cosine, rows = _totals(x, x_hat, mask, terms)
+    centred = _centered_squares(x, mask, means)
+    return _words(count, residual, squares, centred, divergence, cosine / rows)
+
+
+def fit_words(
+    x: FloatArray, x_hat: FloatArray, means: FloatArray, cosine: float
+) -> dict[str, float]:
+    """The same of a list of entries beside the mean of the feature of each, shapes (nnz,)."""
+    sums = (_squared_error(x, x_hat), _squared_data(x, x_hat), _squared_error(x, means))
+    return _words(float(x.size), *sums, _kl(x, x_hat), cosine)
+
+
+def _words(
+    count: float, residual: float, squares: float, centred: float, divergence: float, cosine: float
+) -> dict[str, float]:
     return {
         "relative_error": _root_ratio(residual, squares),
         "kl": divergence,
         "mse": residual / count,
         "rmse": float(np.sqrt(residual / count)),
-        "explained_variance": 1.0 - _root_ratio(residual, _centered_squares(x, mask, means)) ** 2,
+        "explained_variance": 1.0 - _root_ratio(residual, centred) ** 2,
         "poisson_deviance": 2.0 * divergence,
-        "cosine": cosines / rows,
+        "cosine": cosine,
     }
+
+
+def cosines(x: FloatArray, x_hat: FloatArray, rows: npt.NDArray[Any], n: int) -> float:
+    """Mean cosine of n rows with their reconstruction, of listed entries and the row of each."""
+    inner = np.bincount(rows, x * x_hat, n)
+    norms = np.sqrt(np.bincount(rows, x * x, n) * np.bincount(rows, x_hat * x_hat, n))
+    return float(np.divide(inner, norms, out=np.zeros(n), where=norms > 0).mean())
 
 
 def svd_floor(x: Any, n_components: int) -> float:

@@ -11,8 +11,7 @@ from nmfnet.core.constraints import Free
 from nmfnet.core.model import Factorization, Parts
 from nmfnet.core.objective import row_losses
 from nmfnet.errors import UserError
-from nmfnet.kernels.rows import blocks, dense
-from nmfnet.kernels.sparse import at_entries, row_numbers, transposed, with_values
+from nmfnet.kernels.sparse import entries_of, row_numbers, transposed, with_values
 from nmfnet.kernels.weighted import Ridge, ridge_rows
 from nmfnet.types import Batch, Float, Tensor
 
@@ -35,9 +34,8 @@ class BiasedMF(Factorization):
     What is minimised is ``½ Σ w_uv ((x_uv - x̂_uv)² + l2 (|p_u|² + |q_v|²) + l2_bias (b_u² + c_v²))``
     over the listed entries, w_uv their weight: the ridge of a row grows with its entries. The code of
     a row is (P, b), and ``components`` are the rows of Q and a row of ones, which b multiplies.
-    A row or a column without any listed entry has the factor 0, so that its biases and the mean are
-    left. ``train/rmse``, ``test/rmse`` and ``test/mae`` are of predictions clipped to the range of the
-    training entries.
+    A row or a column without any listed entry has the factor and the bias 0: what is said of it is the
+    mean and the other's bias.
 
     Parameters
     ----------
@@ -87,8 +85,6 @@ class BiasedMF(Factorization):
             self.c = self.factor("c", "one", "feature", constraint=Free())
             self.mu = self.factor("mu", "one", "one", constraint=Free())
             self.mu.freeze()
-        self.register_buffer("range", torch.zeros(self.n_restarts, 2))
-        self.range: Tensor
 
     # ------------------------------------------------------------------ the model
     def encode(self, batch: Batch) -> Float[Tensor, "*r n k"]:
@@ -119,17 +115,15 @@ class BiasedMF(Factorization):
             pull = weight.sum(-1) * of_row + of_column @ weight.mT
         return {"data": row_losses(self, batch, code), "l2": 0.5 * pull}
 
+    def decode_at(self, code: Float[Tensor, "*r n k"], batch: Batch) -> Float[Tensor, "*r e"]:
+        W = torch.cat([code, torch.ones_like(code[..., :1])], -1)
+        return entries_of(batch.x, W, torch.cat([self.components(), self.level()], -2))
+
     def sparse_losses(self, batch: Batch, code: Float[Tensor, "*r n k"]) -> Float[Tensor, "*r n"]:
         self._check_listed(batch)
         assert batch.mask is not None
-        x, weight = batch.x, batch.mask.values()
-        W = torch.cat([code, torch.ones_like(code[..., :1])], -1)
-        H = torch.cat([self.components(), self.level()], -2)
-        pairs = [(W, H)] if W.ndim == 2 else zip(W, H, strict=True)
-        found = [
-            0.5 * _by_row(x, weight * (x.values() - at_entries(x, w, h)).square()) for w, h in pairs
-        ]
-        return found[0] if W.ndim == 2 else torch.stack(found)
+        wrong = batch.x.values() - self.decode_at(code, batch)
+        return 0.5 * _by_row(batch.x, batch.mask.values() * wrong.square())
 
     def _columns(self) -> Float[Tensor, "*r f k"]:
         """Q and c as a row for every feature."""
@@ -153,7 +147,6 @@ class BiasedMF(Factorization):
             weight = batch.mask.values() if batch.x.is_sparse_csr else batch.mask.flatten()
         x, weight = x[weight > 0].double(), weight[weight > 0].double()
         mean = (weight * x).sum() / weight.sum()
-        self.range.copy_(torch.stack([x.min(), x.max()]))
         if self.biases:
             self.mu.assign_(mean.reshape(1, 1))
             self.b.assign_(torch.zeros_like(self.b.raw))
@@ -212,25 +205,6 @@ class BiasedMF(Factorization):
         mask = rng.random(X.shape) < 0.5
         mask[np.arange(30), np.arange(30) % 12] = True
         return {"X": X, "mask": mask}
-
-    # ------------------------------------------------------------------ what is reported
-    def scores(
-        self, code: Float[Tensor, "*r n k"], batch: Batch, part: Literal["train", "test"]
-    ) -> dict[str, float]:
-        low, high = self.range.unbind(-1)
-        cold_row, cold_column = (code == 0).all(-1), (self._columns() == 0).all(-1)
-        sums = torch.zeros(4, dtype=torch.float64, device=code.device)
-        for at, rows in blocks(batch):
-            seen = torch.ones_like(rows.x) if rows.mask is None else dense(rows.mask)
-            cold = cold_row[at, None] | cold_column
-            wrong = (self.decode(code[at]).clamp(low, high) - dense(rows.x))[seen > 0].double()
-            sums[0] += wrong.square().sum()
-            sums[1] += wrong.abs().sum()
-            sums[2] += cold[seen > 0].sum()
-            sums[3] += wrong.numel()
-        square, absolute, cold_entries, count = sums.tolist()
-        found = {f"{part}/rmse": (square / count) ** 0.5, f"{part}/mae": absolute / count}
-        return found if part == "train" else found | {f"{part}/cold_share": cold_entries / count}
 
 
 def _pairs(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from typing import final
 from nmfnet.core.factor import Factor
 from nmfnet.core.model import Factorization, Parts
 from nmfnet.kernels.multiplicative import Sums, nmf_sums_H, nmf_sums_W
-from nmfnet.kernels.sparse import sparse_sums
+from nmfnet.kernels.sparse import entries_of, sparse_sums
 from nmfnet.types import Batch, Float, Tensor
 
 
@@ -49,6 +49,9 @@ class NMF(Factorization):
 
     def components(self) -> Float[Tensor, "*r k f"]:
         return self.H()
+
+    def decode_at(self, code: Float[Tensor, "*r n k"], batch: Batch) -> Float[Tensor, "*r e"]:
+        return entries_of(batch.x, code, self.H())
 
     def scale_pair(self) -> tuple[Factor, Factor] | None:
         return self.W, self.H

@@ -20,6 +20,7 @@ from nmfnet.data.sources.channels import component_names
 from nmfnet.kernels.rows import take_rows
 from nmfnet.run.asked import Asked
 from nmfnet.run.callbacks.convergence import Convergence
+from nmfnet.run.listed import is_listed, listed_scores, ranking
 from nmfnet.run.topics import topic_scores
 from nmfnet.types import Batch
 
@@ -125,6 +126,7 @@ def run_metrics(
     groups = (
         partial(_fit, "train", model, datamodule, factors.W),
         partial(_held_out, model, datamodule, factors),
+        partial(_ranking, model, datamodule, factors),
         partial(_floor, model, datamodule),
         partial(_components, model, datamodule, factors),
         partial(_known, model, datamodule, factors),
@@ -173,6 +175,14 @@ def _held_out(
         return {}
     W = factors.W if factors.W_test is None else factors.W_test
     return _fit("test", model, datamodule, W)
+
+
+def _ranking(
+    model: Factorization, datamodule: MatrixDataModule, factors: Factors
+) -> dict[str, float]:
+    if datamodule.test is None or not is_listed(model, datamodule):
+        return {}
+    return ranking(model, datamodule, factors.W)
 
 
 def _floor(model: Factorization, datamodule: MatrixDataModule) -> dict[str, float]:
@@ -262,7 +272,9 @@ def _fit(
     mask = None if whole.mask is None else to_numpy(whole.mask)
     scores: dict[str, float] = {}
     of_pairs = part == "test" and bool(datamodule.partition.pairs)  # and so not of X
-    if not model.learns_graph and not of_pairs:
+    if is_listed(model, datamodule):
+        scores |= listed_scores(part, model, datamodule, W)
+    elif not model.learns_graph and not of_pairs:
         x_hat = reconstruction(model, W, None if datamodule.streamed else whole)
         means = _training_means(datamodule) if part == "test" else None
         scores |= metrics.fit_metrics(datamodule.values(part), x_hat, mask, means)

@@ -61,6 +61,13 @@ MEASURES = (
         )
         for part, said in (("train", "training"), ("test", "held-out"))
     ),
+    Measure("train/mae", "training mean absolute error", -1),
+    Measure("test/mae", "held-out mean absolute error", -1),
+    Measure("test/cold_share", "share of held-out entries of unseen rows or columns", told=True),
+    Measure("ranking/ndcg", "NDCG of the first 10, held-out entries among all", 1, told=True),
+    Measure("ranking/recall", "recall in the first 10", 1),
+    Measure("ranking/map", "mean average precision in the first 10", 1),
+    Measure("ranking/auc", "area under the ROC curve of rankings", 1),
     Measure("link/auc", "area under the ROC curve of held-out links", 1, told=True),
     Measure("link/ap", "average precision of held-out links", 1, told=True),
     Measure("floor/relative_error", "SVD floor of the relative error", told=True),
@@ -135,7 +142,8 @@ def main_measure(loss: str, runs: Iterable[Mapping[str, Any]]) -> str:
     """The number by which runs that minimised the same loss are ranked.
 
     Where links are held out: how well they are told. Where documents are completed: their perplexity,
-    whatever was minimised. Else on held-out data where there is any; the
+    whatever was minimised. Of scores that only order features: how early held-out entries rank. Else
+    on held-out data where there is any; the
     relative error for the Frobenius loss (the same order as the loss on the same data, and readable),
     the loss itself for any other.
     """
@@ -144,6 +152,8 @@ def main_measure(loss: str, runs: Iterable[Mapping[str, Any]]) -> str:
         return "link/auc"
     if every and all("test/perplexity" in metrics for metrics in every):
         return "test/perplexity"
+    if every and all("ranking/ndcg" in m and "test/relative_error" not in m for m in every):
+        return "ranking/ndcg"
     name = "relative_error" if loss == "frobenius" else "loss"
     held_out = bool(every) and all(f"test/{name}" in metrics for metrics in every)
     return f"{'test' if held_out else 'train'}/{name}"

@@ -42,7 +42,7 @@ FACTS: list[tuple[str, dict[str, Any], tuple[int, int], float, float, float, int
     ("20news-neuralnmf", {"labels": "super"}, (200, 37693), 928.7092635, 0, 0.865858, 6),
     ("cora", {}, (2708, 1433), 49216, 0, 1, 7),
     ("cora", {"features": False}, (2708, 2708), 2 * 5278, 0, 1, 7),
-    ("movielens-latest-small", {}, (610, 9724), 353083, 0, 5, 0),
+    ("movielens-latest-small", {"sparse": False}, (610, 9724), 353083, 0, 5, 0),
     ("mfeat-digits", {"scaling": "none"}, (2000, 240), 1452834, 0, 6, 10),
     ("piano-fevotte", {}, (1353, 513), 97077.13422629943, 2.356477962761616e-08, 77.1707, 0),
     ("sc-mixology-5cl", {}, (297, 500), 1028573, 0, 1212, 5),
@@ -167,7 +167,7 @@ def test_newsgroup_hierarchy() -> None:
 
 
 def test_ratings_are_masked_dense_and_sparse() -> None:
-    dense, sparse = read("movielens-latest-small"), read("movielens-latest-small", sparse=True)
+    dense, sparse = read("movielens-latest-small", sparse=False), read("movielens-latest-small")
     assert dense.mask.sum() == sparse.mask.sum() == 100836
     assert sparse.is_sparse
     assert np.array_equal(sparse.values.toarray(), dense.values)
@@ -176,7 +176,7 @@ def test_ratings_are_masked_dense_and_sparse() -> None:
     assert "Emma (1996) [838]" in dense.feature_names
     partition = EntrySplit()(sparse, 0)
     assert partition.held_out.sum() == 10084
-    small = read("movielens-latest-small", min_ratings=20)
+    small = read("movielens-latest-small", min_ratings=20, sparse=False)
     assert small.shape[1] == 1297
     assert small.mask.sum(0).min() == 20
 

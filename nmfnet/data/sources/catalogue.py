@@ -274,7 +274,7 @@ class Ratings(Source):
     min_ratings : int, >= 1
         Leave out items with fewer ratings.
     sparse : bool
-        Keep values and mask as CSR of the ratings instead of dense tables.
+        Keep values and mask as CSR of the ratings; False = as dense tables.
     """
 
     origin: Origin
@@ -284,7 +284,7 @@ class Ratings(Source):
     rating: str = "rating"
     titles: str | None = None
     min_ratings: int = 1
-    sparse: bool = False
+    sparse: bool = True
 
     def read(self) -> Matrix:
         """Users in rows, items in columns, mask = rated."""

@@ -50,7 +50,7 @@ def ridge_rows(start, column, weight, x, h, ridge, singular, out, done):  # type
             for a in range(k):
                 g, v0, v1, v2, v3 = G[a], w0 * u0[a], w1 * u1[a], w2 * u2[a], w3 * u3[a]
                 c[a] += v0 * x[e] + v1 * x[e + 1] + v2 * x[e + 2] + v3 * x[e + 3]
-                for b in range(k):
+                for b in range(min(k, (a // 4 + 1) * 4)):  # the lower triangle, in whole lanes
                     g[b] += v0 * u0[b] + v1 * u1[b] + v2 * u2[b] + v3 * u3[b]
             e += 4
         while e < last:

@@ -19,6 +19,7 @@ from nmfnet.data.sources.table import Table
 from nmfnet.data.sources.triples import Triples
 from nmfnet.data.sources.views import Views
 from nmfnet.data.splits import (
+    ColdSplit,
     CompletionSplit,
     EntrySplit,
     LabelSplit,
@@ -28,6 +29,7 @@ from nmfnet.data.splits import (
     PredefinedSplit,
     RowSplit,
     Split,
+    TimeSplit,
 )
 from nmfnet.data.stream.source import Stream
 
@@ -35,6 +37,7 @@ __all__ = [
     "Audio",
     "BagOfWords",
     "Cells",
+    "ColdSplit",
     "CompletionSplit",
     "Digits",
     "Documents",
@@ -64,6 +67,7 @@ __all__ = [
     "Spots",
     "Stream",
     "Table",
+    "TimeSplit",
     "Tokens",
     "Triples",
     "Truth",

@@ -87,6 +87,8 @@ class Matrix:
         Further matrices of the same samples, by name; ``values`` is the view called ``x``.
     graph : scipy.sparse.csr_matrix or None, shape (n_samples, n_samples)
         Links between the samples, symmetric, >= 0.
+    times : scipy.sparse.csr_matrix or None, shape (n_samples, n_features)
+        When every observed entry was made, larger = later; stored where it is known.
     sources : dict of str to str
         File name -> sha256 of every file that was read.
     citation : str
@@ -109,6 +111,7 @@ class Matrix:
     extra: dict[str, np.ndarray] = field(default_factory=dict)
     views: dict[str, Matrix] = field(default_factory=dict)
     graph: Any = None
+    times: Any = None
     sources: dict[str, str] = field(default_factory=dict)
     citation: str = ""
     remarks: tuple[str, ...] = ()
@@ -260,8 +263,8 @@ class Matrix:
 
     def _others(self) -> list[Any]:
         views = [part for view in self.views.values() for part in (view.values, view.mask)]
-        graph = [] if self.graph is None else [self.graph]
-        return [*self.extra.values(), *views, *graph]
+        whole = [held for held in (self.graph, self.times) if held is not None]
+        return [*self.extra.values(), *views, *whole]
 
     def fingerprint(self) -> str:
         """sha256 over values, mask, labels and names: changes when any of them changes."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
-from typing import Any, final
+from typing import Any, Literal, final
 
 import numpy as np
 import scipy.sparse as sp
@@ -14,6 +14,7 @@ from nmfnet.data.matrix import Matrix
 from nmfnet.errors import UserError
 
 __all__ = [
+    "ColdSplit",
     "CompletionSplit",
     "EntrySplit",
     "LabelSplit",
@@ -23,6 +24,7 @@ __all__ = [
     "PredefinedSplit",
     "RowSplit",
     "Split",
+    "TimeSplit",
     "only",
     "without",
 ]
@@ -237,14 +239,7 @@ class EntrySplit(Split):
                 "split=entries holds a link out in one direction and leaves the other in the training, "
                 "and X is a graph: use split=links."
             )
-        if matrix.is_sparse and not is_sparse(matrix.mask):
-            raise UserError(
-                "split=entries on sparse data needs a sparse mask that says which entries are "
-                "observed; here every zero counts as observed. Use split=rows, or give the data "
-                "as a dense table."
-            )
         rng = np.random.default_rng(seed)
-        n, f = matrix.shape
         rows, columns = _observed(matrix)
         free = np.ones(rows.size, dtype=bool)
         order = rng.permutation(rows.size)
@@ -258,12 +253,89 @@ class EntrySplit(Split):
                 "emptying a sample or a feature."
             )
         chosen = rng.choice(candidates, size=count, replace=False)
-        held = sp.csr_matrix(
-            (np.ones(count, dtype=bool), (rows[chosen], columns[chosen])), shape=(n, f)
-        )
-        everything = np.arange(n, dtype=np.int64)
-        none = np.zeros(0, dtype=np.int64)
-        return Partition(everything, none, held if matrix.is_sparse else held.toarray())
+        return _entries_out(matrix, rows[chosen], columns[chosen])
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class TimeSplit(Split):
+    """Hold out the latest entries: what is predicted lies in the future of all that is learned.
+
+    Rows and columns that have no earlier entry are left with none.
+
+    Parameters
+    ----------
+    fraction : float in (0, 1)
+        Share of the observed entries.
+    by : {"all", "row"}
+        The latest of all entries, or of the entries of each row (a row keeps its first).
+    """
+
+    fraction: float = 0.1
+    by: Literal["all", "row"] = "all"
+
+    def __call__(self, matrix: Matrix, seed: int) -> Partition:
+        """The latest ``round(fraction * observed)``, at least 1; the seed decides between equal times."""
+        _check_fraction("split.fraction", self.fraction)
+        if self.by not in ("all", "row"):
+            raise UserError(f"split.by={self.by!r} is unknown. Allowed: all, row.")
+        if matrix.times is None:
+            raise UserError(
+                "split=time needs to know when each entry was made, and the data do not say: name the "
+                "column (data=triples data.time=...), or use split=entries."
+            )
+        rows, columns = _observed(matrix)
+        when = np.asarray(matrix.times[rows, columns]).ravel()
+        chance = np.random.default_rng(seed).permutation(rows.size)
+        if self.by == "all":
+            count = min(max(round(self.fraction * rows.size), 1), rows.size - 1)
+            chosen = np.lexsort((chance, when))[rows.size - count :]
+        else:
+            order = np.lexsort((chance, when, rows))
+            counts = np.bincount(rows, minlength=matrix.shape[0])
+            place = np.arange(rows.size) - np.repeat(counts.cumsum() - counts, counts)
+            own = np.repeat(counts, counts)
+            last = np.minimum(np.maximum(np.round(self.fraction * own), 1), own - 1)
+            chosen = order[place >= own - last]
+        return _entries_out(matrix, rows[chosen], columns[chosen])
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class ColdSplit(Split):
+    """Hold out all entries of some rows but a few: what is said of somebody who is hardly known?
+
+    The rows stay in the training, with the entries that they keep.
+
+    Parameters
+    ----------
+    fraction : float in (0, 1)
+        Share of the rows.
+    keep : int, >= 0
+        Entries that each of these rows keeps, drawn at random; 0 = the model has not seen them at all.
+    """
+
+    fraction: float = 0.1
+    keep: int = 0
+
+    def __call__(self, matrix: Matrix, seed: int) -> Partition:
+        """Draw ``round(fraction * n_samples)`` rows, at least 1 and at most n - 1."""
+        _check_fraction("split.fraction", self.fraction)
+        if self.keep < 0:
+            raise UserError(f"split.keep={self.keep}: it must be at least 0.")
+        n, rng = matrix.shape[0], np.random.default_rng(seed)
+        rows, columns = _observed(matrix)
+        cold = rng.permutation(n)[: min(max(round(self.fraction * n), 1), n - 1)]
+        order = np.lexsort((rng.permutation(rows.size), rows))
+        counts = np.bincount(rows, minlength=n)
+        place = np.arange(rows.size) - np.repeat(counts.cumsum() - counts, counts)
+        chosen = order[(place >= self.keep) & np.isin(rows[order], cold)]
+        if chosen.size == 0:
+            raise UserError(
+                f"split.keep={self.keep} leaves nothing to hold out of the {cold.size} rows drawn: "
+                "lower it."
+            )
+        return _entries_out(matrix, rows[chosen], columns[chosen])
 
 
 @final
@@ -434,8 +506,21 @@ def _stratified(labels: np.ndarray, count: int, rng: np.random.Generator) -> np.
     return np.concatenate(drawn)
 
 
+def _entries_out(matrix: Matrix, rows: np.ndarray, columns: np.ndarray) -> Partition:
+    """Train on all rows without these entries."""
+    held = sp.csr_matrix((np.ones(rows.size, dtype=bool), (rows, columns)), shape=matrix.shape)
+    everything, none = np.arange(matrix.shape[0], dtype=np.int64), np.zeros(0, dtype=np.int64)
+    return Partition(everything, none, held if matrix.is_sparse else held.toarray())
+
+
 def _observed(matrix: Matrix) -> tuple[np.ndarray, np.ndarray]:
     """Row and column numbers of the observed entries."""
+    if matrix.is_sparse and not is_sparse(matrix.mask):
+        raise UserError(
+            "Single entries of sparse data can be held out only with a sparse mask that says which are "
+            "observed (data=triples has one); here every zero counts as observed. Use split=rows, or "
+            "give the data as a dense table."
+        )
     if matrix.mask is None:
         rows, columns = np.indices(matrix.shape)
         return rows.ravel(), columns.ravel()

@@ -18,6 +18,9 @@ PAIR_ENTRIES = 4_000_000
 FEW = 0.25
 """Below this share of weights that are not 0, a dense matrix is visited as a sparse one."""
 
+SWEEPS, FEW_SWEEPS, CLOSE = 1000, 10, 1e-8
+"""Of coordinate descent: most sweeps, those of a warm start, and the relative move that ends it."""
+
 SINGULAR = 1e-11
 """Pivots at or below this multiple of the largest diagonal entry count as 0."""
 
@@ -54,6 +57,17 @@ class Ridge(NamedTuple):
     weight: Tensor
     H: Tensor
     ridge: Tensor
+    base: Tensor | None = None
+    floor: Tensor | None = None
+    begin: Tensor | None = None
+
+
+class _Bound(NamedTuple):
+    """How far down entries may go, and how they are taken there."""
+
+    floor: Tensor
+    sweeps: int
+    begin: Tensor
 
 
 def ridge_rows(
@@ -61,6 +75,9 @@ def ridge_rows(
     weight: Float[Tensor, "n f"],
     H: Float[Tensor, "k f"],
     ridge: Float[Tensor, " k"],
+    base: Float[Tensor, "k k"] | None = None,
+    floor: Float[Tensor, " k"] | None = None,
+    begin: Float[Tensor, "n k"] | None = None,
 ) -> Float[Tensor, "n k"]:
     """``argmin_w Σ_j weight_j ((x_j - w H_j)² + Σ_c ridge_c w_c²)`` for every row: any sign, in float64.
 
@@ -70,6 +87,13 @@ def ridge_rows(
         weight >= 0; entries of x under a weight of 0 play no part.
     H : Tensor, shape (k, f)
     ridge : Tensor, shape (k,), >= 0
+    base : Tensor, shape (k, k), optional
+        Positive semi-definite; ``w base wᵀ`` is added for every row: a ridge that is the same for all
+        rows, or the Gram matrix of all of H where absent entries are zeros.
+    floor : Tensor, shape (k,), optional
+        0 or -inf: no entry of w falls below.
+    begin : Tensor, shape (n, k), optional
+        Under a floor: where a few sweeps of coordinate descent begin; without it they go on to the end.
 
     Returns
     -------
@@ -80,33 +104,49 @@ def ridge_rows(
     Netflix prize", section 3.1 (the ridge counts once per listed entry).
     """
     x, weight, H, ridge = (t.to(torch.float64) for t in (x, weight, H, ridge))
+    base = torch.zeros_like(H @ H.mT) if base is None else base.to(torch.float64)
+    floor = torch.full_like(ridge, -torch.inf) if floor is None else floor.to(torch.float64)
+    sweeps = SWEEPS if begin is None else FEW_SWEEPS
+    begin = torch.zeros_like(x @ H.mT) if begin is None else begin.to(torch.float64).clone()
+    bound = _Bound(floor, sweeps, begin)
     if not weight.is_sparse_csr and float((weight != 0).double().mean()) < FEW:
         at = csr_of(weight != 0)
         x, weight = with_values(at, x[weight != 0]), with_values(at, weight[weight != 0])
     if weight.is_sparse_csr and weight.device.type == "cpu":
-        return _stored_rows(x, weight, H, ridge)
-    return _all_rows(x, weight, H, ridge)
+        return _stored_rows(x, weight, H, ridge, base, bound)
+    return _all_rows(x, weight, H, ridge, base, bound)
 
 
-def _stored_rows(x: Tensor, weight: Tensor, H: Tensor, ridge: Tensor) -> Tensor:
+def _stored_rows(
+    x: Tensor, weight: Tensor, H: Tensor, ridge: Tensor, base: Tensor, bound: _Bound
+) -> Tensor:
     """`ridge_rows` of a CSR matrix, compiled; rows without a unique answer by `_all_rows`."""
     from nmfnet.kernels.compiled.ridge import ridge_rows as compiled
 
-    found = H.new_zeros(x.shape[0], H.shape[0])
+    found = bound.begin
     done = torch.zeros(x.shape[0], dtype=torch.bool)
     compiled(
         *(t.contiguous().numpy() for t in (x.crow_indices(), x.col_indices())),
-        *(t.contiguous().numpy() for t in (weight.values(), x.values(), H.mT, ridge)),
-        SINGULAR, found.numpy(), done.numpy(),
+        *(t.contiguous().numpy() for t in (weight.values(), x.values(), H.mT, ridge, base, bound.floor)),
+        SINGULAR, bound.sweeps, CLOSE, found.numpy(), done.numpy(),
     )  # fmt: skip
     left = (~done).nonzero()[:, 0]
     left = left[row_sums(csr_rows(weight, left)) > 0]
     if len(left):
-        found[left] = _all_rows(csr_rows(x, left), csr_rows(weight, left), H, ridge)
+        found[left] = _all_rows(
+            csr_rows(x, left),
+            csr_rows(weight, left),
+            H,
+            ridge,
+            base,
+            bound._replace(begin=found[left]),
+        )
     return found
 
 
-def _all_rows(x: Tensor, weight: Tensor, H: Tensor, ridge: Tensor) -> Tensor:
+def _all_rows(
+    x: Tensor, weight: Tensor, H: Tensor, ridge: Tensor, base: Tensor, bound: _Bound
+) -> Tensor:
     """`ridge_rows` by products with all rows, in blocks."""
     step = max(1, PAIR_ENTRIES // H.shape[0] ** 2)
     found = []
@@ -115,13 +155,33 @@ def _all_rows(x: Tensor, weight: Tensor, H: Tensor, ridge: Tensor) -> Tensor:
         seen, target = take_rows(weight, rows), take_rows(x, rows)
         counts = (seen @ torch.ones_like(H[:1]).mT)[:, :, None]
         wanted = _product(seen, target) @ H.mT
-        found.append(_solve(curvatures(seen, H) + counts * torch.diag(ridge), wanted))
+        G = curvatures(seen, H) + counts * torch.diag(ridge) + base
+        if bool(bound.floor.isfinite().any()):
+            found.append(_descend(G, wanted, bound._replace(begin=bound.begin[rows])))
+        else:
+            found.append(_solve(G, wanted))
     return torch.cat(found, -2)
 
 
 def _product(weight: Tensor, x: Tensor) -> Tensor:
     """Entry by entry."""
     return with_values(x, weight.values() * x.values()) if x.is_sparse_csr else weight * x
+
+
+def _descend(
+    G: Float[Tensor, "n k k"], c: Float[Tensor, "n k"], bound: _Bound
+) -> Float[Tensor, "n k"]:
+    """``min w G_i w / 2 - c_i w`` with w >= floor, by coordinate descent on all rows at once."""
+    w, diagonal = bound.begin.clone(), G.diagonal(dim1=-2, dim2=-1)
+    for _ in range(bound.sweeps):
+        before = w.clone()
+        for a in range(c.shape[-1]):
+            step = (c[:, a] - (G[:, a] * w).sum(-1)) / diagonal[:, a]
+            step = torch.where(diagonal[:, a] > 0, step, 0)
+            w[:, a] = torch.maximum(w[:, a] + step, bound.floor[a])
+        if bool((w - before).abs().amax() <= CLOSE * w.abs().amax()):
+            break
+    return w
 
 
 def _solve(G: Float[Tensor, "n k k"], c: Float[Tensor, "n k"]) -> Float[Tensor, "n k"]:

@@ -7,13 +7,20 @@ from typing import Any, Literal, final
 import numpy as np
 import torch
 
-from nmfnet.core.constraints import Free
+from nmfnet.core.constraints import Free, Project
 from nmfnet.core.model import Factorization, Parts
 from nmfnet.core.objective import row_losses
 from nmfnet.errors import UserError
+from nmfnet.kernels.csr import csr_of
+from nmfnet.kernels.soft_impute import soft_impute
 from nmfnet.kernels.sparse import entries_of, row_numbers, transposed, with_values
 from nmfnet.kernels.weighted import Ridge, ridge_rows
+from nmfnet.models._listed import as_csr, by_row, check_listed, counts_of
+from nmfnet.settings.ranges import Natural, NotNegative
 from nmfnet.types import Batch, Float, Tensor
+
+ALTERNATIONS = 10
+"""Of the biases of rows and columns, before the path."""
 
 
 @final
@@ -31,9 +38,11 @@ class BiasedMF(Factorization):
     Q       what each feature is                        ``Q``       n_components, n_features
     ======  ==========================================  ==========  ========================
 
-    What is minimised is ``½ Σ w_uv ((x_uv - x̂_uv)² + l2 (|p_u|² + |q_v|²) + l2_bias (b_u² + c_v²))``
-    over the listed entries, w_uv their weight: the ridge of a row grows with its entries. The code of
-    a row is (P, b), and ``components`` are the rows of Q and a row of ones, which b multiplies.
+    What is minimised is ``½ Σ w_uv (x_uv - x̂_uv)² + ½ Σ_u ρ_u (l2 |p_u|² + l2_bias b_u²)``, and the
+    same of q_v and c_v, over the listed entries, w_uv their weight. With ``l2_per=entry`` ρ_u is the
+    sum of the weights of a row: its ridge grows with its entries. With ``l2_per=row`` it is 1, and the
+    least over all P Q of this rank is that of ``l2`` times the nuclear norm of P Q (soft-impute). The
+    code of a row is (P, b), and ``components`` are the rows of Q and a row of ones, which b multiplies.
     A row or a column without any listed entry has the factor and the bias 0: what is said of it is the
     mean and the other's bias.
 
@@ -42,13 +51,22 @@ class BiasedMF(Factorization):
     n_components : int, >= 1
     biases : bool
         False = P Q alone, without mu, b and c.
+    nonnegative : bool
+        P and Q >= 0, without biases.
     l2 : float, >= 0
         Of P and Q, relative to the squared error of one entry.
     l2_bias : float, >= 0
         Of b and c, likewise.
+    l2_per : {"entry", "row"}
+        How often the ridge of a row of P counts (of Q: of a column).
+    path : int, >= 0
+        Start from soft-thresholded SVDs with as many thresholds, from large to ``l2``, each warm-started
+        by the one before; 0 = start from random numbers.
 
     Source: Koren, Bell & Volinsky 2009, "Matrix factorization techniques for recommender systems",
-    eq. (5); Zhou et al. 2008 (the ridge per listed entry, ALS-WR).
+    eq. (5); Zhou et al. 2008 (the ridge per listed entry, ALS-WR); Luo et al. 2014 (RSNMF: non-negative
+    factors); Mazumder, Hastie & Tibshirani 2010, algorithm 1, and Hastie et al. 2015 (soft-impute and
+    its ridge regressions).
 
     Differs from the source: mu is the mean of the training entries, not learned with the rest.
     """
@@ -64,8 +82,11 @@ class BiasedMF(Factorization):
         *,
         n_components: int = 20,
         biases: bool = True,
-        l2: float = 0.15,
-        l2_bias: float = 0.05,
+        nonnegative: bool = False,
+        l2: NotNegative = 0.15,
+        l2_bias: NotNegative = 0.05,
+        l2_per: Literal["entry", "row"] = "entry",
+        path: Natural = 0,
     ) -> None:
         super().__init__(parts, n_components=n_components)
         if parts.loss.beta != 2:
@@ -73,13 +94,21 @@ class BiasedMF(Factorization):
                 f"model=biased_mf fits squared errors, and the loss is {parts.loss.name}: set "
                 "loss=frobenius"
             )
-        for name, value in (("l2", l2), ("l2_bias", l2_bias)):
-            if value < 0:
-                raise UserError(f"model.{name}={value:g}: it must be >= 0")
+        if l2_per not in ("entry", "row"):
+            raise UserError(f"model.l2_per={l2_per!r} is unknown: entry or row")
+        if path and l2_per != "row":
+            raise UserError("model.path: its last threshold is l2 of a row: set model.l2_per=row")
+        if nonnegative and (biases or path):
+            raise UserError(
+                "model.nonnegative=true has neither biases nor a path: set model.biases=false "
+                "model.path=0"
+            )
         self.biases, self.l2, self.l2_bias = biases, l2, l2_bias
+        self.per_entry, self.nonnegative, self.path = l2_per == "entry", nonnegative, path
         self.offset = 2 * biases
-        self.P = self.factor("P", "sample", "component", constraint=Free())
-        self.Q = self.factor("Q", "component", "feature", constraint=Free())
+        limits = Project() if nonnegative else Free()
+        self.P = self.factor("P", "sample", "component", constraint=limits)
+        self.Q = self.factor("Q", "component", "feature", constraint=limits)
         if biases:
             self.b = self.factor("b", "sample", "one", constraint=Free())
             self.c = self.factor("c", "one", "feature", constraint=Free())
@@ -103,14 +132,17 @@ class BiasedMF(Factorization):
         return self.mu() + self.c() if self.biases else torch.zeros_like(self.Q()[..., :1, :])
 
     def row_terms(self, batch: Batch) -> dict[str, Float[Tensor, "*r n"]]:
-        self._check_listed(batch)
+        check_listed(batch)
         code = self.encode(batch)
         of_row, of_column = self._shrunk(code), self._shrunk(self._columns())
         weight = batch.mask
-        if weight is None:
+        if not self.per_entry:
+            share = 1 / self.sizes.n_samples
+            pull = of_row + share * of_column.sum(-1, keepdim=True)
+        elif weight is None:
             pull = batch.x.shape[1] * of_row + of_column.sum(-1, keepdim=True)
         elif weight.is_sparse_csr:
-            pull = _by_row(weight, weight.values() * _pairs(weight, of_row, of_column))
+            pull = by_row(weight, weight.values() * _pairs(weight, of_row, of_column))
         else:
             pull = weight.sum(-1) * of_row + of_column @ weight.mT
         return {"data": row_losses(self, batch, code), "l2": 0.5 * pull}
@@ -120,10 +152,10 @@ class BiasedMF(Factorization):
         return entries_of(batch.x, W, torch.cat([self.components(), self.level()], -2))
 
     def sparse_losses(self, batch: Batch, code: Float[Tensor, "*r n k"]) -> Float[Tensor, "*r n"]:
-        self._check_listed(batch)
+        check_listed(batch)
         assert batch.mask is not None
         wrong = batch.x.values() - self.decode_at(code, batch)
-        return 0.5 * _by_row(batch.x, batch.mask.values() * wrong.square())
+        return 0.5 * by_row(batch.x, batch.mask.values() * wrong.square())
 
     def _columns(self) -> Float[Tensor, "*r f k"]:
         """Q and c as a row for every feature."""
@@ -140,7 +172,7 @@ class BiasedMF(Factorization):
     # ------------------------------------------------------------------ how it is fitted
     def start(self, proposal: dict[str, Tensor], batch: Batch) -> None:
         """P Q of a tenth of the spread of the entries; 0 where nothing is listed."""
-        self._check_listed(batch)
+        check_listed(batch)
         x = batch.x.values() if batch.x.is_sparse_csr else batch.x.flatten()
         weight = torch.ones_like(x)
         if batch.mask is not None:
@@ -153,13 +185,43 @@ class BiasedMF(Factorization):
             self.c.assign_(torch.zeros_like(self.c.raw))
         spread = (weight * (x - mean * self.biases).square()).sum() / weight.sum()
         size = (0.1 * spread.sqrt().clamp_min(1e-12)).sqrt() / self.n_components**0.25
-        rows, columns = _counts(batch)
+        rows, columns = counts_of(batch)
+        if self.nonnegative:
+            size = (mean.clamp_min(0) / self.n_components).sqrt() * 2
         for factor, counts in ((self.P, rows[:, None]), (self.Q, columns)):
+            draw = torch.rand if self.nonnegative else torch.randn
             drawn = [
-                torch.randn(factor.raw.shape[1:], generator=g, dtype=torch.float64)
+                draw(factor.raw.shape[1:], generator=g, dtype=torch.float64)
                 for g in self.generators
             ]
             factor.assign_(size * torch.stack(drawn).to(x.device) * (counts > 0))
+        if self.path:
+            self._walk(batch)
+
+    def _walk(self, batch: Batch) -> None:
+        """P Q of soft-thresholded SVDs of what the biases alone, at their optimum, leave.
+
+        A thousandth of the random start stays in them: a component of 0 could never leave it.
+        """
+        at = batch.x
+        if not at.is_sparse_csr:
+            at = csr_of(torch.ones_like(at) if batch.mask is None else (batch.mask > 0).to(at))
+            at = with_values(at, batch.x[row_numbers(at), at.col_indices()])
+        for restart in range(self.n_restarts):
+            with self.restarts(restart):
+                drawn = [factor().clone() for factor in (self.P, self.Q)]
+                for factor in (self.P, self.Q):
+                    factor.assign_(torch.zeros_like(factor.raw))
+                for _ in range(ALTERNATIONS * self.biases):
+                    self.b.assign_(ridge_rows(*self.ridge("sample", batch))[:, -1:])
+                    self.c.assign_(ridge_rows(*self.ridge("feature", batch))[:, -1:].mT)
+                level = self.level()[0][at.col_indices()]
+                if self.biases:
+                    level = level + self.b()[row_numbers(at), 0]
+                left = as_csr(with_values(at, at.values().double() - level))
+                started = soft_impute(left, self.n_components, self.l2, self.path)
+                for factor, found, noise in zip((self.P, self.Q), started, drawn, strict=True):
+                    factor.assign_(torch.from_numpy(found).to(noise) + 1e-3 * noise)
 
     def ridge(self, axis: Literal["sample", "feature"], batch: Batch) -> Ridge:
         x, weight = batch.x, batch.mask
@@ -179,11 +241,16 @@ class BiasedMF(Factorization):
                 x, weight = x.mT, weight.mT
         sparse = x.is_sparse_csr
         x = with_values(x, x.values() - level[x.col_indices()]) if sparse else x - level
-        return Ridge(x, weight, held, self._ridge())
+        ridge, floor = self._ridge(), None
+        if self.nonnegative:
+            floor = torch.zeros_like(ridge)
+        if self.per_entry:
+            return Ridge(x, weight, held, ridge, None, floor)
+        return Ridge(x, weight, held, torch.zeros_like(ridge), torch.diag(ridge), floor)
 
     def infer(self, batch: Batch) -> Float[Tensor, "*r n k"]:
         """The ridge regression of every row on Q and ones: 0 for a row without entries."""
-        self._check_listed(batch)
+        check_listed(batch)
         if self.Q.raw.ndim == 2:
             return ridge_rows(*self.ridge("sample", batch)).to(self.precision)
         found = []
@@ -192,16 +259,10 @@ class BiasedMF(Factorization):
                 found.append(ridge_rows(*self.ridge("sample", batch)))
         return torch.stack(found).to(self.precision)
 
-    def _check_listed(self, batch: Batch) -> None:
-        if batch.x.is_sparse_csr and batch.mask is None:
-            raise UserError(
-                "X is sparse, and nothing says which of its entries are listed: give a mask of the "
-                "same pattern (data=triples has one), or a dense X"
-            )
-
     def example(self, rng: np.random.Generator) -> dict[str, Any]:
         """Half of the entries of a matrix of rank 2 with biases."""
-        X = rng.normal(size=(30, 2)) @ rng.normal(size=(2, 12)) + rng.normal(size=12) + 3
+        X = rng.normal(size=(30, 2)) @ rng.normal(size=(2, 12)) + rng.normal(size=12)
+        X -= X.min() - 1
         mask = rng.random(X.shape) < 0.5
         mask[np.arange(30), np.arange(30) % 12] = True
         return {"X": X, "mask": mask}
@@ -210,23 +271,3 @@ class BiasedMF(Factorization):
 def _pairs(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """Sum of a number of the row and one of the column, for every stored entry."""
     return rows[..., row_numbers(x)] + columns[..., x.col_indices()]
-
-
-def _by_row(x: Tensor, values: Float[Tensor, "*r e"]) -> Float[Tensor, "*r n"]:
-    """Sums of the stored entries of each row, in float64."""
-    sums = values.new_zeros(*values.shape[:-1], x.shape[0], dtype=torch.float64)
-    return sums.index_add(-1, row_numbers(x), values.double())
-
-
-def _counts(batch: Batch) -> tuple[Float[Tensor, " n"], Float[Tensor, " f"]]:
-    """Sum of the weights of every row, and of every column."""
-    weight = batch.mask
-    if weight is None:
-        n, f = batch.x.shape
-        return batch.x.new_full((n,), f), batch.x.new_full((f,), n)
-    if weight.is_sparse_csr:
-        columns = weight.values().new_zeros(weight.shape[1])
-        return _by_row(weight, weight.values()), columns.index_add(
-            0, weight.col_indices(), weight.values()
-        )
-    return weight.sum(1), weight.sum(0)

@@ -274,7 +274,7 @@ def _fit(
     of_pairs = part == "test" and bool(datamodule.partition.pairs)  # and so not of X
     if is_listed(model, datamodule):
         scores |= listed_scores(part, model, datamodule, W)
-    elif not model.learns_graph and not of_pairs:
+    elif model.estimates_x and not model.learns_graph and not of_pairs:
         x_hat = reconstruction(model, W, None if datamodule.streamed else whole)
         means = _training_means(datamodule) if part == "test" else None
         scores |= metrics.fit_metrics(datamodule.values(part), x_hat, mask, means)

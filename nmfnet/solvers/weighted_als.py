@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal, final
 
 import torch
 
-from nmfnet.core.constraints import ANY
+from nmfnet.core.constraints import ANY, NON_NEGATIVE
 from nmfnet.kernels.weighted import ridge_rows
 from nmfnet.solvers.base import Solver, Task, collect, count_step
 from nmfnet.types import Batch, Tensor, Terms
@@ -43,8 +43,11 @@ class WeightedALS(Solver):
             kind = type(task.model).__name__
             yield f"is for models whose halves are ridge regressions, and {kind} is none"
         yield from task.minibatches()
-        yield from task.outside(ANY)
         for name, factor in task.model.factors.items():
+            own = factor.constraint
+            if not own.identity or own.bounds not in (ANY, NON_NEGATIVE):
+                said = type(own).__name__.lower()
+                yield f"needs free or non-negative factors, and {name} is under constraint={said}"
             if factor.frozen and set(factor.axes) & set(AXES):
                 yield f"moves every factor, and {name} is frozen"
         if task.model.penalty_list:
@@ -58,9 +61,18 @@ class WeightedALS(Solver):
             with torch.no_grad(), model.restarts(restart):
                 for _ in range(n_iter):
                     for axis in AXES:
-                        place(model, axis, ridge_rows(*model.ridge(axis, batch)))
+                        task = model.ridge(axis, batch)
+                        if task.floor is not None:
+                            task = task._replace(begin=held(model, axis))
+                        place(model, axis, ridge_rows(*task))
                 collected.append(model.objective(batch))
         return collect(collected)
+
+
+def held(model: Factorization, axis: str) -> Tensor:
+    """The factors along an axis, side by side."""
+    along = [f for f in model.factors.values() if axis in f.axes]
+    return torch.cat([f() if f.axes[0] == axis else f().mT for f in along], -1)
 
 
 def place(model: Factorization, axis: str, found: Tensor) -> None:

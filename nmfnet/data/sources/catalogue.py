@@ -271,6 +271,10 @@ class Ratings(Source):
         Columns of ``file``.
     titles : str, optional
         Comma-separated table whose first two columns are item number and title.
+    time : str, optional
+        Column of ``file`` that says when.
+    at_least : float, optional
+        Leave out ratings of less; all that is left is listed as 1.
     min_ratings : int, >= 1
         Leave out items with fewer ratings.
     sparse : bool
@@ -283,6 +287,8 @@ class Ratings(Source):
     item: str = "movieId"
     rating: str = "rating"
     titles: str | None = None
+    time: str | None = None
+    at_least: float | None = None
     min_ratings: int = 1
     sparse: bool = True
 
@@ -293,6 +299,8 @@ class Ratings(Source):
             row=self.user,
             column=self.item,
             value=self.rating,
+            time=self.time,
+            at_least=self.at_least,
             min_per_column=self.min_ratings,
             sparse=self.sparse,
         ).read()

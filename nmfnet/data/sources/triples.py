@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, final
@@ -10,7 +11,13 @@ import numpy as np
 import scipy.sparse as sp
 
 from nmfnet.data.formats.layout import DELIMITERS
-from nmfnet.data.formats.raw import check_file, did_you_mean, file_sha256, shorten
+from nmfnet.data.formats.raw import (
+    check_file,
+    check_memory,
+    did_you_mean,
+    file_sha256,
+    shorten,
+)
 from nmfnet.data.matrix import Matrix
 from nmfnet.data.sources.source import Source, natural
 from nmfnet.errors import UserError
@@ -35,6 +42,13 @@ class Triples(Source):
         and 1 are two.
     weight : str or int >= 1, optional
         Column with weights >= 0 of the entries.
+    time : str or int >= 1, optional
+        Column that says when: a number, larger = later. For split=time.
+    scale : (float, float), optional
+        Lowest and highest value that there can be; a list with any other is refused.
+    at_least : float, optional
+        Leave out entries of less; all that is left is listed as 1: what was chosen, nothing being said
+        of the rest.
     duplicates : {"error", "mean"}
         Whether a pair that is listed twice is refused, or gets its (weighted) mean.
     min_per_column : int, >= 1
@@ -50,6 +64,9 @@ class Triples(Source):
     column: str | int
     value: str | int
     weight: str | int | None = None
+    time: str | int | None = None
+    scale: Sequence[float] | None = None
+    at_least: float | None = None
     duplicates: Literal["error", "mean"] = "error"
     min_per_column: int = 1
     sparse: bool | None = None
@@ -64,39 +81,67 @@ class Triples(Source):
         file = check_file(self.path)
         table = self._table(file)
         values, weights = self._numbers(table, file)
-        rows, columns = (self._ids(table, name, file) for name in (self.row, self.column))
-        kept = _frequent(columns, self.min_per_column)
+        times = None if self.time is None else _finite(table[self.time], self.time, file)
+        (row_names, at_row), (column_names, at_column) = (
+            self._ids(table, name, file) for name in (self.row, self.column)
+        )
+        del table
+        kept = np.ones(values.size, dtype=bool)
+        if self.at_least is not None:
+            kept, values = values >= self.at_least, np.ones_like(values)
+        kept &= (np.bincount(at_column[kept], minlength=len(column_names)) >= self.min_per_column)[
+            at_column
+        ]
         if not kept.any():
             raise UserError(
-                f"data.min_per_column={self.min_per_column} leaves no {self.column} of {file}."
+                f"data.min_per_column={self.min_per_column}"
+                + ("" if self.at_least is None else f" and data.at_least={self.at_least:g}")
+                + f" leaves no {self.column} of {file}."
             )
+        samples, rows = _numbered(row_names, at_row[kept])
+        features, columns = _numbered(column_names, at_column[kept])
+        entries = _Entries(
+            rows, columns, values[kept], weights[kept], None if times is None else times[kept],
+            len(features),
+        )  # fmt: skip
         remarks: tuple[str, ...] = ()
-        (samples, at_row), (features, at_column) = _numbered(rows[kept]), _numbered(columns[kept])
-        entries = _Entries(at_row, at_column, values[kept], weights[kept], len(features))
+        if self.at_least is not None:
+            remarks += (
+                f"{kept.sum()} of {kept.size} entries are at least {self.at_least:g} and listed as 1; "
+                "the others are left out.",
+            )
         repeats = entries.repeats()
         if repeats.size:
             first = int(repeats[0])
-            pair = f"{self.row} {samples[at_row[first]]!r}, {self.column} {features[at_column[first]]!r}"
+            pair = (
+                f"{self.row} {samples[rows[first]]!r}, {self.column} {features[columns[first]]!r}"
+            )
             if self.duplicates == "error":
                 raise UserError(
                     f"{file} lists {repeats.size} pairs again (first: {pair}). Remove the repeats, or "
                     "set data.duplicates=mean to average them."
                 )
-            remarks = (f"{repeats.size} pairs were listed again (first: {pair}) and averaged.",)
+            remarks += (f"{repeats.size} pairs were listed again (first: {pair}) and averaged.",)
             entries = entries.averaged()
         shape = (len(samples), len(features))
         weighted = self.weight is not None
+        dense = self.sparse is False or (self.sparse is None and weighted)
+        if dense:
+            check_memory(17 * shape[0] * shape[1], f"{file} as a dense table")
         known = entries.weights > 0 if weighted else np.ones(entries.values.size, dtype=bool)
         at = entries.rows[known], entries.columns[known]
-        listed: Any = sp.csr_matrix((entries.values[known], at), shape=shape)
-        mask: Any = sp.csr_matrix((entries.weights[known] if weighted else known, at), shape=shape)
-        if self.sparse is False or (self.sparse is None and weighted):
-            listed, mask = listed.toarray(), mask.toarray()
+
+        def placed(numbers: np.ndarray) -> Any:
+            return sp.csr_matrix((numbers, at), shape=shape)
+
+        listed = placed(entries.values[known])
+        mask = placed(entries.weights[known] if weighted else known)
         return Matrix(
-            listed,
+            listed.toarray() if dense else listed,
             samples,
             features,
-            mask=mask,
+            mask=mask.toarray() if dense else mask,
+            times=None if entries.times is None else placed(entries.times[known]),
             sources={file.name: file_sha256(file)},
             remarks=remarks,
         )
@@ -108,6 +153,10 @@ class Triples(Source):
             )
         if self.min_per_column < 1:
             raise UserError(f"data.min_per_column={self.min_per_column}: it must be at least 1.")
+        if self.scale is not None and not (len(self.scale) == 2 and self.scale[0] < self.scale[1]):
+            raise UserError(
+                f"data.scale={list(self.scale)}: give the lowest and the highest value, as in [1,5]."
+            )
         if self.sparse and self.weight is not None:
             raise UserError(
                 "data.sparse=true takes entries of one weight: leave data.weight out, or set "
@@ -116,13 +165,13 @@ class Triples(Source):
 
     def _wanted(self) -> list[str | int]:
         """The columns asked for: all of them names, or all of them positions."""
-        given = (self.row, self.column, self.value, self.weight)
+        given = (self.row, self.column, self.value, self.weight, self.time)
         wanted = [column for column in given if column is not None]
         numbers = [column for column in wanted if isinstance(column, int)]
         if numbers and (len(numbers) < len(wanted) or min(numbers) < 1):
             raise UserError(
-                "data.row, data.column, data.value and data.weight are all names of a header, or all "
-                f"positions from 1 on in a file without one, not {', '.join(map(repr, wanted))}."
+                "data.row, data.column, data.value, data.weight and data.time are all names of a header, "
+                f"or all positions from 1 on in a file without one, not {', '.join(map(repr, wanted))}."
             )
         return wanted
 
@@ -161,7 +210,9 @@ class Triples(Source):
             known = list(range(1, len(known) + 1))
         table.columns = pd.Index(known, dtype=object)
         table.index = pd.RangeIndex(1 if bare else 2, len(table) + (1 if bare else 2))
-        for option, name in zip(("row", "column", "value", "weight"), wanted, strict=False):
+        options = ("row", "column", "value", "weight", "time")
+        asked = [option for option in options if getattr(self, option) is not None]
+        for option, name in zip(asked, wanted, strict=True):
             if name not in known:
                 raise UserError(
                     f"data.{option}={name!r} is not a column of {file}. It has "
@@ -172,20 +223,34 @@ class Triples(Source):
             raise UserError(f"{file} has a header and no entries below it.")
         return table[wanted]
 
-    def _ids(self, table: Any, name: str | int, file: Path) -> np.ndarray:
-        """Names of rows or columns."""
+    def _ids(self, table: Any, name: str | int, file: Path) -> tuple[np.ndarray, np.ndarray]:
+        """Names of rows or columns, and which of them every line has."""
+        import pandas as pd
+
         cells = table[name]
-        empty = np.flatnonzero((cells.isna() | (cells.astype(str) == "")).to_numpy())
+        group, names = pd.factorize(cells if cells.dtype == object else cells.astype(object))
+        known = np.array([str(found) for found in names], dtype=object)
+        bad = group < 0 if not (known == "").any() else (group < 0) | (known == "")[group]
+        empty = np.flatnonzero(bad)
         if empty.size:
             raise UserError(
                 f"{file} has {empty.size} lines without {name!r} (first: line "
                 f"{table.index[empty[0]]})."
             )
-        return cells.astype(str).to_numpy(dtype=object)
+        return known, group
 
     def _numbers(self, table: Any, file: Path) -> tuple[np.ndarray, np.ndarray]:
         """Values and weights."""
         values = _finite(table[self.value], self.value, file)
+        if self.scale is not None:
+            low, high = self.scale
+            outside = np.flatnonzero((values < low) | (values > high))
+            if outside.size:
+                raise UserError(
+                    f"{outside.size} values in column {self.value!r} of {file} are outside "
+                    f"data.scale=[{low:g},{high:g}] (first: {values[outside[0]]:g} in line "
+                    f"{table.index[outside[0]]}). Correct them, or widen data.scale."
+                )
         if self.weight is None:
             return values, np.ones_like(values)
         weights = _finite(table[self.weight], self.weight, file)
@@ -206,6 +271,7 @@ class _Entries:
     columns: np.ndarray
     values: np.ndarray
     weights: np.ndarray
+    times: np.ndarray | None
     n_columns: int
 
     def _keys(self) -> np.ndarray:
@@ -213,18 +279,25 @@ class _Entries:
 
     def repeats(self) -> np.ndarray:
         """Positions of entries whose pair was listed before."""
-        first = np.unique(self._keys(), return_index=True)[1]
-        return np.setdiff1d(np.arange(self.rows.size), first)
+        import pandas as pd
+
+        return np.flatnonzero(pd.Series(self._keys()).duplicated().to_numpy())
 
     def averaged(self) -> _Entries:
-        """One entry for each pair: the weighted mean, with the sum of the weights."""
+        """One entry for each pair: the weighted mean, the sum of the weights, the last time."""
         _, first, group = np.unique(self._keys(), return_index=True, return_inverse=True)
         weights = np.bincount(group, self.weights)
         plain = np.bincount(group, self.values) / np.bincount(group)
         with np.errstate(invalid="ignore"):
             means = np.bincount(group, self.weights * self.values) / weights
         values = np.where(weights > 0, means, plain)
-        return _Entries(self.rows[first], self.columns[first], values, weights, self.n_columns)
+        times = None
+        if self.times is not None:
+            times = np.full(first.size, -np.inf)
+            np.maximum.at(times, group, self.times)
+        return _Entries(
+            self.rows[first], self.columns[first], values, weights, times, self.n_columns
+        )
 
 
 def _finite(cells: Any, name: str | int, file: Path) -> np.ndarray:
@@ -243,16 +316,10 @@ def _finite(cells: Any, name: str | int, file: Path) -> np.ndarray:
     return numbers
 
 
-def _frequent(names: np.ndarray, least: int) -> np.ndarray:
-    """Whether each name occurs at least so often."""
-    _, group, counts = np.unique(names, return_inverse=True, return_counts=True)
-    return np.asarray(counts[group] >= least)
-
-
-def _numbered(names: np.ndarray) -> tuple[list[str], np.ndarray]:
-    """The names in natural order (10 after 9), and the number of each."""
-    unique, group = np.unique(names, return_inverse=True)
-    order = sorted(range(unique.size), key=lambda i: natural(str(unique[i])))
-    place = np.empty(unique.size, dtype=np.int64)
-    place[order] = np.arange(unique.size)
-    return [str(unique[i]) for i in order], place[group]
+def _numbered(names: np.ndarray, group: np.ndarray) -> tuple[list[str], np.ndarray]:
+    """The names in use in natural order (10 after 9), and the number of each entry's."""
+    used = np.flatnonzero(np.bincount(group, minlength=len(names)))
+    order = np.array(sorted(used.tolist(), key=lambda i: natural(str(names[i]))), dtype=np.int64)
+    place = np.empty(len(names), dtype=np.int64)
+    place[order] = np.arange(order.size)
+    return [str(names[i]) for i in order], place[group]

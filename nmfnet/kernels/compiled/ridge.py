@@ -9,7 +9,9 @@ from nmfnet.kernels.compiled.lanes import JIT
 
 
 @njit(**JIT)
-def ridge_rows(start, column, weight, x, h, ridge, singular, out, done):  # type: ignore[no-untyped-def]
+def ridge_rows(  # type: ignore[no-untyped-def]
+    start, column, weight, x, h, ridge, base, floor, singular, sweeps, close, out, done
+):  # fmt: skip
     """Normal equations of every row from its stored entries, solved by Cholesky.
 
     Parameters
@@ -20,29 +22,40 @@ def ridge_rows(start, column, weight, x, h, ridge, singular, out, done):  # type
     h : array, shape (f, k)
     ridge : array, shape (k,)
         Counts once per unit of weight.
+    base : array, shape (k, k)
+        Added to the normal equations of every row.
+    floor : array, shape (k,)
+        No entry falls below; all -inf = by Cholesky, else by coordinate descent.
     singular : float
         Pivots at or below this multiple of the largest diagonal entry count as 0.
+    sweeps, close : int, float
+        Of coordinate descent: most sweeps, and the relative move that ends it.
     out : array, shape (n, k), changed
+        Where coordinate descent begins; feasible.
     done : array of bool, shape (n,), changed
         False where a pivot is 0: that row of ``out`` is not set.
     """
     k = h.shape[1]
     G, c = np.empty((k, k)), np.empty(k)
-    least = ridge[0]
+    least, bounded = ridge[0], False
     for a in range(k):
+        bounded |= floor[a] > -np.inf
         least = min(least, ridge[a])
+        for b in range(k):
+            if base[a, b] != 0:
+                least = 0.0
     for i in range(start.shape[0] - 1):
         first, last = start[i], start[i + 1]
         total = 0.0
         for e in range(first, last):
             total += weight[e]
-        if 2 * (last - first) <= k and least > 0 and total > 0:
+        if 2 * (last - first) <= k and least > 0 and total > 0 and not bounded:
             done[i] = _few(column, weight, x, h, ridge, first, last, total, G, c, out[i])
             continue
         for a in range(k):
             c[a] = 0.0
             for b in range(k):
-                G[a, b] = 0.0
+                G[a, b] = base[a, b]
         e = first
         while e + 4 <= last:  # four at a time: G is read and written once for them
             w0, w1, w2, w3 = weight[e], weight[e + 1], weight[e + 2], weight[e + 3]
@@ -65,6 +78,12 @@ def ridge_rows(start, column, weight, x, h, ridge, singular, out, done):  # type
         for a in range(k):
             G[a, a] += total * ridge[a]
             largest = max(largest, G[a, a])
+        if bounded:
+            for a in range(k):
+                for b in range(a):
+                    G[b, a] = G[a, b]
+            done[i] = _descend(G, c, floor, sweeps, close, out[i])
+            continue
         done[i] = _solve(G, c, k, singular * largest)
         if done[i]:
             for a in range(k):
@@ -134,4 +153,24 @@ def _solve(G, c, k, least):  # type: ignore[no-untyped-def]
         c[a] = y
         for q in range(a):
             c[q] -= G[a, q] * y
+    return True
+
+
+@njit(**JIT)
+def _descend(G, c, floor, sweeps, close, w):  # type: ignore[no-untyped-def]
+    """The least ``w G w / 2 - c w`` with w >= floor, coordinate by coordinate from w."""
+    k = c.shape[0]
+    for _ in range(sweeps):
+        moved, size = 0.0, 0.0
+        for a in range(k):
+            if not G[a, a] > 0:
+                continue
+            y = c[a]
+            for b in range(k):
+                y -= G[a, b] * w[b]
+            new = max(floor[a], w[a] + y / G[a, a])
+            moved, size = max(moved, abs(new - w[a])), max(size, abs(new))
+            w[a] = new
+        if moved <= close * size:
+            break
     return True

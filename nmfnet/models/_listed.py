@@ -1,0 +1,56 @@
+"""What models of listed entries share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from nmfnet.errors import UserError
+from nmfnet.kernels.sparse import row_numbers
+from nmfnet.types import Batch, Float, Tensor
+
+
+def check_listed(batch: Batch) -> None:
+    """Refuse a sparse X of which nothing says what its absent entries are.
+
+    Raises
+    ------
+    UserError
+        A sparse X without a mask.
+    """
+    if batch.x.is_sparse_csr and batch.mask is None:
+        raise UserError(
+            "X is sparse, and nothing says which of its entries are listed: give a mask of the "
+            "same pattern (data=triples has one), or a dense X"
+        )
+
+
+def by_row(x: Tensor, values: Float[Tensor, "*r e"]) -> Float[Tensor, "*r n"]:
+    """Sums of the stored entries of each row, in float64."""
+    sums = values.new_zeros(*values.shape[:-1], x.shape[0], dtype=torch.float64)
+    return sums.index_add(-1, row_numbers(x), values.double())
+
+
+def counts_of(batch: Batch) -> tuple[Float[Tensor, " n"], Float[Tensor, " f"]]:
+    """Sum of the weights of every row, and of every column."""
+    weight = batch.mask
+    if weight is None:
+        n, f = batch.x.shape
+        return batch.x.new_full((n,), f), batch.x.new_full((f,), n)
+    if weight.is_sparse_csr:
+        columns = weight.values().new_zeros(weight.shape[1])
+        return by_row(weight, weight.values()), columns.index_add(
+            0, weight.col_indices(), weight.values()
+        )
+    return weight.sum(1), weight.sum(0)
+
+
+def as_csr(x: Tensor) -> Any:
+    """A CSR tensor as a scipy matrix."""
+    from scipy.sparse import csr_matrix
+
+    values, columns, rows = (
+        part.cpu().numpy() for part in (x.values(), x.col_indices(), x.crow_indices())
+    )
+    return csr_matrix((values, columns, rows), shape=(x.shape[0], x.shape[1]))

@@ -17,7 +17,15 @@ from nmfnet.api import configuration
 from nmfnet.core.inference import fold_in
 from nmfnet.core.reading import new_rows
 from nmfnet.core.starting import initialise
-from nmfnet.data import EntrySplit, NoSplit, RowSplit, Source, Triples
+from nmfnet.data import (
+    ColdSplit,
+    EntrySplit,
+    NoSplit,
+    RowSplit,
+    Source,
+    TimeSplit,
+    Triples,
+)
 from nmfnet.data.module import MatrixDataModule
 from nmfnet.kernels.weighted import ridge_rows
 from nmfnet.run.checkpoint import assemble, task_of
@@ -366,3 +374,201 @@ def test_movielens_beats_the_biases_on_held_out_ratings(seed):
         n_components=20, split="entries", seed=seed, max_iter=40, dtype="float32",
     )  # fmt: skip
     assert fitted.metrics["test/rmse"] < 0.856
+
+
+# ---------------------------------------------------------------------- the kernels
+@pytest.mark.parametrize("kind", ["per entry", "per row", "non-negative"])
+def test_compiled_ridge_regressions_are_those_of_all_rows(kind):
+    X, mask = ratings(40, 30)
+    mask[0, 2:] = False  # rows with fewer entries than components take another way
+    matrix = listed(X, mask)
+    x, weight = (torch.tensor(m.toarray()).double() for m in (matrix.values, matrix.mask))
+    weight *= torch.rand(
+        weight.shape, dtype=weight.dtype, generator=torch.Generator().manual_seed(0)
+    )
+    H = torch.randn(5, 30, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    ridge = torch.full((5,), 0.3, dtype=torch.float64)
+    options = {
+        "per entry": (ridge, None, None),
+        "per row": (0 * ridge, torch.diag(ridge), None),
+        "non-negative": (ridge, None, torch.zeros(5, dtype=torch.float64)),
+    }[kind]
+    csr = [
+        t.to_sparse_csr() for t in (torch.where(weight > 0, x, 0) + 1e-300 * (weight > 0), weight)
+    ]
+    one, two = ridge_rows(*csr, H, *options), ridge_rows(x, weight, H, *options)
+    torch.testing.assert_close(one, two, rtol=1e-6, atol=1e-8)
+    w = one.clone().requires_grad_()
+    pull = weight.sum(1)[:, None] * options[0] if kind != "per row" else ridge
+    cost = (weight * (x - w @ H).square()).sum() + (pull * w.square()).sum()
+    slope = torch.autograd.grad(cost, w)[0]
+    if kind == "non-negative":
+        assert one.min() == 0
+        assert slope[one == 0].min() > -1e-6
+        slope = slope[one > 0]
+    assert slope.abs().max() < 1e-5
+
+
+def test_entries_of_a_product_have_the_right_gradient():
+    from nmfnet.kernels.sparse import at_entries
+
+    X, mask = ratings(6, 5)
+    x = torch.tensor(np.where(mask, X, 0)).to_sparse_csr()
+    tables = [torch.randn(*s, dtype=torch.float64, requires_grad=True) for s in ((6, 3), (3, 5))]
+    assert torch.autograd.gradcheck(lambda W, H: at_entries(x, W, H), tables)
+
+
+# ---------------------------------------------------------------------- what is measured
+def test_a_list_is_measured_as_the_same_dense_table():
+    from nmfnet import metrics
+
+    X, mask = ratings()
+    x, said = listed(X, mask).values, X + np.random.default_rng(1).normal(size=X.shape)
+    means = metrics.feature_means(X, mask)
+    found = metrics.listed_metrics(x, said[mask], means, (-99.0, 99.0))
+    whole = metrics.fit_metrics(X, said, mask)
+    for name, value in whole.items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-9, equal_nan=True)
+    clipped = metrics.listed_metrics(x, said[mask], means, (2.0, 3.0))
+    assert clipped["rmse"] == pytest.approx(
+        np.sqrt(((said[mask].clip(2, 3) - X[mask]) ** 2).mean())
+    )
+
+
+def test_rankings_count_all_features_but_those_of_the_training():
+    from nmfnet import metrics
+
+    score = np.array([[5.0, 4, 3, 2, 1, 0], [0, 0, 0, 0, 0, 0], [1, 2, 3, 4, 5, 6]])
+    known = sp.csr_matrix(np.array([[1.0, 0, 0, 0, 0, 0], [1, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 1]]))
+    held = sp.csr_matrix(np.array([[0.0, 4, 0, 4, 0, 0], [0, 0, 4, 0, 0, 0], [0, 0, 1, 0, 0, 0]]))
+    found = metrics.ranking_metrics(lambda rows: score[rows], known, held, 3.0, at=2)
+    # row 0: places 1 and 3 of 5; row 1: all alike, so place 3 of 5; row 2 wants nothing
+    assert found["ndcg"] == pytest.approx((1 / (1 + 1 / np.log2(3)) + 0) / 2)
+    assert found["recall"] == pytest.approx((0.5 + 0) / 2)
+    assert found["map"] == pytest.approx((0.5 + 0) / 2)
+    assert found["auc"] == pytest.approx(((1 + 2 / 3) / 2 + 0.5) / 2)
+    assert metrics.ranking_metrics(lambda rows: score[rows], known, held, 9.0) == {}
+
+
+# ---------------------------------------------------------------------- what is held out
+def test_the_latest_entries_are_held_out(tmp_path):
+    file = write(
+        tmp_path,
+        "user,item,rating,when\na,x,1,10\na,y,2,20\na,z,3,30\nb,x,4,90\nb,y,5,80\nc,x,1,5\n",
+    )
+    matrix = Triples(path=file, time="when", **COLUMNS).read()
+    held = TimeSplit(fraction=0.34)(matrix, 0).held_out.toarray()
+    np.testing.assert_array_equal(held, [[0, 0, 0], [1, 1, 0], [0, 0, 0]])
+    held = TimeSplit(fraction=0.34, by="row")(matrix, 0).held_out.toarray()
+    np.testing.assert_array_equal(held, [[0, 0, 1], [1, 0, 0], [0, 0, 0]])
+    with pytest.raises(nmfnet.UserError, match=r"data\.time"):
+        TimeSplit()(Triples(path=file, **COLUMNS).read(), 0)
+
+
+def test_users_of_the_test_part_alone_are_cold_and_get_the_mean_and_the_bias():
+    X, mask = ratings()
+    matrix = listed(X, mask)
+    held = ColdSplit(fraction=0.2)(matrix, 0).held_out
+    cold = np.flatnonzero(held.getnnz(axis=1))
+    assert cold.size == 8
+    assert (held.toarray()[cold] == mask[cold]).all()
+    few = ColdSplit(fraction=0.2, keep=3)(matrix, 0).held_out
+    assert (mask.sum(1) - few.getnnz(axis=1))[cold].max() == 3
+    fitted = run(matrix, split="cold_rows", **{"split.fraction": 0.2}, max_iter=20)
+    assert fitted.metrics["test/cold_share"] == 1
+    assert not fitted.P()[0, cold].any()
+    assert not fitted.b()[0, cold].any()
+    seen = mask & ~held.toarray()
+    said = (fitted.mu() + fitted.c())[0, 0].detach().numpy().clip(X[seen].min(), X[seen].max())
+    wrong = (said - X)[held.toarray()]
+    assert fitted.metrics["test/rmse"] == pytest.approx(np.sqrt((wrong**2).mean()), rel=1e-9)
+
+
+# ---------------------------------------------------------------------- other models of a list
+def test_choices_cost_what_all_pairs_cost_and_their_optimum_is_one():
+    X = (np.random.default_rng(0).random((20, 12)) < 0.3) * 2.0
+    X[np.arange(20), np.arange(20) % 12] = 2
+    fitted = run(listed(X, X > 0), model="implicit_mf", n_components=3, l2=0.5, tol=1e-10)
+    P, Q = fitted.P()[0].detach().numpy(), fitted.Q()[0].detach().numpy()
+    weight = 1 + fitted.alpha * X
+    cost = 0.5 * (weight * ((X > 0) - P @ Q) ** 2).sum()
+    cost += 0.25 * ((P**2).sum() + (Q**2).sum())
+    assert fitted.metrics["objective"] == pytest.approx(cost, rel=1e-9)
+    slope = -(weight * ((X > 0) - P @ Q)) @ Q.T + 0.5 * P
+    assert abs(slope).max() < 1e-3 * abs(P).max()
+    assert fitted.metrics["status"] == "converged"
+    assert "train/rmse" not in fitted.metrics
+    with pytest.raises(nmfnet.UserError, match=r"not > 0.*at_least"):
+        run(listed(X - 2 * (X > 0), X > 0), model="implicit_mf", n_components=3)
+
+
+def test_soft_impute_is_at_the_minimum_of_the_nuclear_norm():
+    """The gradient at the listed entries lies in the subdifferential of l2 times the norm."""
+    X, mask = ratings()
+    fitted = run(
+        listed(X, mask), model="soft_impute", n_components=8, l2=2.0, tol=1e-9, max_iter=3000
+    )
+    Z = (fitted.P()[0] @ fitted.Q()[0]).detach().numpy()
+    level = (fitted.level()[0] + fitted.b()[0]).detach().numpy()
+    gap = np.where(mask, X - Z - level, 0)
+    U, values, V = np.linalg.svd(Z)
+    rank = (values > 1e-2 * values[0]).sum()
+    assert 0 < rank < 8
+    assert np.linalg.svd(gap)[1][0] == pytest.approx(2.0, rel=1e-2)
+    np.testing.assert_allclose(U[:, :rank].T @ gap @ V[:rank].T, 2 * np.eye(rank), atol=2e-2)
+
+
+def test_non_negative_factors_settle_where_a_descent_within_bounds_does():
+    X, mask = ratings()
+    X = X - X.min() + 1
+    found = {
+        solver: run(listed(X, mask), model="rsnmf", n_components=2, solver=solver, tol=1e-8, max_iter=3000)
+        for solver in ("auto", "lbfgs")
+    }  # fmt: skip
+    assert found["auto"].metrics["solver"] == "weighted_als"
+    assert min(f().min() for f in (found["auto"].P, found["auto"].Q)) >= 0
+    ours, theirs = (fitted.metrics["objective"] for fitted in found.values())
+    assert ours == pytest.approx(theirs, rel=1e-3)
+
+
+MORE = [
+    ({"scale": [1, 5]}, r"1 values.*outside data\.scale=\[1,5\] \(first: 7 in line 3\)"),
+    ({"scale": [5, 1]}, "lowest and the highest"),
+    ({"at_least": 9.0}, r"at_least=9 leaves no item"),
+    ({"time": "item"}, r"column 'item'.*not finite"),
+]
+
+
+@pytest.mark.parametrize(("options", "words"), MORE, ids=[words[:12] for _, words in MORE])
+def test_what_a_list_cannot_be_is_refused(tmp_path, options, words):
+    file = write(tmp_path, "user,item,rating\na,x,1\nb,y,7\n")
+    with pytest.raises(nmfnet.UserError, match=words):
+        Triples(path=file, **COLUMNS, **options).read()
+
+
+def test_ratings_become_choices(tmp_path):
+    file = write(tmp_path, "user,item,rating\na,x,1\nb,y,4\nb,x,5\n")
+    matrix = Triples(path=file, at_least=4.0, **COLUMNS).read()
+    assert matrix.sample_names == ["b"]
+    np.testing.assert_array_equal(matrix.values.toarray(), [[1, 1]])
+    assert "2 of 3 entries are at least 4" in matrix.notes()[0]
+
+
+def test_command_line_ranks_choices_with_ids_of_text(tmp_path):
+    X, mask = ratings(30, 20)
+    rows, columns = np.nonzero(mask)
+    names = pd.DataFrame({
+        "user": [f"Ann {i}" for i in rows], "item": [f"é/{j}" for j in columns],
+        "rating": X[mask], "when": np.arange(rows.size),
+    })  # fmt: skip
+    names.to_csv(tmp_path / "r.csv", index=False)
+    done = nmfnet_train(
+        "model=implicit_mf", "data=triples", f"data.path={tmp_path / 'r.csv'}", "data.row=user",
+        "data.column=item", "data.value=rating", "data.time=when", "data.at_least=3", "split=time",
+        "model.n_components=3", f"run_dir={tmp_path / 'run'}", "figures=false", cwd=tmp_path,
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    numbers = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert 0 < numbers["ranking/auc"] < 1
+    assert "test/rmse" not in numbers
+    assert nmfnet.load(tmp_path / "run").feature_names[0].startswith("é/")

@@ -303,7 +303,7 @@ class TimeSplit(Split):
 @final
 @dataclass(frozen=True, kw_only=True)
 class ColdSplit(Split):
-    """Hold out all entries of some rows but a few: what is said of somebody who is hardly known?
+    """Hold out all entries of some rows but a few: what is said of somebody hardly known.
 
     The rows stay in the training, with the entries that they keep.
 

@@ -221,7 +221,7 @@ class Triples(Source):
                 )
         if table.empty:
             raise UserError(f"{file} has a header and no entries below it.")
-        return table[wanted]
+        return table[list(dict.fromkeys(wanted))]
 
     def _ids(self, table: Any, name: str | int, file: Path) -> tuple[np.ndarray, np.ndarray]:
         """Names of rows or columns, and which of them every line has."""

@@ -522,9 +522,11 @@ def test_non_negative_factors_settle_where_a_descent_within_bounds_does():
     X, mask = ratings()
     X = X - X.min() + 1
     found = {
-        solver: run(listed(X, mask), model="rsnmf", n_components=2, solver=solver, tol=1e-8, max_iter=3000)
+        solver: run(
+            listed(X, mask), model="rsnmf", n_components=2, solver=solver, tol=1e-8, max_iter=3000
+        )
         for solver in ("auto", "lbfgs")
-    }  # fmt: skip
+    }
     assert found["auto"].metrics["solver"] == "weighted_als"
     assert min(f().min() for f in (found["auto"].P, found["auto"].Q)) >= 0
     ours, theirs = (fitted.metrics["objective"] for fitted in found.values())
@@ -572,3 +574,10 @@ def test_command_line_ranks_choices_with_ids_of_text(tmp_path):
     assert 0 < numbers["ranking/auc"] < 1
     assert "test/rmse" not in numbers
     assert nmfnet.load(tmp_path / "run").feature_names[0].startswith("é/")
+
+
+def test_factors_that_do_not_fit_are_refused_before_they_are_made(monkeypatch):
+    X, mask = ratings()
+    monkeypatch.setattr("nmfnet.run.train.memory", lambda: 1000)
+    with pytest.raises(nmfnet.UserError, match=r"40 samples and 25 features with 2 comp.*1e-06 GB"):
+        run(listed(X, mask))

@@ -22,6 +22,7 @@ from nmfnet.core.prelude import never
 from nmfnet.core.scaling import check_normalise, normalise
 from nmfnet.core.starting import initialise
 from nmfnet.data.batches import OneBatch
+from nmfnet.data.formats.raw import memory
 from nmfnet.data.module import MatrixDataModule
 from nmfnet.data.sources.source import Source
 from nmfnet.data.stream.module import StreamDataModule
@@ -55,6 +56,12 @@ from nmfnet.solvers.choice import check_solver
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger
 
+
+COPIES = 4
+"""Of the factors: as parameters, as the solver moves them, as they are judged, and as arrays."""
+
+WORTH_SAYING = 1_000_000_000
+"""Bytes that factors may take without a word."""
 
 NO_MEMORY = "(?i)out of memory|allocate memory|not enough memory|invalid size|overflow"
 """How torch's RuntimeErrors say that a tensor is too large."""
@@ -156,6 +163,7 @@ def train(
     )
     datamodule.setup()
     world = World.of(cfg.trainer, datamodule.sizes.n_samples)
+    _check_factors(cfg, datamodule)
     batched = cfg.but(batch_size=datamodule.batch_size)  # streams have one in any case
     with _enough_memory(cfg, datamodule):
         model = assemble(
@@ -210,6 +218,24 @@ def _start(model: Factorization, datamodule: MatrixDataModule, world: World) -> 
 
     initialise(model, datamodule.sample, over if world.size == 1 else never)
     return now() - began
+
+
+def _check_factors(cfg: Config, datamodule: MatrixDataModule) -> None:
+    """Note what the factors of long lists take, and refuse what this machine cannot hold."""
+    width = cfg.model.get("n_components")
+    if not isinstance(width, int):
+        return
+    n, f = datamodule.sizes
+    number = torch.finfo(getattr(torch, cfg.dtype)).bits // 8
+    size = COPIES * cfg.n_restarts * (n + f) * width * number
+    said = f"{n} samples and {f} features with {width} components take about {size / 1e9:.3g} GB"
+    if size > memory():
+        raise UserError(
+            f"{said}, and this machine has {memory() / 1e9:.3g} GB: lower model.n_components or "
+            "n_restarts, or leave out what is rare (data.min_per_column)"
+        )
+    if size > WORTH_SAYING:
+        datamodule.notes.append(f"{said} of memory.")
 
 
 @contextmanager

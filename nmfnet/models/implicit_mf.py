@@ -33,7 +33,8 @@ class ImplicitMF(Factorization):
     What is minimised is ``½ Σ c_uv (p_uv - p_u q_v)² + ½ l2 (|P|² + |Q|²)`` over **all** pairs:
     p = 1, c = 1 + alpha x_uv where an entry is listed, and p = 0, c = 1 elsewhere. All pairs together
     cost no more than the listed ones, as the Gram matrix of Q serves every row. X_hat orders the
-    features of a row; it is no estimate of X. What a mask hides was not chosen either.
+    features of a row; it is no estimate of X. Held-out entries of a list
+    were not chosen, as far as the training knows.
     A row without listed entries has the code 0, and so no order.
 
     Parameters
@@ -110,9 +111,17 @@ class ImplicitMF(Factorization):
             )
         return x
 
+    def _check_mask(self, batch: Batch) -> None:
+        if batch.mask is not None and not batch.x.is_sparse_csr:
+            raise UserError(
+                "model=implicit_mf takes every pair as chosen or not, and a mask says of some that they "
+                "are neither: leave the mask out, or give X as a list (data.sparse=true)"
+            )
+
     # ------------------------------------------------------------------ how it is fitted
     def start(self, proposal: dict[str, Tensor], batch: Batch) -> None:
         """Small normal numbers; 0 where nothing is listed."""
+        self._check_mask(batch)
         rows, columns = counts_of(batch._replace(mask=self._listed(batch)))
         for factor, counts in ((self.P, rows[:, None]), (self.Q, columns)):
             drawn = [
@@ -135,6 +144,7 @@ class ImplicitMF(Factorization):
 
     def infer(self, batch: Batch) -> Float[Tensor, "*r n k"]:
         """The ridge regression of every row on Q."""
+        self._check_mask(batch)
         if self.Q.raw.ndim == 2:
             return ridge_rows(*self.ridge("sample", batch)).to(self.precision)
         found = []

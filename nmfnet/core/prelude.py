@@ -13,6 +13,9 @@ LOOSE = 1e-3
 MOST = 200
 """Iterations of one fit."""
 
+CLOSE, LONG = 1e-4, 1000
+"""The same two for a model that is trained by such fits, and afterwards by slower steps."""
+
 PATIENCE = 3
 """Quiet looks in a row after which a fit ends."""
 
@@ -48,10 +51,15 @@ class Prelude:
     """
 
     def __init__(self, budget: Budget, over: Callable[[], bool] = never) -> None:
-        self.most = min(MOST, budget.max_iter)
-        self.tol = max(LOOSE, budget.tol)
+        self.budget = budget
+        self.most, self.tol = min(MOST, budget.max_iter), max(LOOSE, budget.tol)
         self.over = over
         self.n_iter, self.cut = 0, False
+
+    def closely(self) -> Prelude:
+        """This one, with the limits of a model that is trained by such fits."""
+        self.most, self.tol = min(LONG, self.budget.max_iter), max(CLOSE, self.budget.tol)
+        return self
 
     def out_of_time(self) -> bool:
         """Whether the time of the run is over."""

@@ -48,12 +48,11 @@ class HierarchicalNMF(Factorization):
     ======  =======================================  ================  ======================
 
     No layer sees a deeper one: S_{l-1} is data to layer l, so the fixed points are those of training
-    one layer after the other. The start is that training, each layer until it falls slowly
+    one layer after the other. The start is that training, each layer until it hardly falls
     (`nmfnet.core.prelude`: its seconds count, its iterations do not); then all layers move in every
-    iteration, from wide to narrow, until all
-    have settled. The objective is the sum over layers of the loss of S_{l-1} ~ S_l A_l, in units of the
-    size of X over that of S_{l-1}; it may rise while S_{l-1} still moves. X_hat is S_L A_L ... A_0, and
-    new rows get the W that fits it best.
+    iteration, from wide to narrow, until all have settled. The objective is the sum over layers of the
+    loss of S_{l-1} ~ S_l A_l, in units of the size of X over that of S_{l-1}; it may rise while S_{l-1}
+    still moves. X_hat is S_L A_L ... A_0, and new rows get the W that fits it best.
 
     Parameters
     ----------
@@ -198,7 +197,7 @@ class HierarchicalNMF(Factorization):
             self.factors["A0"].assign_(A)
         else:
             drawn = [self.uniform(self.factors[f"A{i}"]) for i in range(self.depth)]
-            codes, found = layerwise(batch, drawn, self.loss.beta, self.prelude)
+            codes, found = layerwise(batch, drawn, self.loss.beta, self.prelude.closely())
             for i, (S, A) in enumerate(zip(codes, found, strict=True)):
                 self.factors[f"S{i}"].assign_(raised(S, LEAST))
                 self.factors[f"A{i}"].assign_(raised(A, LEAST))

@@ -14,7 +14,7 @@ MOST = 200
 """Iterations of one fit."""
 
 CLOSE, LONG = 1e-4, 1000
-"""The same two for a model that is trained by such fits, and afterwards by slower steps."""
+"""The same two for a fit that slower steps go on from, so that what it leaves is not made up for."""
 
 PATIENCE = 3
 """Quiet looks in a row after which a fit ends."""
@@ -31,7 +31,8 @@ class Prelude:
 
     Training goes on from what they leave and has to prove that it settled, so they need not: one ends
     when its objective falls by no more than ``LOOSE`` of its value per 100 iterations (or by no more
-    than the ``tol`` of the run), after ``MOST`` iterations, or when the time of the run is over. Their
+    than the ``tol`` of the run), after ``MOST`` iterations, or when the time of the run is over. Where
+    the steps that follow are much slower, a model asks for ``CLOSE`` and ``LONG`` instead. Their
     seconds count as those of training. Their iterations are of a part of the model, so they are not
     added to its own, and a note of the run says how many there were.
 
@@ -57,7 +58,7 @@ class Prelude:
         self.n_iter, self.cut = 0, False
 
     def closely(self) -> Prelude:
-        """This one, with the limits of a model that is trained by such fits."""
+        """This one, with the limits for fits that slower steps go on from."""
         self.most, self.tol = min(LONG, self.budget.max_iter), max(CLOSE, self.budget.tol)
         return self
 

@@ -24,7 +24,7 @@ def settled_components(
     """
     if model.init.given or bool((batch.x < 0).any()):
         return H
-    _, found = layerwise(batch, [H], model.loss.beta, model.prelude)
+    _, found = layerwise(batch, [H], model.loss.beta, model.prelude.closely())
     return raised(found[0], LEAST)
 
 

@@ -8,8 +8,8 @@ from importlib import import_module
 from numba.core import entrypoints, event
 
 KERNELS = (
-    *("code", "convex", "hals", "hals_group", "lanes"),
-    *("multiplicative", "newton", "nnls", "sparse"),
+    *("code", "convex", "documents", "hals", "hals_group", "lanes"),
+    *("multiplicative", "newton", "nnls", "ridge", "sparse"),
 )
 """Modules that are imported where they are used, and so inside a run if nobody did it before."""
 

@@ -99,7 +99,7 @@ def fit(
     cfg = _configured(source, run_dir, {"model": model, **settings})
     if cfg.ranks is not None:
         raise UserError("ranks=...: use nmfnet.select_rank(X, ranks=...), which tries several")
-    given = hold(cfg, W=W, H=H)
+    source, given = hold(cfg, source, W=W, H=H)
     result = train(cfg, source, write=run_dir is not None, given=given)
     fitted = result.model
     fitted.notes = result.notes

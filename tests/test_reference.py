@@ -157,9 +157,9 @@ def test_unusable_references_are_refused_in_a_sentence(tmp_path):
     table = pd.read_csv(tmp_path / "H.csv", index_col=0)
     for index, said in (
         ([f"other{i}" for i in range(len(table))], "shares no feature name"),
-        ([*table.index[:-1], "other"], "lacks 1 of the 20 features"),
+        ([f"other{i}" for i in range(11)] + list(table.index[11:]), "shares 9 of its 20 features"),
     ):
-        table.set_axis(index).to_csv(tmp_path / "H.csv")
+        abs(table).set_axis(index).to_csv(tmp_path / "H.csv")
         done = nmfnet_train(*words(tmp_path, reference), cwd=tmp_path)
         assert done.code == 2
         assert said in done.err

@@ -36,6 +36,9 @@ class Constraint(nn.Module, ABC):
     bounds: tuple[float, float] | None = None
     """The least and largest entry where the feasible set is all that lies between; None = it is not."""
 
+    row_sum: float | None = None
+    """What rows sum to, where the feasible set is all rows >= 0 of that sum; None = it is not."""
+
     closed_under_scaling: bool = False
     """Whether a feasible value stays feasible when its entries are multiplied by numbers > 0."""
 
@@ -155,6 +158,8 @@ class Exp(_NonNegative):
 
 class _OnSimplex(Constraint, ABC):
     """Rows that are >= 0 and sum to 1."""
+
+    row_sum = 1.0
 
     def project(self, value: Tensor) -> Tensor:
         return nearest_on_simplex(value)

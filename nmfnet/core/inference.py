@@ -19,7 +19,7 @@ from nmfnet.core.objective import row_losses
 from nmfnet.core.penalties import Penalty
 from nmfnet.errors import UserError
 from nmfnet.kernels.bounded import minimise_within
-from nmfnet.kernels.refit import refit_W
+from nmfnet.kernels.refit import refit_W, simplex_rows
 from nmfnet.kernels.rows import dense, take_rows
 from nmfnet.kernels.spectral import minimise
 from nmfnet.types import Batch, Float, Tensor, View
@@ -79,15 +79,14 @@ def _by_rule(
     components = None if whole is None else model.components()
     if components is not None and batch.views:
         whole, components = _side_by_side(model, batch, components)
-    if (
-        components is None
-        or whole is None
-        or beta is None
-        or factor.constraint.bounds not in (NON_NEGATIVE, ANY)
-        or "component" not in factor.axes
-    ):
+    if components is None or whole is None or beta is None or "component" not in factor.axes:
         return None
     on_W = penalties_on(model, tables)
+    if factor.constraint.row_sum == 1 and beta == 2 and not on_W:
+        shares = simplex_rows(whole.x, components, whole.mask).to(components.dtype)
+        return shares if _agrees(model, shares, components, batch) else None
+    if factor.constraint.bounds not in (NON_NEGATIVE, ANY):
+        return None
     if factor.constraint.bounds == ANY:
         W = _unbounded(whole, components) if beta == 2 and not on_W else None
         return W if W is None or _agrees(model, W, components, batch) else None

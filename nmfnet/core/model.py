@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, Literal, final
 
@@ -242,6 +242,14 @@ class Factorization(L.LightningModule, ABC):
             return self.law(batch).mean
         return fold_in(self, batch, self.overrides("terms"))
 
+    @property
+    def closed_form(self) -> bool:
+        """Whether ``solve`` finds all that is learned: by default, where only codes of rows are."""
+        codes = self.code_factors()
+        once = all(factor.degree == 1 for factor in codes.values())  # else they decode, too
+        only_codes = bool(codes) and once and set(self.moved()) == set(codes)
+        return self.overrides("solve") or only_codes
+
     def solve(self, batch: Batch) -> None:
         """Set the factors to their optimum: of a model with a closed form, or of the codes alone."""
         tables = self.code_factors()
@@ -254,6 +262,21 @@ class Factorization(L.LightningModule, ABC):
         self, code: Float[Tensor, "*r n k"], batch: Batch, part: Literal["train", "test"]
     ) -> dict[str, float]:
         """Numbers of the model's own for ``metrics.json``, of the rows of a part."""
+        return {}
+
+    def shares_of(
+        self, code: Float[Tensor, "*r n k"], batch: Batch
+    ) -> Float[Tensor, "*r n k"] | None:
+        """Shares of the components in the rows, where the weights of a model are amounts of known things.
+
+        Rows sum to 1, and are NaN where there is nothing to share.
+        """
+        return None
+
+    def tables_of(
+        self, code: Float[Tensor, "*r n k"], batch: Batch, names: Sequence[str]
+    ) -> dict[str, dict[str, np.ndarray]]:
+        """Tables of the model's own for the run folder: by file name, columns with a row per sample."""
         return {}
 
     def link_scores(

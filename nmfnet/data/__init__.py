@@ -10,6 +10,8 @@ from nmfnet.data.sources.cells import Cells
 from nmfnet.data.sources.documents import Documents
 from nmfnet.data.sources.graph import Graph, GraphArchive, Linked, Neighbours, Points
 from nmfnet.data.sources.hierarchical import HierarchicalBlocks
+from nmfnet.data.sources.known import Referred
+from nmfnet.data.sources.mixtures import CellMixtures, TissueMixtures
 from nmfnet.data.sources.origin import Origin
 from nmfnet.data.sources.simple import Digits, InMemory, Planted
 from nmfnet.data.sources.source import Source
@@ -36,6 +38,7 @@ from nmfnet.data.stream.source import Stream
 __all__ = [
     "Audio",
     "BagOfWords",
+    "CellMixtures",
     "Cells",
     "ColdSplit",
     "CompletionSplit",
@@ -60,6 +63,7 @@ __all__ = [
     "PredefinedSplit",
     "Ratings",
     "Reference",
+    "Referred",
     "RowSplit",
     "Source",
     "Spectra",
@@ -69,6 +73,7 @@ __all__ = [
     "Table",
     "TimeSplit",
     "Tokens",
+    "TissueMixtures",
     "Triples",
     "Truth",
     "Views",

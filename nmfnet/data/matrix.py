@@ -31,26 +31,29 @@ class Reference:
         One reference component per row, columns in the order of the matrix.
     names : list of str
         Names of the rows.
+    content : ndarray of float64, shape (n_references,), or None
+        How much of X a unit of each makes, > 0; None = all alike.
     """
 
     values: np.ndarray
     names: list[str]
+    content: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
 class Truth:
-    """The factors that made the matrix (planted and simulated data).
+    """The factors that made the matrix (planted and simulated data), or the known weights alone.
 
     Attributes
     ----------
     W : ndarray of float64, shape (n_samples, n_components)
-    H : ndarray of float64, shape (n_components, n_features)
+    H : ndarray of float64, shape (n_components, n_features), or None
     names : list of str
         Names of the components.
     """
 
     W: np.ndarray
-    H: np.ndarray
+    H: np.ndarray | None
     names: list[str]
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from nmfnet.data.batches import OneBatch, RowBatches, to_device, to_numpy
 from nmfnet.data.formats.memory import masked
 from nmfnet.data.matrix import Matrix
-from nmfnet.data.sources.reference import with_reference
+from nmfnet.data.sources.known import Known
 from nmfnet.data.sources.source import Source
 from nmfnet.data.splits import Partition, Split, only, without
 from nmfnet.errors import UserError
@@ -43,8 +43,8 @@ class MatrixDataModule(L.LightningDataModule):
         Seed of the split and of the order of the batches.
     device : torch.device
         Where the tensors live from ``setup`` on.
-    reference : str, optional
-        File or data set with known components, instead of what the source itself has.
+    known : Known, optional
+        How the components that a model is given meet the data.
 
     Attributes
     ----------
@@ -93,11 +93,11 @@ class MatrixDataModule(L.LightningDataModule):
         dtype: torch.dtype,
         seed: int,
         device: torch.device,
-        reference: str | None = None,
+        known: Known | None = None,
     ) -> None:
         super().__init__()
         self.source = source
-        self.reference = reference
+        self.known = known
         self.split = split
         self.batch_size = batch_size
         self.dtype = dtype
@@ -120,7 +120,9 @@ class MatrixDataModule(L.LightningDataModule):
             raise UserError(
                 f"batch_size={self.batch_size} must be at least 1, or null for all rows."
             )
-        matrix = with_reference(self.source.read(), self.reference)
+        matrix = self.source.read()
+        if self.known is not None:
+            matrix = self.known.join(matrix)
         matrix.check()
         partition = self.split(matrix, self.seed)
         names = matrix.sample_names
@@ -283,7 +285,12 @@ class MatrixDataModule(L.LightningDataModule):
         graph = self.partition.graph if self.partition.graph is not None else matrix.graph
         if graph is not None and rows.size < graph.shape[0]:
             graph = graph[rows][:, rows]
-        whole = {"graph": graph, "reference": matrix.reference and matrix.reference.values}
+        known = matrix.reference
+        whole = {
+            "graph": graph,
+            "reference": known and known.values,
+            "content": known and known.content,
+        }
         context = {
             name: as_tensor(held, self.dtype, self.device)
             for name, held in whole.items()

@@ -211,6 +211,43 @@ def masked_nnls_rows(
     return torch.cat(blocks, -2)
 
 
+def simplex_rows(
+    x: Float[Tensor, "n f"], H: Float[Tensor, "*r k f"], mask: Float[Tensor, "n f"] | None = None
+) -> Float[Tensor, "*r n k"]:
+    """``argmin ||x - w H||²`` over rows w >= 0 that sum to 1; exact, in float64.
+
+    There x - w H = -w D with the rows ``h_k - x`` of D, so w is the point of least norm in their
+    convex hull. ``w D Dᵀ w`` gains a constant when c 1 1ᵀ is added, after which the minimum is a multiple
+    of that of ``v (D Dᵀ + c 1 1ᵀ) v / 2 - sum v`` over v >= 0.
+
+    Parameters
+    ----------
+    x : Tensor, shape (n, f), dense or sparse CSR
+    H : Tensor, shape (*r, k, f), of any sign
+    mask : Tensor, shape (n, f), optional
+        Weights >= 0.
+
+    Source: Wolfe 1976, "Finding the nearest point in a polytope"; Lawson & Hanson 1974, chapter 23, for
+    the step to non-negative least squares.
+    """
+    H = H.double()
+    k, f = H.shape[-2:]
+    blocks = []
+    for rows in row_blocks(x, H.shape[:-2].numel() * max(1, k * k // f)):
+        part = dense(take_rows(x, rows)).to(H.dtype)
+        if mask is None:
+            G, seen = (H @ H.mT)[..., None, :, :], part
+        else:
+            weights = dense(take_rows(mask, rows)).to(H.dtype)
+            G, seen = curvatures(weights, H), part * weights  # (*r, m, k, k)
+        b = seen @ H.mT
+        G = G - b[..., :, None] - b[..., None, :] + (seen * part).sum(-1)[:, None, None]
+        G = G + G.diagonal(dim1=-2, dim2=-1).mean(-1).clamp_min(TINY)[..., None, None]
+        v = nnls(G, torch.ones_like(b)[..., None, :])[..., 0, :]
+        blocks.append(v / v.sum(-1, keepdim=True))
+    return torch.cat(blocks, -2)
+
+
 def _start(x: Float[Tensor, "n f"], H: Float[Tensor, "*r k f"]) -> Float[Tensor, "*r n k"]:
     """Equal weights with which W H has the sum of each row."""
     mass = H.sum((-2, -1)).clamp_min(TINY)[..., None, None]

@@ -69,6 +69,7 @@ from nmfnet.metrics.reference import (
     recovery,
 )
 from nmfnet.metrics.refit import nnls_refit, refit_mse
+from nmfnet.metrics.shares import share_errors
 from nmfnet.metrics.stability import (
     RestartClusters,
     cluster_restarts,

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nmfnet.errors import UserError
+from nmfnet.kernels.stepwise import few_weights
 from nmfnet.metrics._checks import as_dense, same_width
 
 __all__ = ["Decomposition", "decompose"]
@@ -75,19 +76,7 @@ def decompose(
 
 
 def _one(h: FloatArray, known: FloatArray, add: float, remove: float, most: int) -> Decomposition:
-    chosen: list[int] = []
-    error = 1.0
-    while len(chosen) < most:
-        tried = {j: _error(h, known, [*chosen, j]) for j in range(len(known)) if j not in chosen}
-        if not tried:
-            break
-        best = min(tried, key=tried.__getitem__)
-        if chosen and error - tried[best] <= add:
-            break
-        chosen, error = [*chosen, best], tried[best]
-        chosen = _pruned(h, known, chosen, remove)
-        error = _error(h, known, chosen)
-    weights = _weights(h, known, chosen)
+    chosen, weights, error = few_weights(h, known, add, remove, most)
     total = weights @ known[chosen]
     shares = weights * known[chosen].sum(axis=1)
     shares = shares / shares.sum() if shares.sum() > 0 else shares
@@ -97,25 +86,3 @@ def _one(h: FloatArray, known: FloatArray, add: float, remove: float, most: int)
     return Decomposition(
         [chosen[i] for i in order], [float(shares[i]) for i in order], cosine, error
     )
-
-
-def _pruned(h: FloatArray, known: FloatArray, chosen: list[int], remove: float) -> list[int]:
-    while len(chosen) > 1:
-        whole = _error(h, known, chosen)
-        without = {j: _error(h, known, [i for i in chosen if i != j]) for j in chosen}
-        least = min(without, key=without.__getitem__)
-        if without[least] - whole > remove:
-            break
-        chosen = [i for i in chosen if i != least]
-    return chosen
-
-
-def _weights(h: FloatArray, known: FloatArray, chosen: list[int]) -> FloatArray:
-    from scipy.optimize import nnls
-
-    return np.asarray(nnls(np.ascontiguousarray(known[chosen].T), h)[0])
-
-
-def _error(h: FloatArray, known: FloatArray, chosen: list[int]) -> float:
-    rest = h - _weights(h, known, chosen) @ known[chosen]
-    return float(np.linalg.norm(rest) / np.linalg.norm(h))

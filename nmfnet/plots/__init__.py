@@ -10,6 +10,7 @@ module                  figures
 ``curves``              convergence, convergence_many, rank_curve, objective_spread
 ``components``          components: images, mutation spectra, topics, heat map
 ``weights``             weights_by_class, weights_stack, weights_heatmap
+``proportions``         proportions, against_truth
 ``reconstruction``      reconstruction_examples
 ``similarity``          cosine_heatmap, consensus_matrix
 ``decomposition``       decomposition: components as sums of references
@@ -83,6 +84,18 @@ def _weights(run: Run) -> Figure:
     return draw(run.amounts, run.sample_names, names=run.names, kind=run.field)
 
 
+def _proportions(run: Run) -> Figure:
+    from nmfnet.plots.proportions import proportions
+
+    return proportions(run.shares, run.sample_names, names=run.names, kind=run.field)
+
+
+def _truth(run: Run) -> Figure:
+    from nmfnet.plots.proportions import against_truth
+
+    return against_truth(*run.true_shares)
+
+
 def _reference(run: Run) -> Figure:
     from nmfnet.plots.similarity import align_reference, cosine_heatmap
 
@@ -137,6 +150,8 @@ FIGURES = {
     "reconstruction": Drawing(_reconstruction, lambda run: run.x is not None and run.W is not None),
     "weights_by_class": Drawing(_weights_by_class, lambda run: run.labels is not None),
     "weights": Drawing(_weights, lambda run: run.W is not None),
+    "proportions": Drawing(_proportions, lambda run: run.shares is not None),
+    "truth": Drawing(_truth, lambda run: run.true_shares is not None),
     "reference": Drawing(_reference, lambda run: run.reference is not None and run.H is not None),
     "topic_map": Drawing(_topic_map, _has_topics),
     "convergence": Drawing(_convergence, lambda run: run.history is not None),

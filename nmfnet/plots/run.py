@@ -45,6 +45,10 @@ class Run:
         Final objective of each restart; drawn from two restarts on.
     layers : sequence of arrays, shapes (k_l, f)
         Components of every layer of a hierarchy, from wide to narrow; drawn from two layers on.
+    shares : array, shape (n, k), optional
+        Shares of the components in the samples; rows of NaN where nothing is known.
+    true_shares : (names, found, true), optional
+        The components of which the true shares are known, and both as arrays of shape (n, len(names)).
     """
 
     W: Any = None
@@ -64,6 +68,8 @@ class Run:
     restarts_objective: Any = ()
     names: Sequence[str] | None = None
     layers: Sequence[Any] = ()
+    shares: Any = None
+    true_shares: Any = None
 
     @cached_property
     def amounts(self) -> Any:

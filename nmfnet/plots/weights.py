@@ -18,7 +18,7 @@ from nmfnet.plots.classes import class_means, weights_by_class
 
 __all__ = ["class_means", "weights_by_class", "weights_heatmap", "weights_stack"]
 
-_MANY, _MOST = 60, 40
+NAMED, _MOST = 60, 40
 """Most samples whose names are written, and most components in a heat map."""
 
 
@@ -68,10 +68,10 @@ def weights_stack(
     count, k = weights.shape
     titles = names_for(names, k, "C", "components")
     samples = names_for(sample_names, count, f"{field.sample} ", f"{field.sample}s")
-    layers, legend, colours = _layers(weights, titles)
+    layers, legend, colours = layers_of(weights, titles)
     share, total = unit_rows(layers), layers.sum(axis=1)
     by_total = np.argsort(-total, kind="stable")
-    named = count <= _MANY
+    named = count <= NAMED
     by_leader = by_total if named else _leading_order(unit_rows(weights))
     ceiling, cut = _ceiling(total)
     bottom = 0.15 + (0.062 * min(16, max(map(len, samples))) if named else 0.15)
@@ -89,7 +89,7 @@ def weights_stack(
         top = style.HEAD + 0.05 + 1.75 * number + (0.0 if named or not number else 0.1)
         axes = style.panel(figure, 0.8, top, 6.2, 1.55, label=label)
         rows = order[spread_rows(count, most_samples)]
-        _stack(axes, values[rows], colours)
+        stack(axes, values[rows], colours)
         axes.set_ylim(0, most)
         sorted_by = "total" if label == "amount" or named else f"largest {field.component}"
         x = f"{field.sample}s, sorted by {sorted_by}"
@@ -103,11 +103,11 @@ def weights_stack(
         if named and number:
             texts = [style.shorten(samples[row], 16) for row in rows]
             axes.set_xticks(range(count), texts, rotation=90)
-    _legend(figure, legend, colours)
+    legend_of(figure, legend, colours)
     return figure
 
 
-def _legend(figure: Figure, names: list[str], colours: list[str]) -> None:
+def legend_of(figure: Figure, names: list[str], colours: list[str]) -> None:
     handles: list[Artist] = [PolyCollection([], facecolors=colour) for colour in colours]
     figure.legend(
         handles,
@@ -132,7 +132,7 @@ def _ceiling(total: np.ndarray) -> tuple[float, int]:
     return 1.03 * top or 1.0, int((total > top).sum())
 
 
-def _layers(weights: np.ndarray, names: list[str]) -> tuple[np.ndarray, list[str], list[str]]:
+def layers_of(weights: np.ndarray, names: list[str]) -> tuple[np.ndarray, list[str], list[str]]:
     """Return weights, names and colours of the components that are drawn, in their own order.
 
     Large is a component with a large mean share, or a large share of the total: samples count alike
@@ -150,11 +150,11 @@ def _layers(weights: np.ndarray, names: list[str]) -> tuple[np.ndarray, list[str
     return layers, legend, [*style.PALETTE[: most - 1], style.OTHER]
 
 
-def _stack(axes: Axes, values: np.ndarray, colours: list[str]) -> None:
+def stack(axes: Axes, values: np.ndarray, colours: list[str]) -> None:
     """Draw stacked bars, one polygon for each layer."""
     tops = np.cumsum(values, axis=1)
     count = len(values)
-    gap = 0.08 if count <= _MANY else 0.0
+    gap = 0.08 if count <= NAMED else 0.0
     edges = np.stack([np.arange(count) - 0.5 + gap, np.arange(count) + 0.5 - gap], axis=1).ravel()
     base = np.zeros(count)
     for column, colour in enumerate(colours):
@@ -195,7 +195,7 @@ def weights_heatmap(
     most = float(np.percentile(np.abs(share[rows]).max(axis=1), 95))
     line = float(np.clip(3.6 / k, 0.13, 0.3))
     left = 0.3 + 0.065 * min(16, max(map(len, titles)))
-    named = count <= _MANY
+    named = count <= NAMED
     bottom = 0.55 + (0.062 * min(16, max(map(len, samples))) if named else 0.25)
     figure = style.new_figure(7.2, style.HEAD + k * line + bottom)
     title = f"{style.plural(field.sample, count)} by their {field.component}s"

@@ -27,6 +27,7 @@ from nmfnet.core.starting import initialise
 from nmfnet.data import NoSplit
 from nmfnet.data.batches import to_numpy
 from nmfnet.data.module import MatrixDataModule
+from nmfnet.data.sources.known import Known
 from nmfnet.errors import UserError
 from nmfnet.run.checkpoint import assemble, load, task_of
 from nmfnet.run.loop import make_steppable
@@ -92,7 +93,7 @@ class Case:
         source = in_memory(**{k: v for k, v in example.items() if k not in factors})
         data, model = {"sha256": source.read().fingerprint()}, dict(self.cfg.model)
         cfg = self.cfg.but(**{"choices": choices, "data": data, "model": model, **settings})
-        return cfg, source, hold(cfg, **factors)
+        return cfg, *hold(cfg, source, **factors)
 
     def fit(self, example: Mapping[str, Any] | None = None, **settings: Any) -> Result:
         """A fit to the example, or to another, with some root keys changed."""
@@ -111,7 +112,7 @@ class Case:
             dtype=dtype,
             seed=cfg.seed,
             device=torch.device("cpu"),
-            reference=cfg.model.get("reference"),
+            known=Known.of(cfg.model),
         )
         data.setup()
         model = assemble(

@@ -51,6 +51,8 @@ class Factors:
         What the rows and the columns of each of them are.
     names : list of str
         Of the components, in the order of W and H: the reference's, where they are its own.
+    shares : ndarray, shape (n_samples, n_components), or None
+        Of the components in the samples: rows sum to 1, or are NaN where nothing is known.
 
     A model without components has an H of no rows.
     """
@@ -63,6 +65,7 @@ class Factors:
     tables: dict[str, np.ndarray] = field(default_factory=dict)
     axes: dict[str, tuple[str, str]] = field(default_factory=dict)
     names: list[str] = field(default_factory=list)
+    shares: np.ndarray | None = None
 
 
 @torch.no_grad()
@@ -87,8 +90,22 @@ def factors_of(model: Factorization, datamodule: MatrixDataModule) -> Factors:
     axes = {name: factor.axes for name, factor in model.factors.items()} | axes
     tables |= {"W": W[best], "H": H[best]}
     known = datamodule.matrix.reference if model.named_components else None
-    names = component_names(datamodule.feature_names, W.shape[-1]) if known is None else known.names
-    return Factors(W[best], H[best], W_test, W, H, tables, axes, names)
+    k = W.shape[-1]
+    names = component_names(datamodule.feature_names, k) if known is None else list(known.names)
+    names += [f"unknown {i + 1}" for i in range(k - len(names))]
+    return Factors(
+        W[best], H[best], W_test, W, H, tables, axes, names, shares_of(model, datamodule, W[best])
+    )
+
+
+def shares_of(
+    model: Factorization, datamodule: MatrixDataModule, W: np.ndarray
+) -> np.ndarray | None:
+    """Shares of the components in training rows, for a model whose weights are such."""
+    code = torch.from_numpy(W / model.units.code).to(model.device)
+    with torch.no_grad(), model.restarts(int(model.best)):
+        found = model.shares_of(code, datamodule.train)
+    return None if found is None else found.cpu().numpy()
 
 
 def _joined(blocks: list[torch.Tensor]) -> torch.Tensor:
@@ -371,6 +388,24 @@ def _known(
         for key in ("assigned_cosine", "best_cosine"):
             values = [getattr(match, key) for match in matches]
             result[f"reference/{key}"] = float(np.nanmean(values))
-    if matrix.truth is not None:
+    if matrix.truth is not None and matrix.truth.H is not None:
         result["truth/matched_cosine"] = metrics.matched_cosine(factors.H, matrix.truth.H)
+    if (pair := true_shares(datamodule, factors)) is not None:
+        names, found, true = pair
+        result |= {f"truth/{key}": v for key, v in metrics.share_errors(found, true, names).items()}
     return result
+
+
+def true_shares(
+    datamodule: MatrixDataModule, factors: Factors
+) -> tuple[list[str], np.ndarray, np.ndarray] | None:
+    """Names, shares found and true shares of the components that both have; None without any."""
+    truth = datamodule.matrix.truth
+    if truth is None or factors.shares is None:
+        return None
+    names = [name for name in factors.names if name in truth.names]
+    W = truth.W[datamodule.train_rows]
+    total = W.sum(1, keepdims=True)
+    true = np.divide(W, total, out=np.full_like(W, np.nan), where=total > 0)
+    found = factors.shares[:, [factors.names.index(name) for name in names]]
+    return (names, found, true[:, [truth.names.index(name) for name in names]]) if names else None

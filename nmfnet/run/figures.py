@@ -16,7 +16,7 @@ from nmfnet.data.batches import to_numpy
 from nmfnet.data.module import MatrixDataModule
 from nmfnet.errors import UserError
 from nmfnet.run.callbacks.convergence import Record
-from nmfnet.run.evaluate import Factors, layers_of
+from nmfnet.run.evaluate import Factors, layers_of, true_shares
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -119,6 +119,8 @@ def run_of(
         restarts_objective=objectives_of(model),
         layers=[H for _, H in layers_of(model, datamodule)],
         names=factors.names,
+        shares=factors.shares,
+        true_shares=true_shares(datamodule, factors),
     )
 
 
@@ -152,7 +154,9 @@ def _same(run: Run) -> Run:
 
 
 def _without_rows(run: Run) -> Run:
-    absent: dict[str, Any] = dict.fromkeys(("W", "x", "mask", "labels", "sample_names"))
+    absent: dict[str, Any] = dict.fromkeys(
+        ("W", "x", "mask", "labels", "sample_names", "shares", "true_shares")
+    )
     return replace(run, **absent, x_hat=run.x_hat if callable(run.x_hat) else None)
 
 

@@ -95,6 +95,8 @@ MEASURES = (
     Measure("stability/cophenetic", "cophenetic correlation", 1),
     Measure("stability/dispersion", "dispersion of the consensus", 1),
     Measure("truth/matched_cosine", "agreement with the truth (cosine)", 1, told=True),
+    Measure("truth/r", "correlation with the true shares", 1, told=True),
+    Measure("truth/rmse", "root mean squared error of the shares", -1, told=True),
     Measure("reference/assigned_cosine", "agreement with the reference (cosine)", 1, told=True),
     Measure("reference/best_cosine", "best match in the reference (cosine)", 1),
     Measure("topics/npmi", "coherence of topics (NPMI)", 1, told=True, column="NPMI"),

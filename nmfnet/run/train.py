@@ -24,6 +24,7 @@ from nmfnet.core.starting import initialise
 from nmfnet.data.batches import OneBatch
 from nmfnet.data.formats.raw import memory
 from nmfnet.data.module import MatrixDataModule
+from nmfnet.data.sources.known import Known
 from nmfnet.data.sources.source import Source
 from nmfnet.data.stream.module import StreamDataModule
 from nmfnet.data.stream.source import Stream
@@ -159,7 +160,7 @@ def train(
         dtype=getattr(torch, cfg.dtype),
         seed=cfg.seed,
         device=device,
-        reference=cfg.model.get("reference"),
+        known=Known.of(cfg.model),
     )
     datamodule.setup()
     world = World.of(cfg.trainer, datamodule.sizes.n_samples)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 import yaml
 
 from nmfnet.config import Config
+from nmfnet.core.model import Factorization
 from nmfnet.data.module import MatrixDataModule
 from nmfnet.errors import UserError
+from nmfnet.run.evaluate import Factors
 from nmfnet.run.leading import write_leading
 from nmfnet.run.provenance import provenance
 from nmfnet.run.stored import write_json
@@ -35,7 +39,7 @@ def make_folder(folder: Path, *, keep: bool) -> None:
         (folder / "history.csv").touch()
         figures = (f"figures/*{kind}" for kind in KINDS)
         left = () if keep else ("model.ckpt",)
-        tables = ("top_features.csv", "topics.csv")
+        tables = ("top_features.csv", "topics.csv", "proportions.csv")
         for name in ("metrics.json", "model.ckpt.part", *tables, *figures, *left):
             for old in folder.glob(name):
                 old.unlink()
@@ -80,9 +84,30 @@ def write_run(
     np.savez_compressed(folder / "factors.npz", **arrays)  # type: ignore[arg-type]
     if len(factors.H) > 1 and _is_text(datamodule):
         write_topics(folder, factors, datamodule)
+    for name, columns in own_tables(result.model, datamodule, factors).items():
+        _write_table(folder / f"{name}.csv", datamodule.sample_names, columns)
     if len(factors.H):
         write_leading(folder, factors.H, datamodule.feature_names, factors.names)
     trainer.save_checkpoint(folder / "model.ckpt")
     write_json(folder / "provenance.json", provenance(cfg, datamodule))
     save_all(figures, folder / "figures", cfg.figures or True)
     write_json(folder / "metrics.json", numbers | {"notes": list(datamodule.notes)})
+
+
+def own_tables(
+    model: Factorization, datamodule: MatrixDataModule, factors: Factors
+) -> dict[str, dict[str, np.ndarray]]:
+    """The tables of a model's own, of the training rows."""
+    if not model.overrides("tables_of"):
+        return {}
+    code = torch.from_numpy(factors.W / model.units.code).to(model.device)
+    with torch.no_grad(), model.restarts(int(model.best)):
+        return model.tables_of(code, datamodule.train, factors.names)
+
+
+def _write_table(file: Path, samples: list[str], columns: dict[str, np.ndarray]) -> None:
+    with file.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["sample", *columns])
+        for sample, *row in zip(samples, *columns.values(), strict=True):
+            writer.writerow([sample, *(f"{value:.6g}" for value in row)])

@@ -204,7 +204,7 @@ def _metrics(
         for key in ("assigned_cosine", "best_cosine"):
             values = [getattr(match, key) for match in result.matches]
             numbers[f"reference/{key}"] = float(np.nanmean(values))
-    if whole.truth is not None:
+    if whole.truth is not None and whole.truth.H is not None:
         found = metrics.recovery(result.components_, whole.truth.H)
         pairs = metrics.match_components(result.components_, whole.truth.H)
         numbers |= {f"truth/{key}": found[key] for key in ("ppv", "tpr", "f1")}

@@ -16,6 +16,12 @@ def check_solver(solver: Solver, task: Task) -> None:
     UserError
         Says why, and which solvers can: they are asked, not listed.
     """
+    if not task.model.moved() and not solver.at_once:
+        kind = type(task.model).__name__
+        raise UserError(
+            f"solver={solver.name} has nothing to move: {kind} as configured is solved at once: use "
+            "solver=exact, or leave solver out"
+        )
     reason = next(solver.lacks(task), None)
     if reason is not None:
         raise UserError(f"solver={solver.name} {reason}: {_advice(solver, task)}")

@@ -14,13 +14,6 @@ if TYPE_CHECKING:
     from nmfnet.core.model import Factorization
 
 
-def _only_codes(model: Factorization) -> bool:
-    """Whether all but the codes of the rows is frozen, so that a fit is an inference."""
-    codes = model.code_factors()
-    once = all(factor.degree == 1 for factor in codes.values())  # else they decode, too
-    return bool(codes) and once and set(model.moved()) == set(codes)
-
-
 @final
 class Exact(Solver):
     """One step to the optimum: ``model.solve``, or the codes of the rows when all else is frozen."""
@@ -32,7 +25,7 @@ class Exact(Solver):
         super().__init__(n_inner=1)
 
     def lacks(self, task: Task) -> Iterator[str]:
-        if not task.model.overrides("solve") and not _only_codes(task.model):
+        if not task.model.closed_form:
             kind = type(task.model).__name__
             yield f"is for models with a closed form, and {kind} as configured has none"
         yield from task.minibatches()

@@ -11,15 +11,16 @@ import torch
 from making import advance, brings_data, model_class, values
 
 import nmfnet
-from nmfnet.config import options
+from nmfnet.config import Config, options
 from nmfnet.core.model import Factorization
 from nmfnet.core.objective import misfit
 from nmfnet.core.starting import initialise
 from nmfnet.data import NoSplit
 from nmfnet.data.module import MatrixDataModule
+from nmfnet.data.sources.known import Known
 from nmfnet.run.checkpoint import assemble, task_of
 from nmfnet.run.loop import make_steppable
-from nmfnet.run.memory import in_memory
+from nmfnet.run.memory import hold, in_memory
 from nmfnet.settings.words import configuration
 from nmfnet.solvers.base import total
 from nmfnet.solvers.choice import check_solver
@@ -58,24 +59,29 @@ def rows(model: str) -> dict[str, Any]:
     return {key: value for key, value in example(model).items() if key not in NEVER_NEW}
 
 
-def data_of(model: str) -> MatrixDataModule:
-    given = {key: value for key, value in example(model).items() if key not in ("W", "H")}
+def data_of(model: str, cfg: Config | None = None) -> tuple[MatrixDataModule, dict[str, Any]]:
+    """The example's data, and the factors that it gives."""
+    cfg = cfg or configuration({"n_components": 3, "model": model})
+    own = dict(example(model))
+    factors = {key: own.pop(key) for key in ("W", "H") if key in own}
+    source, given = hold(cfg, in_memory(**own), **factors)
     made = MatrixDataModule(
-        in_memory(**given), NoSplit(), dtype=torch.float64, seed=0, device=torch.device("cpu")
-    )
+        source, NoSplit(), dtype=torch.float64, seed=0, device=torch.device("cpu"),
+        known=Known.of(cfg.model),
+    )  # fmt: skip
     made.setup()
-    return made
+    return made, given
 
 
 def started(model: str, restarts: range, **settings: Any) -> tuple[Factorization, Batch]:
     cfg = configuration(
         {**small(model), "model": model, "dtype": "float64", "threads": 1, **settings}
     )
-    data = data_of(model)
+    data, given = data_of(model, cfg)
     made = assemble(
         cfg, data.sizes, restarts, masked=data.train.mask is not None,
         sparse=data.train.x.is_sparse_csr, axes=data.axes,
-        given={key: value for key, value in example(model).items() if key in ("W", "H")},
+        given=given,
     )  # fmt: skip
     check_solver(made.solver, task_of(made))
     initialise(made, data.train)
@@ -139,7 +145,7 @@ def test_transform_of_the_training_rows_is_the_training_code(model, tmp_path):
     again = fitted.transform(**rows(model))
     if fitted.inductive:
         np.testing.assert_allclose(again, W, rtol=1e-10, atol=1e-12)
-    batch = data_of(model).train
+    batch = data_of(model)[0].train
     with torch.no_grad(), fitted.restarts(int(fitted.best)):
         trained, refitted = (float(misfit(fitted, batch, torch.from_numpy(w))) for w in (W, again))
     assert refitted <= trained + 1e-3 * abs(trained)
@@ -148,7 +154,7 @@ def test_transform_of_the_training_rows_is_the_training_code(model, tmp_path):
 def test_objective_in_the_metrics_is_that_of_the_fitted_model(model):
     fitted = fit(model, n_restarts=3, max_iter=40, dtype="float64")
     with torch.no_grad(), fitted.restarts(int(fitted.best)):
-        terms = fitted.objective(data_of(model).train)
+        terms = fitted.objective(data_of(model)[0].train)
     if not fitted.solver.estimates:
         assert fitted.metrics["objective"] == pytest.approx(float(total(terms)), rel=1e-9)
     drawn = fitted.asks_loss and "kl" in terms  # then the loss is that at the mean of the code

@@ -47,6 +47,11 @@ FACTS: list[tuple[str, dict[str, Any], tuple[int, int], float, float, float, int
     ("piano-fevotte", {}, (1353, 513), 97077.13422629943, 2.356477962761616e-08, 77.1707, 0),
     ("sc-mixology-5cl", {}, (297, 500), 1028573, 0, 1212, 5),
     ("sc-mixology-5cl", {"top_genes": None}, (297, 15564), 9783530, 0, None, 5),
+    ("ratmix3", {}, (21, 10000), 24922641.30009263, 0.000473684, 5422.306, 0),
+    ("sc-mixology-rnamix", {}, (206, 14804), 8410241, 0, 2946, 0),
+    ("abis-pbmc", {}, (12, 17487), 11630763.64783331, 0, 45050.0526, 0),
+    ("abis-types", {}, (17, 1296), 666330.2515539925, 0, 87912.3248842, 0),
+    ("quantiseq-til10", {}, (10, 170), 51141.62995, 0, 690.196951724, 0),
     ("her2st-h1", {}, (613, 2000), 287831.4670343803, 0, 5.278803228, 7),
 ]  # type: ignore[list-item]
 
@@ -64,7 +69,7 @@ def test_published_facts(fact: tuple[Any, ...]) -> None:
         assert matrix.values.max() == pytest.approx(high, rel=1e-6)
     assert len(matrix.label_names or []) == classes
     assert matrix.citation
-    assert all(file.startswith(name) or "reference" in file for file in matrix.sources)
+    assert all(file.startswith(name.split("-types")[0]) or "reference" in file for file in matrix.sources)
 
 
 def test_every_data_set_with_an_origin_is_tested() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from nmfnet.data.matrix import Matrix, Reference
 from nmfnet.data.sources.channels import recognise_channels
 from nmfnet.errors import UserError
 
-__all__ = ["with_reference"]
+__all__ = ["Components", "read_components", "with_reference"]
 
 
 def with_reference(matrix: Matrix, reference: str | None) -> Matrix:
@@ -36,6 +36,37 @@ def with_reference(matrix: Matrix, reference: str | None) -> Matrix:
     """
     if reference is None:
         return matrix
+    found = read_components(reference, matrix)
+    place = {name: i for i, name in enumerate(found.features)}
+    absent = [name for name in matrix.feature_names if name not in place]
+    if absent:
+        raise UserError(
+            f"The reference {reference} lacks {len(absent)} of the {len(matrix.feature_names)} "
+            f"features (first: {absent[0]!r}; it has {shorten(found.features)}). Names must agree "
+            "exactly; data.reference=null leaves the comparison out."
+        )
+    order = [place[name] for name in matrix.feature_names]
+    aligned = Reference(found.values[:, order], found.names)
+    return replace(matrix, reference=aligned, sources={**matrix.sources, **found.sources})
+
+
+class Components(NamedTuple):
+    """Components as they were read: rows of values, names of rows and columns, sha256 of the files."""
+
+    values: np.ndarray
+    names: list[str]
+    features: list[str]
+    sources: dict[str, str]
+
+
+def read_components(reference: str, matrix: Matrix) -> Components:
+    """The components of a file or data set, before they are joined to a matrix.
+
+    Raises
+    ------
+    UserError
+        Unknown file or data set, or a file that shares no feature name with the matrix.
+    """
     if _is_file(reference):
         raw = read_raw(reference)
         values, names, features = _components(
@@ -46,17 +77,7 @@ def with_reference(matrix: Matrix, reference: str | None) -> Matrix:
         other = _catalogue_set(reference)
         values, names, features = other.values, other.sample_names, other.feature_names
         sources = other.sources
-    place = {name: i for i, name in enumerate(features)}
-    absent = [name for name in matrix.feature_names if name not in place]
-    if absent:
-        raise UserError(
-            f"The reference {reference} lacks {len(absent)} of the {len(matrix.feature_names)} "
-            f"features (first: {absent[0]!r}; it has {shorten(features)}). Names must agree "
-            "exactly; data.reference=null leaves the comparison out."
-        )
-    order = [place[name] for name in matrix.feature_names]
-    aligned = Reference(_dense(values)[:, order], list(names))
-    return replace(matrix, reference=aligned, sources={**matrix.sources, **sources})
+    return Components(_dense(values), list(names), list(features), sources)
 
 
 def _is_file(reference: str) -> bool:

@@ -141,7 +141,7 @@ class StreamDataModule(MatrixDataModule):
     def setup(self, stage: str | None = None) -> None:
         if self._ready:
             return
-        if self.reference is not None:
+        if self.known is not None and self.known.reference is not None:
             raise UserError(
                 "model.reference needs the data in memory, and data=stream leaves them on disk: use "
                 "data=table"

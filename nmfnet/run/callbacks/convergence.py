@@ -196,6 +196,10 @@ class Convergence(L.Callback):
 
     def _end(self, model: Factorization, restart: int) -> None:
         """Stop a quiet restart, unless its certificate fails."""
+        if not model.trainable():  # a rule gave the codes, and nothing is left to move
+            model.converged[restart] = True
+            model.live.remove(restart)
+            return
         tol = model.budget.certificate_tol
         if tol is not None and self._certifiable(model):
             model.solver.recall(model, restart)

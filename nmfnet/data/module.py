@@ -289,7 +289,7 @@ class MatrixDataModule(L.LightningDataModule):
         whole = {
             "graph": graph,
             "reference": known and known.values,
-            "content": known and known.content,
+            "content": None if known is None or known.content is None else known.content[None],
         }
         context = {
             name: as_tensor(held, self.dtype, self.device)

@@ -146,7 +146,7 @@ class ReferenceNMF(Factorization):
         if self.rule is not None:
             self.W.freeze()  # no descent may move what a rule has found
         self.permutations, self.bootstrap, self.resample = permutations, bootstrap, resample
-        self.register_buffer("content", torch.ones(known + unknown))
+        self.register_buffer("content", torch.ones(self.n_restarts, 1, known + unknown))
         self.content: Tensor
 
     def encode(self, batch: Batch) -> Float[Tensor, "*r n k"]:
@@ -180,7 +180,7 @@ class ReferenceNMF(Factorization):
         if self.U is not None:
             self.U.assign_(self.uniform(self.U) * batch.x.mean())
         if "content" in batch.context:
-            self.content[: len(known)] = batch.context["content"]
+            self.content[..., : len(known)] = batch.context["content"]
 
     def example(self, rng: np.random.Generator) -> dict[str, Any]:
         """Samples of three known components, and these."""

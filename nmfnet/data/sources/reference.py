@@ -11,11 +11,11 @@ import numpy as np
 
 from nmfnet.data.formats.files import FORMATS, read_raw
 from nmfnet.data.formats.raw import did_you_mean, file_sha256, is_sparse, numbered, shorten
-from nmfnet.data.matrix import Matrix, Reference
+from nmfnet.data.matrix import Matrix, Reference, Truth
 from nmfnet.data.sources.channels import recognise_channels
 from nmfnet.errors import UserError
 
-__all__ = ["Components", "read_components", "with_reference"]
+__all__ = ["Components", "read_components", "with_reference", "with_truth"]
 
 
 def with_reference(matrix: Matrix, reference: str | None) -> Matrix:
@@ -48,6 +48,35 @@ def with_reference(matrix: Matrix, reference: str | None) -> Matrix:
     order = [place[name] for name in matrix.feature_names]
     aligned = Reference(found.values[:, order], found.names)
     return replace(matrix, reference=aligned, sources={**matrix.sources, **found.sources})
+
+
+def with_truth(matrix: Matrix, truth: str | None) -> Matrix:
+    """``matrix`` with the true weights of a file, rows in the order of its samples.
+
+    Raises
+    ------
+    UserError
+        A sample that the file lacks, or missing or negative weights.
+    """
+    if truth is None:
+        return matrix
+    raw = read_raw(truth)
+    values, rows, columns = _dense(raw.values), raw.row_names or [], raw.column_names or []
+    wanted = set(matrix.sample_names)
+    if len(wanted & set(columns)) > len(wanted & set(rows)):
+        values, rows, columns = values.T, columns, rows
+    place = {name: i for i, name in enumerate(rows)}
+    if absent := [name for name in matrix.sample_names if name not in place]:
+        raise UserError(
+            f"data.truth={truth} lacks {len(absent)} of the {len(matrix.sample_names)} samples (first: "
+            f"{absent[0]!r}; it has {shorten(rows) or 'no names'})."
+        )
+    W = values[[place[name] for name in matrix.sample_names]]
+    if not (np.isfinite(W).all() and (W >= 0).all()):
+        raise UserError(f"data.truth={truth} has missing or negative weights.")
+    names = columns or numbered("component", W.shape[1])
+    sources = {Path(truth).name: file_sha256(Path(truth).expanduser())}
+    return replace(matrix, truth=Truth(W, None, names), sources={**matrix.sources, **sources})
 
 
 class Components(NamedTuple):

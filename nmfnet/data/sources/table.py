@@ -17,7 +17,7 @@ from nmfnet.data.formats.text import read_labels, read_names
 from nmfnet.data.matrix import Kind, Matrix
 from nmfnet.data.sources.channels import recognise_channels
 from nmfnet.data.sources.origin import Origin
-from nmfnet.data.sources.reference import with_reference
+from nmfnet.data.sources.reference import with_reference, with_truth
 from nmfnet.data.sources.source import (
     Source,
     canonical_channels,
@@ -72,6 +72,9 @@ class Table(Source):
     image_shape : [height, width], optional
     reference : str, optional
         File, or name of a data set, with known components to compare with; joined by feature name.
+    truth : str, optional
+        Table of the true shares or weights of known components, samples in rows or columns: joined by
+        sample name.
     drop : sequence of str, optional
         Columns, or else rows, of the file to leave out.
     missing_words : sequence of str, optional
@@ -108,6 +111,7 @@ class Table(Source):
     kind: Kind | None = None
     image_shape: Sequence[int] | None = None
     reference: str | None = None
+    truth: str | None = None
     drop: Sequence[str] | None = None
     missing_words: Sequence[str] | None = None
     decimal: str = "."
@@ -157,7 +161,8 @@ class Table(Source):
             citation="" if self.origin is None else self.origin.citation,
         )
         kind = "image" if self.kind is None and self.image_shape is not None else self.kind
-        return with_reference(canonical_channels(matrix, kind), self.reference)
+        matrix = with_truth(canonical_channels(matrix, kind), self.truth)
+        return with_reference(matrix, self.reference)
 
     def check(self) -> None:
         if self.origin is None:

@@ -252,16 +252,14 @@ class ReferenceNMF(Factorization):
         """Refuse weights of sum 1 for rows that are far from the components in size."""
         if batch.mask is not None:
             return
-        x = dense(batch.x).sum(-1)
-        one, other = (
-            float(x[x > 0].median()) if bool((x > 0).any()) else 0.0,
-            float(H.sum(-1).mean()),
-        )
-        if one and not 1 / FAR < one / other < FAR:
+        sums, own = dense(batch.x).sum(-1), H.sum(-1)
+        size = float(sums[sums > 0].median()) if bool((sums > 0).any()) else 0.0
+        least, most = float(own.min()), float(own.max())
+        if size and not least / FAR < size < most * FAR:
             raise UserError(
-                f"rows of X sum to {one:.3g} (median) and known components to {other:.3g} (mean), so "
-                "that weights of sum 1 cannot explain X: bring both to one unit, set model.scale=both, "
-                "or leave the sum free with constraint.W=project"
+                f"rows of X sum to {size:.3g} (median), known components to {least:.3g} ... {most:.3g}, "
+                "so that weights of sum 1 cannot explain X: bring both to one unit, set "
+                "model.scale=both, or leave the sum free with constraint.W=project"
             )
 
     def _check_components(self, H: Tensor) -> None:

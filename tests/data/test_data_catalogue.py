@@ -69,7 +69,9 @@ def test_published_facts(fact: tuple[Any, ...]) -> None:
         assert matrix.values.max() == pytest.approx(high, rel=1e-6)
     assert len(matrix.label_names or []) == classes
     assert matrix.citation
-    assert all(file.startswith(name.split("-types")[0]) or "reference" in file for file in matrix.sources)
+    assert all(
+        file.startswith(name.split("-types")[0]) or "reference" in file for file in matrix.sources
+    )
 
 
 def test_every_data_set_with_an_origin_is_tested() -> None:

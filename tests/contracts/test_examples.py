@@ -61,7 +61,7 @@ def rows(model: str) -> dict[str, Any]:
 
 def data_of(model: str, cfg: Config | None = None) -> tuple[MatrixDataModule, dict[str, Any]]:
     """The example's data, and the factors that it gives."""
-    cfg = cfg or configuration({"n_components": 3, "model": model})
+    cfg = cfg or configuration({"model": model})
     own = dict(example(model))
     factors = {key: own.pop(key) for key in ("W", "H") if key in own}
     source, given = hold(cfg, in_memory(**own), **factors)

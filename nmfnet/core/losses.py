@@ -15,13 +15,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from nmfnet.core.constraints import Exp
 from nmfnet.core.factor import Factor
 from nmfnet.errors import UserError
-from nmfnet.kernels.counts import negative_binomial, zero_inflated
+from nmfnet.kernels.counts import nature
 from nmfnet.kernels.divergences import TINY, beta_entries, beta_split, monotone_exponent
 from nmfnet.kernels.sparse import row_sums, sparse_row_losses, with_values
-from nmfnet.types import NO_EXTRA, Float, Tensor
+from nmfnet.types import NO_EXTRA, Batch, Float, Tensor
 
 
 class Loss(nn.Module, ABC):
@@ -37,6 +36,15 @@ class Loss(nn.Module, ABC):
     heads: tuple[str, ...] = ()
     """What the decoder must give beside the mean."""
 
+    by_row: tuple[str, ...] = ()
+    """What of ``Batch.extra`` it reads (``covariates``); it gets them beside the heads."""
+
+    real: bool = False
+    """Whether X and its mean may be any numbers; False = they are >= 0."""
+
+    of_counts: bool = False
+    """Whether the value is a log-probability of counts, in nats and with all constants."""
+
     homogeneity: float | None = None
     """Degree d with loss(c x, c x_hat) = c**d loss(x, x_hat) for every c > 0; None = there is none."""
 
@@ -49,8 +57,19 @@ class Loss(nn.Module, ABC):
     def declare(self, declared: Callable[..., Factor]) -> None:
         """Declare own parameters, by ``declared(name, rows, columns, constraint=...)``."""
 
-    def start(self) -> None:
-        """Set own parameters at the start of a run."""
+    def start(self, batch: Batch) -> None:
+        """Set own parameters at the start of a run on these rows."""
+
+    def improve(self, x: Tensor, x_hat: Tensor, mask: Tensor | None) -> None:
+        """Move own parameters to where they cost no more, X_hat held: a step of their own.
+
+        Where a loss has parameters and no such rule, multiplicative updates do not take it.
+        """
+
+    @property
+    def improves(self) -> bool:
+        """Whether its parameters have a rule of their own."""
+        return type(self).improve is not Loss.improve
 
     def forward(
         self,
@@ -136,6 +155,10 @@ class Loss(nn.Module, ABC):
         """What is outside the domain: flags of entries, what they are in words, what to do."""
         yield from ()
 
+    def remarks(self, x: Any) -> Iterator[str]:
+        """What is inside the domain and still worth a word: a sentence each."""
+        yield from ()
+
 
 class BetaLoss(Loss, ABC):
     """The beta family; subclasses fix ``beta`` and the domain."""
@@ -146,6 +169,10 @@ class BetaLoss(Loss, ABC):
     @property
     def homogeneity(self) -> float | None:  # type: ignore[override]
         return self.beta
+
+    @property
+    def real(self) -> bool:  # type: ignore[override]
+        return self.beta == 2
 
     def entries(
         self, x: Tensor, x_hat: Tensor, mask: Tensor | None, heads: Mapping[str, Tensor]
@@ -163,7 +190,7 @@ class BetaLoss(Loss, ABC):
 
     def refused(self, x: Any) -> Iterator[tuple[Any, str, str]]:
         if self.beta != 2:
-            yield _negative(self.name, x)
+            yield negative(self.name, x)
         if self.beta <= 0:
             what = f"zeros, and loss={self.name} needs X > 0"
             yield ~_full(x != 0), what, "use loss=kl, or add a small constant to the data"
@@ -224,6 +251,7 @@ class Poisson(BetaLoss):
     """
 
     name = "poisson"
+    of_counts = True
     beta = 1.0
     homogeneity = None
 
@@ -238,47 +266,8 @@ class Poisson(BetaLoss):
         saturated = with_values(x, v - torch.xlogy(v, v) + torch.lgamma(v + 1))
         return sparse_row_losses(x, W, H, self.beta, masked) + row_sums(saturated)
 
-
-@final
-class NegativeBinomial(Loss):
-    """``-Σ log NB(x; x̂, theta)``, in nats, for counts with more spread than Poisson's.
-
-    theta is the inverse dispersion of each feature (variance x̂ + x̂²/theta), learned with the model
-    and kept within 1e-4 and 1e4: the factor ``dispersion`` (1, n_features).
-
-    Parameters
-    ----------
-    zero_inflated : bool
-        Mix with a point mass at 0, whose log odds are the decoder's head ``dropout`` (ZINB).
-
-    Source: Lopez et al. 2018 (scVI); Eraslan et al. 2019 (DCA), eq. (1) and (2).
-    """
-
-    name = "negative_binomial"
-
-    def __init__(self, *, zero_inflated: bool = False) -> None:
-        super().__init__()
-        self.zero_inflated = zero_inflated
-        self.heads = ("dropout",) if zero_inflated else ()
-
-    def declare(self, declared: Callable[..., Factor]) -> None:
-        self.dispersion = declared("dispersion", "one", "feature", constraint=Exp())
-
-    def start(self) -> None:
-        self.dispersion.assign_(torch.ones_like(self.dispersion.raw))
-
-    def entries(
-        self, x: Tensor, x_hat: Tensor, mask: Tensor | None, heads: Mapping[str, Tensor]
-    ) -> Tensor:
-        theta = self.dispersion().clamp(1e-4, 1e4)
-        log_p = negative_binomial(x, x_hat, theta)
-        if self.zero_inflated:
-            at_zero = negative_binomial(torch.zeros_like(x), x_hat, theta)
-            log_p = zero_inflated(x, log_p, at_zero, heads["dropout"])
-        return -log_p
-
-    def refused(self, x: Any) -> Iterator[tuple[Any, str, str]]:
-        yield _negative(self.name, x)
+    def remarks(self, x: Any) -> Iterator[str]:
+        yield from fractional(self.name, x)
 
 
 @final
@@ -297,9 +286,26 @@ class Own(Loss):
         raise UserError("loss=own is for models with an objective of their own: use loss=frobenius")
 
 
-def _negative(name: str, x: Any) -> tuple[Any, str, str]:
+def negative(name: str, x: Any) -> tuple[Any, str, str]:
+    """Negative entries, as ``Loss.refused`` gives them."""
     what = f"negative values, and loss={name} needs X >= 0"
     return x < 0, what, "use loss=frobenius, or shift or clip the data"
+
+
+def fractional(name: str, x: Any) -> Iterator[str]:
+    """A sentence on values that are no counts, and on what they seem to be."""
+    stored = x.data if hasattr(x, "tocsr") else np.asarray(x)
+    broken = int((stored % 1 != 0).sum())
+    if not broken:
+        return
+    said = f"{broken} values are no whole numbers, and loss={name} is a distribution of counts"
+    guess = {
+        "log": "X looks like log(1 + counts / total), so its nats are not those of counts: give the "
+        "counts themselves (of an h5ad often data.layer=counts or data.layer=raw)",
+        "scaled": "X looks like counts divided by the total of their row: give the counts themselves",
+        "": "its density is taken between them, so the value is not a log-probability",
+    }
+    yield f"{said}; {guess[nature(x)]}."
 
 
 def _full(flags: Any) -> np.ndarray:

@@ -44,11 +44,22 @@ def _block(
     for name, output in model.outputs(code, batch).items():
         view = View(batch.x, batch.mask) if name == "x" else batch.views[name]
         mask = None if view.mask is None else dense(view.mask)
-        loss = model.loss(dense(view.x), output.mean, mask, output.heads)
+        heads = output.heads
+        if model.loss.by_row:
+            heads = {**heads, **{word: batch.extra[word] for word in model.loss.by_row}}
+        loss = model.loss(dense(view.x), output.mean, mask, heads)
         loss = loss if view.scale == 1 else view.scale * loss
         total = loss if total is None else total + loss
     assert total is not None
     return total
+
+
+@torch.no_grad()
+def improve_loss(model: Factorization, batch: Batch) -> None:
+    """A step of the parameters of the loss, X_hat held."""
+    x_hat = model.outputs(model.encode(batch), batch)["x"].mean
+    mask = None if batch.mask is None else dense(batch.mask)
+    model.loss.improve(dense(batch.x), x_hat, mask)
 
 
 def misfit(

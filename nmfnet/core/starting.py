@@ -68,7 +68,7 @@ def initialise(model: Factorization, batch: Batch, over: Callable[[], bool] = ne
         model.prelude.over = over
         model.start({"W": W, "H": H}, batch)
         model.prelude.over = never
-        model.loss.start()
+        model.loss.start(batch)
         for name, value in model.given.items():
             model.factors[name].assign_(value.to(model.device))
         model.asks_loss = _asks_loss(model, batch)

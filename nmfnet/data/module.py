@@ -152,6 +152,10 @@ class MatrixDataModule(L.LightningDataModule):
         """Whether X is as it was read: whoever holds it in memory may have written into it."""
         return size(self.matrix.values) == self._size
 
+    def sampled(self) -> Any:
+        """Values in the user's units that stand for all: everything, where X is in memory."""
+        return self.matrix.values
+
     def rescale(self, unit: float) -> None:
         """Give X to the model in another unit: batches hold ``X / unit``, all else holds X."""
         self.unit = unit

@@ -179,6 +179,7 @@ def train(
     if isinstance(datamodule, StreamDataModule):
         check_streamed(cfg, datamodule, model, world)
     datamodule.check(model.loss.check)
+    datamodule.notes += model.loss.remarks(datamodule.sampled())
     rescale(datamodule, model)
     if said := dodged(model.penalty_list, model.factors, model.scale_pair()):
         datamodule.notes.append(said)

@@ -39,7 +39,7 @@ def updates(
     exponents: dict[str, float],
     fused: bool,
 ) -> None:
-    """One update of every factor per entry of ``weights``, in place and without a wait.
+    """One update of every factor that has an exponent per entry of ``weights``, without a wait.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ def updates(
     fused : bool
         False = sums by autograd.
     """
-    moved = model.moved()
+    moved = {name: model.factors[name] for name in exponents}
     for weight in weights:
         for name, factor in moved.items():
             theta = factor.raw.data

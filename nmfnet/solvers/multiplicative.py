@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal, final
 import torch
 
 from nmfnet.core.constraints import NON_NEGATIVE
+from nmfnet.core.objective import improve_loss
 from nmfnet.solvers.base import Solver, Task, chunks, collect, count_step, total
 from nmfnet.solvers.loops import (
     Recorder,
@@ -23,11 +24,15 @@ from nmfnet.types import Batch, Terms
 if TYPE_CHECKING:
     from nmfnet.core.model import Factorization
 
+OWN = 10
+"""Iterations after each of which the parameters of the loss take a step of their own."""
+
 
 @final
 class Multiplicative(Solver):
     """``theta <- theta * (sum_neg / sum_pos) ** exponent``, one factor after the other.
 
+    Every few iterations the parameters of the loss (a dispersion) take a step of their own.
     The sums come from the model in closed form, or from autograd for a model without one. The
     exponent is the largest known to be monotone for the loss, the penalties and the number of
     times that theta occurs in the reconstruction.
@@ -72,9 +77,11 @@ class Multiplicative(Solver):
         yield from task.minibatches()
         if not model.multilinear:
             yield f"needs a product of non-negative factors, which {kind} as configured is not"
-        if model.of_loss or not model.loss.splits:
-            yield f"has no rule for loss={model.loss.name}"
-        for name, factor in model.factors.items():
+        if not model.loss.splits or (model.of_loss and not model.loss.improves):
+            yield f"has no rule for loss={model.loss.name} as configured"
+        if model.of_loss:
+            yield from task.processes()
+        for name, factor in model.own_factors().items():
             own = factor.constraint
             if not own.identity or (own.bounds or NON_NEGATIVE) != NON_NEGATIVE:
                 said = type(own).__name__.lower()
@@ -88,7 +95,8 @@ class Multiplicative(Solver):
 
     def exact(self, task: Task) -> bool:
         """Projections undo what an update promises, so they are for those who ask for them."""
-        return all(f.constraint.closed_under_scaling for f in task.model.factors.values())
+        own = task.model.own_factors()
+        return all(factor.constraint.closed_under_scaling for factor in own.values())
 
     def _loop_lacks(self, task: Task) -> Iterator[str]:
         device = task.model.device.type
@@ -98,6 +106,9 @@ class Multiplicative(Solver):
             yield "with solver.loop=compile needs a C++ compiler, and there is none"
         if task.model.world.size > 1:
             yield f"with solver.loop={self.loop} runs in one process"
+        if task.model.of_loss:
+            name = task.model.loss.name
+            yield f"with solver.loop={self.loop} has no rule for the parameters of loss={name}"
         if task.sparse:
             yield f"with solver.loop={self.loop} needs a dense X, and this one is sparse"
 
@@ -138,12 +149,17 @@ class Multiplicative(Solver):
     ) -> None:
         """``n_iter`` iterations, run as ``loop`` says; nothing in them waits for the device."""
         weights = extrapolations(n_iter) if extrapolate else [None] * n_iter
-        exponents = {name: exponent_of(model, name) for name in model.moved()}
+        own = {name: f for name, f in model.own_factors().items() if not f.frozen}
+        exponents = {name: exponent_of(model, name) for name in own}
+        every = OWN if model.of_loss else n_iter
 
         def work() -> None:
-            previous = {name: f.raw.detach().clone() for name, f in model.moved().items()}
+            previous = {name: factor.raw.detach().clone() for name, factor in own.items()}
             run = compiled_updates if self.loop == "compile" else updates
-            run(model, batch, weights, previous, exponents, self.fused)
+            for i in range(0, n_iter, every):
+                run(model, batch, weights[i : i + every], previous, exponents, self.fused)
+                if model.of_loss:
+                    improve_loss(model, batch)
 
         if self.loop != "graph":
             work()

@@ -216,17 +216,17 @@ class StreamDataModule(MatrixDataModule):
     @property
     def sample(self) -> Batch:
         """Some training rows, evenly spaced."""
-        x = as_tensor(self._sampled(), self.dtype, self.unit).to(self.device)
+        x = as_tensor(self.sampled(), self.dtype, self.unit).to(self.device)
         return Batch(x, self.train.index[torch.from_numpy(self.rows_shown())])
 
-    def _sampled(self) -> np.ndarray:
+    def sampled(self) -> np.ndarray:
         stored = self._stored["train"]
         return np.concatenate([stored[slice(i, i + 1)] for i in self.rows_shown().tolist()])
 
     @property
     def magnitude(self) -> float:
         """Mean size of the entries of the sample that are not 0."""
-        return size(self._sampled())
+        return size(self.sampled())
 
     @property
     def unchanged(self) -> bool:

@@ -207,7 +207,7 @@ def test_what_it_cannot_take_is_refused(monkeypatch):
         fit(counts() - 1, n_components=2)
     with pytest.raises(nmfnet.UserError, match="needs a dense X"):
         fit(sp.csr_matrix(counts()), n_components=2)
-    with pytest.raises(nmfnet.UserError, match=r"model\.warm_up=-1: it must be >= 0"):
+    with pytest.raises(nmfnet.UserError, match=r"model\.warm_up=-1: must be a whole number >= 0"):
         fit(counts(), n_components=2, **{"model.warm_up": -1})
     monkeypatch.setattr(nmfnet.core.losses, "KL", Scaled)
     with pytest.raises(nmfnet.UserError, match=r"loss=scaled needs the head 'scale'.*VAE does not"):

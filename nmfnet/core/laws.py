@@ -32,6 +32,10 @@ class Law(ABC):
     def kl(self) -> Float[Tensor, "*r n"] | None:
         """Divergence of the law of every row from its prior, in nats; None for a point."""
 
+    def log_weight(self, code: Float[Tensor, "*r n k"]) -> Float[Tensor, "*r n"]:
+        """Logarithm of prior over law at sampled codes: what importance weights are made of."""
+        raise NotImplementedError(f"{type(self).__name__} has no importance weights")
+
 
 @final
 class Point(Law):
@@ -47,15 +51,24 @@ class Point(Law):
 
 @final
 class Normal(Law):
-    """``N(mean, exp(log_variance))`` with the prior N(0, 1), coordinate by coordinate.
+    """``N(mean, exp(log_variance))`` with a normal prior, coordinate by coordinate.
+
+    Parameters
+    ----------
+    mean, log_variance : Tensor, shape (*r, n, k)
+    prior : two Tensors or numbers
+        Mean and standard deviation of the prior; they broadcast to the code. Default N(0, 1).
 
     Source: Kingma & Welling 2014, appendix B.
     """
 
     def __init__(
-        self, mean: Float[Tensor, "*r n k"], log_variance: Float[Tensor, "*r n k"]
+        self,
+        mean: Float[Tensor, "*r n k"],
+        log_variance: Float[Tensor, "*r n k"],
+        prior: tuple[Tensor | float, Tensor | float] = (0.0, 1.0),
     ) -> None:
-        self.mean, self.noise = mean, mean.shape[-1]
+        self.mean, self.noise, self.prior = mean, mean.shape[-1], prior
         self.scale = (0.5 * log_variance.clamp(-12, 8)).exp()
 
     def sample(self, noise: Float[Tensor, "*#r #n k"]) -> Float[Tensor, "*r n k"]:
@@ -63,8 +76,40 @@ class Normal(Law):
 
     def kl(self) -> Float[Tensor, "*r n"]:
         own = D.Normal(self.mean, self.scale, validate_args=False)
-        prior = D.Normal(torch.zeros_like(self.mean), torch.ones_like(self.mean))
+        prior = D.Normal(*self._wide(), validate_args=False)
         return D.kl_divergence(own, prior).sum(-1)
+
+    def log_weight(self, code: Float[Tensor, "*r n k"]) -> Float[Tensor, "*r n"]:
+        own = D.Normal(self.mean, self.scale, validate_args=False)
+        prior = D.Normal(*self._wide(), validate_args=False)
+        return (prior.log_prob(code) - own.log_prob(code)).sum(-1)
+
+    def _wide(self) -> tuple[Tensor, Tensor]:
+        middle, width = (torch.as_tensor(part).to(self.mean) for part in self.prior)
+        return middle.expand_as(self.mean), width.expand_as(self.mean)
+
+
+@final
+class Joint(Law):
+    """Two independent laws of a row: its code, and what else of the row is not known (its size).
+
+    A sample has both side by side; ``mean`` is that of the code alone.
+    """
+
+    def __init__(self, code: Normal, beside: Normal) -> None:
+        self.code, self.beside, self.mean = code, beside, code.mean
+        self.noise = code.noise + beside.noise
+
+    def sample(self, noise: Float[Tensor, "*#r #n k"]) -> Float[Tensor, "*r n k"]:
+        own, other = noise.split([self.code.noise, self.beside.noise], -1)
+        return torch.cat([self.code.sample(own), self.beside.sample(other)], -1)
+
+    def kl(self) -> Float[Tensor, "*r n"]:
+        return self.code.kl() + self.beside.kl()
+
+    def log_weight(self, code: Float[Tensor, "*r n k"]) -> Float[Tensor, "*r n"]:
+        own, other = code.split([self.code.noise, self.beside.noise], -1)
+        return self.code.log_weight(own) + self.beside.log_weight(other)
 
 
 @final

@@ -117,6 +117,9 @@ class Factorization(L.LightningModule, ABC):
     warm_up: int = 0
     """Iterations over which the divergence from the prior gains its full weight."""
 
+    kl_weight: float = 1.0
+    """That weight: the divergence counts so much in the objective."""
+
     def __init__(self, parts: Parts, *, n_components: int) -> None:
         super().__init__()
         if n_components < 1:
@@ -215,8 +218,9 @@ class Factorization(L.LightningModule, ABC):
 
     @property
     def prior_weight(self) -> float:
-        """Weight of the divergence from the prior: below 1 only in gradient steps of the warm-up."""
-        return 1.0 if self.now is None else min(1.0, (self.now + 1) / max(1, self.warm_up))
+        """Weight of the divergence from the prior: below its own only in the warm-up."""
+        share = 1.0 if self.now is None else min(1.0, (self.now + 1) / max(1, self.warm_up))
+        return self.kl_weight * share
 
     @final
     def draws(self, law: Law, rows: int) -> list[Tensor]:

@@ -45,12 +45,16 @@ def axes_between(model: Factorization, hidden: Sequence[int]) -> list[str]:
 class BatchNorm(nn.Module):
     """Batch normalisation over the rows, separately for each restart and unit, with scale and shift.
 
+    ``eps`` is added to the variance.
+
     Source: Ioffe & Szegedy 2015, algorithms 1 and 2.
     """
 
-    def __init__(self, n_restarts: int, width: int, momentum: float = 0.1) -> None:
+    def __init__(
+        self, n_restarts: int, width: int, momentum: float = 0.1, eps: float = 1e-5
+    ) -> None:
         super().__init__()
-        self.momentum = momentum
+        self.momentum, self.eps = momentum, eps
         self.scale = nn.Parameter(torch.ones(n_restarts, 1, width))
         self.shift = nn.Parameter(torch.zeros(n_restarts, 1, width))
         self.register_buffer("mean", torch.zeros(n_restarts, 1, width))
@@ -66,4 +70,4 @@ class BatchNorm(nn.Module):
                 self.variance.lerp_(variance.detach(), self.momentum)
         else:
             mean, variance = self.mean, self.variance
-        return (x - mean) * (variance + 1e-5).rsqrt() * self.scale + self.shift
+        return (x - mean) * (variance + self.eps).rsqrt() * self.scale + self.shift

@@ -27,6 +27,7 @@ def fit(
     labels: Any = None,
     graph: Any = None,
     views: Mapping[str, Any] | None = None,
+    covariates: Any = None,
     W: Any = None,
     H: Any = None,
     run_dir: str | Path | None = None,
@@ -49,6 +50,9 @@ def fit(
     views : mapping of str to array-like, optional
         Further matrices of the same samples, for models that explain several: joined by name if X and
         the view are DataFrames, else row by row. Rows of NaN are samples that a view lacks.
+    covariates : DataFrame, mapping of str to sequence, or sequence of length n_samples, optional
+        What is known of every row beside X (batch, donor, depth), for models that read it. Text is
+        one column for each level, numbers are used as they are. A DataFrame is joined by its index.
     W : array-like, shape (n_samples, n_components), optional
     H : array-like, shape (n_components, n_features), optional
         Values of these factors, which are held while the others are fitted; with ``init="given"`` they
@@ -91,7 +95,7 @@ def fit(
     from nmfnet.run.memory import hold, in_memory
     from nmfnet.run.train import train
 
-    source = in_memory(X, mask=mask, labels=labels, graph=graph, views=views)
+    source = in_memory(X, mask=mask, labels=labels, graph=graph, views=views, covariates=covariates)
     if H is not None and model == "nmf":
         settings.setdefault("n_components", len(H))
     if isinstance(settings.get("n_components"), str):

@@ -69,8 +69,9 @@ class Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         A choice of the group ``model``.
     n_components : int, >= 1, or "auto"
         "auto" = as :func:`nmfnet.fit` says: those of a given factor, else the number of features.
-    loss : str
-        A choice of the group ``loss``.
+    loss : str or None
+        A choice of the group ``loss``; None = the one that the model is made for, by default
+        ``frobenius``.
     n_restarts : int, >= 1
     max_iter : int, >= 1
     tol : float, >= 0
@@ -83,6 +84,7 @@ class Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
     Attributes
     ----------
     components_ : ndarray, shape (n_components, n_features)
+        Not there for a model whose code has no components (``vae`` with a deep decoder).
     n_components_ : int
     n_iter_ : int
         Iterations of the best restart.
@@ -101,7 +103,7 @@ class Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         model: str = "nmf",
         n_components: int | str = 2,
         *,
-        loss: str = "frobenius",
+        loss: str | None = None,
         n_restarts: int = 1,
         max_iter: int = 10_000,
         tol: float = 1e-5,
@@ -166,7 +168,7 @@ class Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
     def _options(self, X: Any) -> dict[str, Any]:
         options = {
             "n_components": X.shape[1] if self.n_components == "auto" else self.n_components,
-            "loss": self.loss,
+            **({} if self.loss is None else {"loss": self.loss}),
             "n_restarts": self.n_restarts,
             "max_iter": self.max_iter,
             "tol": self.tol,
@@ -181,8 +183,12 @@ class Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
 
         if hasattr(self, "feature_names_in_"):
             name_features(self.model_, self.feature_names_in_)
-        self.components_ = self.model_.components_
-        self.n_components_ = self.components_.shape[0]
+        self.n_components_ = self.model_.n_components
+        if self.model_.has_components:
+            self.components_ = self.model_.components_
+            self.n_components_ = self.components_.shape[0]
+        elif hasattr(self, "components_"):
+            del self.components_
         self._n_features_out = self.n_components_
         return self
 

@@ -22,7 +22,7 @@ from nmfnet.core.objective import misfit, row_losses
 from nmfnet.core.parts import Parts
 from nmfnet.core.penalties import Penalty
 from nmfnet.core.prelude import Prelude
-from nmfnet.core.reading import Reader, new_rows
+from nmfnet.core.reading import CovariateReader, Reader, new_rows
 from nmfnet.core.units import Units, inside
 from nmfnet.errors import UserError
 from nmfnet.kernels.rows import blocks, dense
@@ -163,6 +163,7 @@ class Factorization(L.LightningModule, ABC):
         self.notes: list[str] = []
         self.units = Units()
         self.reader: Reader | None = None  # of users' rows, which know their columns by name
+        self.covariate_reader: CovariateReader | None = None
         self.plot: Any = None  # figures of a fitted model
         for name, value in (
             ("best", torch.zeros((), dtype=torch.long)),
@@ -563,7 +564,13 @@ class Factorization(L.LightningModule, ABC):
 
     @final
     def transform(
-        self, X: Any, mask: Any = None, *, graph: Any = None, views: Views = None
+        self,
+        X: Any,
+        mask: Any = None,
+        *,
+        graph: Any = None,
+        views: Views = None,
+        covariates: Any = None,
     ) -> np.ndarray:
         """W of new (or the training) rows under the best restart.
 
@@ -577,6 +584,9 @@ class Factorization(L.LightningModule, ABC):
             Symmetric links between these rows, for models that read them.
         views : mapping of str to array-like, optional
             Any of the views that the model was fitted on, row by row as X; rows of NaN are missing.
+        covariates : DataFrame, mapping or sequence, optional
+            As for :func:`nmfnet.fit`, where the model was fitted with them; levels that training has
+            seen.
 
         Returns
         -------
@@ -589,7 +599,7 @@ class Factorization(L.LightningModule, ABC):
             If X has another number of features, NaN, or values outside the domain of the loss; for a
             view that the model does not have.
         """
-        batch = new_rows(self, X, mask, graph, views)
+        batch = new_rows(self, X, mask, graph, views, covariates)
         with self._fitted():
             return (self.infer(batch) * self.units.code).cpu().numpy()
 
@@ -607,19 +617,25 @@ class Factorization(L.LightningModule, ABC):
 
     @final
     def reconstruct(
-        self, X: Any, mask: Any = None, *, graph: Any = None, views: Views = None
+        self,
+        X: Any,
+        mask: Any = None,
+        *,
+        graph: Any = None,
+        views: Views = None,
+        covariates: Any = None,
     ) -> np.ndarray:
         """What the model says of X for the codes of its rows, shape (n_samples, n_features).
 
         Parameters as for :meth:`transform`.
         """
-        batch = new_rows(self, X, mask, graph, views)
+        batch = new_rows(self, X, mask, graph, views, covariates)
         with self._fitted():
             said = self.outputs(self.infer(batch), batch)["x"].mean
             return (said * self.units.data).cpu().numpy()
 
     @final
-    def score(self, X: Any, mask: Any = None) -> float:
+    def score(self, X: Any, mask: Any = None, *, covariates: Any = None) -> float:
         """Minus the loss per observed entry of rows with the codes that they get; higher = better.
 
         Parameters as for :meth:`transform`. The loss is the one that was minimised, penalties left out,
@@ -630,7 +646,7 @@ class Factorization(L.LightningModule, ABC):
         UserError
             As :meth:`transform`, and if the mask leaves nothing.
         """
-        batch = new_rows(self, X, mask)
+        batch = new_rows(self, X, mask, covariates=covariates)
         seen = batch.x.shape.numel() if batch.mask is None else int((dense(batch.mask) > 0).sum())
         if not seen:
             raise UserError("score: no entry of X is observed, so there is nothing to judge by")

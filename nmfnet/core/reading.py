@@ -24,6 +24,9 @@ Reader = Callable[[Any, Any], tuple[Any, Any, Any]]
 """X and mask as a user gives them, to matrices with the columns in the order of the training data, and
 the names of the rows."""
 
+CovariateReader = Callable[[Any, Any, int], Any]
+"""Covariates as a user gives them, the names of the rows and their number, to a table of numbers."""
+
 
 def new_rows(
     model: Factorization,
@@ -31,23 +34,42 @@ def new_rows(
     mask: Any,
     graph: Any = None,
     views: Mapping[str, Any] | None = None,
+    covariates: Any = None,
 ) -> Batch:
     """A batch of rows that the model has not seen; arguments as for ``Factorization.transform``."""
     held = {name: _new_view(model, name, view) for name, view in (views or {}).items()}
+    names: Any = None
     if X is None and held:
         rows = next(iter(held.values())).x.shape[0]
         x = torch.zeros(rows, model.sizes.n_features, dtype=model.precision, device=model.device)
         seen: Tensor | None = x
     else:
         if model.reader is not None:
-            X, mask, _ = model.reader(X, mask)
+            X, mask, names = model.reader(X, mask)
         x, seen = _new_table(model, X, mask, "X", model.sizes.n_features)
     for name, view in held.items():
         if view.x.shape[0] != x.shape[0]:
             raise UserError(f"view {name} has {view.x.shape[0]} rows, X has {x.shape[0]}")
     index = torch.full((x.shape[0],), -1, device=model.device)
     context = {} if graph is None else {"graph": _new_graph(model, graph, x.shape[0])}
-    return Batch(x, index, seen, context=context, views=held)
+    extra = _new_covariates(model, covariates, names, x)
+    return Batch(x, index, seen, extra=extra, context=context, views=held)
+
+
+def _new_covariates(model: Factorization, given: Any, names: Any, x: Tensor) -> dict[str, Tensor]:
+    read = any("covariate" in factor.axes for factor in model.factors.values())
+    if given is None and read:
+        known = ", ".join(name for name, _ in model.recipe["covariates"])
+        raise UserError(
+            f"the model was fitted with covariates ({known}), and these rows have none: give "
+            "covariates=, a table with a row for each"
+        )
+    if given is None:
+        return {}
+    if model.covariate_reader is None:
+        raise UserError("the model was fitted without covariates: leave covariates out")
+    table = model.covariate_reader(given, names, x.shape[0])
+    return {"covariates": as_tensor(table, model.precision, model.device)}
 
 
 def _new_graph(model: Factorization, graph: Any, n: int) -> Tensor:

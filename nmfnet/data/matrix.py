@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from nmfnet.data.formats.covariates import Design
 from nmfnet.data.formats.raw import is_sparse
 from nmfnet.errors import UserError
 
@@ -86,6 +87,8 @@ class Matrix:
         unknown. Empty without any.
     extra : dict of str to ndarray, shape (n_samples, ...)
         Whatever else has a row per sample: ``covariates`` (n_samples, c), ``size``.
+    design : Design or None
+        What the columns of the covariates are.
     views : dict of str to Matrix
         Further matrices of the same samples, by name; ``values`` is the view called ``x``.
     graph : scipy.sparse.csr_matrix or None, shape (n_samples, n_samples)
@@ -112,6 +115,7 @@ class Matrix:
     truth: Truth | None = None
     hierarchy: dict[str, np.ndarray] = field(default_factory=dict)
     extra: dict[str, np.ndarray] = field(default_factory=dict)
+    design: Design | None = None
     views: dict[str, Matrix] = field(default_factory=dict)
     graph: Any = None
     times: Any = None
@@ -136,6 +140,12 @@ class Matrix:
         if self.graph is None or self.graph.shape != self.values.shape:
             return False
         return bool(((self.values != 0) != (self.graph != 0)).sum() == 0)
+
+    def classes(self, rows: np.ndarray) -> dict[str, list[str]]:
+        """The level of every covariate in text that some samples have."""
+        if self.design is None:
+            return {}
+        return self.design.classes(self.extra["covariates"][rows])
 
     def check(self) -> None:
         """Refuse what no model can take.

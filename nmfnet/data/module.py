@@ -125,6 +125,7 @@ class MatrixDataModule(L.LightningDataModule):
             matrix = self.known.join(matrix)
         matrix.check()
         partition = self.split(matrix, self.seed)
+        _check_levels(matrix, partition)
         names = matrix.sample_names
         self.matrix, self.partition = matrix, partition
         self.train_rows = partition.train_rows
@@ -310,3 +311,17 @@ class MatrixDataModule(L.LightningDataModule):
             return as_tensor(values, self.dtype, self.device), None
         x = as_tensor(masked(values, mask), self.dtype, self.device)
         return x, as_tensor(mask, self.dtype, self.device)
+
+
+def _check_levels(matrix: Matrix, partition: Partition) -> None:
+    """Refuse a covariate with a level that only held-out samples have."""
+    if matrix.design is None:
+        return
+    seen = np.abs(matrix.extra["covariates"][partition.train_rows]).sum(0) > 0
+    numbers = {name for name, many in matrix.design.columns if many is None}
+    for name, known in zip(matrix.design.names, seen, strict=True):
+        if not known and name not in numbers:
+            raise UserError(
+                f"all samples with the covariate {name} are held out, so nothing can be learnt about "
+                "them: use another seed or split, or leave them out"
+            )

@@ -14,6 +14,7 @@ from nmfnet.metrics.clustering import (
     clusters_of,
     normalized_mutual_information,
     purity,
+    silhouette,
 )
 from nmfnet.metrics.consensus import (
     consensus_clusters,

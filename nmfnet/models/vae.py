@@ -115,7 +115,7 @@ class VAE(Factorization):
         hidden: Sequence[int] = (128,),
         decoder: Sequence[int] = (128,),
         law: Literal["normal", "point"] = "normal",
-        warm_up: Natural = 400,
+        warm_up: Natural = 100,
         beta: NotNegative = 1.0,
         size: Literal["observed", "latent"] = "observed",
         reads: Literal["log", "scaled"] = "log",
@@ -277,10 +277,10 @@ class VAE(Factorization):
 
     # ------------------------------------------------------------------ fit and numbers
     def start(self, proposal: dict[str, Tensor], batch: Batch) -> None:
-        """Glorot's uniform weights; X_hat starts near the mean of the rows."""
+        """Glorot's uniform weights; X_hat starts near the mean of the rows, a size at its prior."""
         for name, factor in self.own_factors().items():
             bound = (6 / sum(factor.raw.shape[1:])) ** 0.5  # Glorot & Bengio 2010, eq. (16)
-            scale = 0 if name.endswith("_bias") else bound
+            scale = 0 if name.endswith("_bias") or name in ("SM", "SV") else bound
             factor.assign_(scale * (2 * self.uniform(factor) - 1))
         mean, sums = batch.x.mean(-2, keepdim=True), batch.x.sum(-1)
         if batch.mask is not None:
@@ -295,6 +295,9 @@ class VAE(Factorization):
             self.spread.copy_(torch.where(spread > 0, spread, 1))
             logs = sums.clamp_min(1).log()
             self.log_sizes.copy_(torch.stack([logs.mean(), logs.std().clamp_min(1e-2)]))
+            if self.SM is not None and self.SV is not None:
+                self.SM.bias.assign_(self.log_sizes[..., :1])
+                self.SV.bias.assign_(2 * self.log_sizes[..., 1:].log())
         elif not self.loss.real:
             mean = mean.clamp(1e-3, 1 - 1e-3).logit()
         if "covariates" in batch.extra:

@@ -17,6 +17,7 @@ module                  figures
 ``selection``           rank_selection
 ``tree``                topic_tree
 ``topics``              topic_map
+``code``                code_map, objective_terms, dispersion_of_means
 ======================  ============================================================================
 """
 
@@ -116,6 +117,26 @@ def _restarts(run: Run) -> Figure:
     return objective_spread(run.restarts_objective)
 
 
+def _code(run: Run) -> Figure:
+    from nmfnet.plots.code import code_map
+
+    return code_map(run.W, run.groups)
+
+
+def _terms(run: Run) -> Figure:
+    from nmfnet.plots.code import objective_terms
+
+    return objective_terms(run.history)
+
+
+def _dispersion(run: Run) -> Figure:
+    import numpy as np
+
+    from nmfnet.plots.code import dispersion_of_means
+
+    return dispersion_of_means(run.dispersion, np.asarray(run.x.mean(0)))
+
+
 def _tree(run: Run) -> Figure:
     from nmfnet.metrics import topic_tree as shares_of
     from nmfnet.plots.tree import topic_tree
@@ -152,9 +173,14 @@ FIGURES = {
     "weights": Drawing(_weights, lambda run: run.W is not None),
     "proportions": Drawing(_proportions, lambda run: run.shares is not None),
     "truth": Drawing(_truth, lambda run: run.true_shares is not None),
+    "code": Drawing(_code, lambda run: run.W is not None and run.real_code),
     "reference": Drawing(_reference, lambda run: run.reference is not None and run.H is not None),
     "topic_map": Drawing(_topic_map, _has_topics),
     "convergence": Drawing(_convergence, lambda run: run.history is not None),
+    "terms": Drawing(_terms, lambda run: run.n_terms > 1),
+    "dispersion": Drawing(
+        _dispersion, lambda run: run.dispersion is not None and run.x is not None
+    ),
     "restarts": Drawing(_restarts, lambda run: len(run.restarts_objective) > 1),
     "tree": Drawing(
         _tree, lambda run: len(run.layers) > 1 and min(H.min() for H in run.layers) >= 0

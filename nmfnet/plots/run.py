@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -43,6 +43,15 @@ class Run:
         (see `nmfnet.plots.similarity.align_reference`).
     restarts_objective : sequence or array of float, shape (r,)
         Final objective of each restart; drawn from two restarts on.
+    said : function, optional
+        From row numbers to rows of the reconstruction, where a decoder reads more of a sample than its
+        code.
+    real_code : bool
+        Whether W has entries of any sign that are no amounts: points, to be drawn as such.
+    batches : mapping of str to sequence, optional
+        Class of each sample by covariate.
+    dispersion : array, shape (f,), optional
+        Inverse dispersion of every feature.
     layers : sequence of arrays, shapes (k_l, f)
         Components of every layer of a hierarchy, from wide to narrow; drawn from two layers on.
     shares : array, shape (n, k), optional
@@ -70,6 +79,27 @@ class Run:
     layers: Sequence[Any] = ()
     shares: Any = None
     true_shares: Any = None
+    said: Any = None
+    real_code: bool = False
+    batches: Mapping[str, Sequence[Any]] | None = None
+    dispersion: Any = None
+
+    @property
+    def groups(self) -> dict[str, Sequence[Any]]:
+        """Ways to colour the samples: their labels and their covariates in text."""
+        found: dict[str, Sequence[Any]] = {}
+        if self.labels is not None:
+            names = self.label_names
+            found["labels"] = [
+                one if names is None else names[one] if one >= 0 else None for one in self.labels
+            ]
+        return found | dict(self.batches or {})
+
+    @property
+    def n_terms(self) -> int:
+        """How many terms of the objective the history has."""
+        keys = () if self.history is None else self.history
+        return sum(str(key).startswith("term/") for key in keys)
 
     @cached_property
     def amounts(self) -> Any:
@@ -107,6 +137,8 @@ class Run:
     @property
     def reconstruction(self) -> Any:
         """The reconstruction as an array, or as a function that gives rows on demand."""
+        if self.said is not None:
+            return self.said
         if self.x_hat is not None and not callable(self.x_hat):
             return self.x_hat
         import numpy as np

@@ -109,7 +109,20 @@ def assemble(
 def name_features(model: Factorization, feature_names: Sequence[str]) -> None:
     """Tell a model the names of its columns, in the order in which it reads new rows by them."""
     model.recipe["feature_names"] = list(feature_names)
-    model.reader = reader_of(feature_names)
+    know_rows(model)
+
+
+def know_rows(model: Factorization) -> None:
+    """Let a model read users' rows as its training data were read, by what its recipe says of them."""
+    model.reader = reader_of(model.feature_names)
+    if model.recipe.get("covariates") is not None:
+        model.covariate_reader = partial(_covariates, model.recipe["covariates"])
+
+
+def _covariates(plain: list[Any], given: Any, names: Sequence[str] | None, n: int) -> Any:
+    from nmfnet.data.formats.covariates import Design, columns_of
+
+    return Design.from_plain(plain).encode(columns_of(given, names, n))
 
 
 def reader_of(feature_names: Sequence[str] | None) -> Reader:
@@ -213,9 +226,9 @@ def load(path: str | Path, *, trust: bool = False) -> Factorization:
         )
         model.load_state_dict(saved["state_dict"])
         model.iteration = recipe["iteration"]
-    names = ("feature_names", "component_names", "kind", "image_shape")
+    names = ("feature_names", "component_names", "kind", "image_shape", "covariates")
     model.recipe |= {key: recipe[key] for key in names if key in recipe}
-    model.reader = reader_of(model.feature_names)
+    know_rows(model)
     model.units = Units(*recipe.get("units", ()))
     broken = [name for name, value in model.named_parameters() if not value.isfinite().all()]
     if broken:
@@ -281,7 +294,7 @@ def _selected(folder: Path, trust: bool) -> Factorization:
         check_stored(config, PARTS, folder / "config.yaml", trust=trust)
         model = assemble(Config.of(config), Sizes(W.shape[0], H.shape[1]))
         model.recipe |= names
-        model.reader = reader_of(model.feature_names)
+        know_rows(model)
         for name, value in (("W", W), ("H", H)):
             model.factors[name].assign_(value.to(model.precision)[None])
     model.metrics = _numbers(folder / "metrics.json")

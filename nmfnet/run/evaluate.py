@@ -149,6 +149,7 @@ def run_metrics(
         partial(_known, model, datamodule, factors),
         partial(_layers, model, datamodule),
         partial(_labels, model, datamodule, factors),
+        partial(_batch_silhouettes, datamodule, factors.W),
         partial(topic_scores, datamodule, factors),
     )
 
@@ -229,6 +230,16 @@ def _labels(
     }
 
 
+def _batch_silhouettes(datamodule: MatrixDataModule, W: np.ndarray) -> dict[str, float]:
+    """How far the codes of the levels of a covariate lie apart: near 0 = they are mixed."""
+    named = datamodule.matrix.classes(datamodule.train_rows)
+    return {
+        f"covariate/{name}/silhouette": metrics.silhouette(W, levels)
+        for name, levels in named.items()
+        if 1 < len(set(levels)) < len(levels)
+    }
+
+
 def _clusters(model: Factorization, W: np.ndarray, n_clusters: int) -> np.ndarray:
     """The largest component of each sample; for codes of any sign, k-means on them."""
     if model.code != "real":
@@ -303,7 +314,11 @@ def _fit(
             code = code.to(block.x.device)
             loss += float(misfit(model, block, code)) * model.loss_unit
             start += block.x.shape[0]
-            own |= model.scores(code, block, part)
+            for name, value in model.scores(
+                code, block, part
+            ).items():  # means over blocks, by rows
+                share = block.x.shape[0] / whole.x.shape[0]
+                own[name] = own.get(name, 0.0) + share * value
             own |= _links(model, code, block) if of_pairs else {}
     if of_pairs and not model.learns_graph:
         return own

@@ -16,7 +16,7 @@ from nmfnet.data.batches import to_numpy
 from nmfnet.data.module import MatrixDataModule
 from nmfnet.errors import UserError
 from nmfnet.run.callbacks.convergence import Record
-from nmfnet.run.evaluate import Factors, layers_of, true_shares
+from nmfnet.run.evaluate import Factors, layers_of, reconstruction, true_shares
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -121,7 +121,19 @@ def run_of(
         names=factors.names,
         shares=factors.shares,
         true_shares=true_shares(datamodule, factors),
+        said=None
+        if sampled or not model.overrides("outputs") or not model.rows_independent
+        else reconstruction(model, factors.W, datamodule.train),
+        real_code=model.code == "real",
+        batches=matrix.classes(rows[shown]),
+        dispersion=_dispersion(factors),
     )
+
+
+def _dispersion(factors: Factors) -> np.ndarray | None:
+    """One for each feature, where the loss learns one."""
+    found = factors.tables.get("dispersion")
+    return None if found is None else found[0]
 
 
 def objectives_of(model: Factorization) -> np.ndarray:
@@ -146,6 +158,7 @@ def _bare(model: Factorization) -> Run:
         image_shape=model.recipe.get("image_shape"),
         feature_names=model.feature_names,
         names=model.component_names,
+        real_code=model.code == "real",
     )
 
 
@@ -155,7 +168,7 @@ def _same(run: Run) -> Run:
 
 def _without_rows(run: Run) -> Run:
     absent: dict[str, Any] = dict.fromkeys(
-        ("W", "x", "mask", "labels", "sample_names", "shares", "true_shares")
+        ("W", "x", "mask", "labels", "sample_names", "shares", "true_shares", "said", "batches")
     )
     return replace(run, **absent, x_hat=run.x_hat if callable(run.x_hat) else None)
 

@@ -68,6 +68,12 @@ MEASURES = (
     Measure("ranking/recall", "recall in the first 10", 1),
     Measure("ranking/map", "mean average precision in the first 10", 1),
     Measure("ranking/auc", "area under the ROC curve of rankings", 1),
+    *(
+        Measure(f"{part}/elbo", f"{said} evidence lower bound (nats per sample)", 1, told=True)
+        for part, said in (("train", "training"), ("test", "held-out"))
+    ),
+    Measure("test/iw_bound", "held-out importance-weighted bound (nats per sample)", 1, told=True),
+    Measure("test/iw_draws", "draws of that bound"),
     Measure("link/auc", "area under the ROC curve of held-out links", 1, told=True),
     Measure("link/ap", "average precision of held-out links", 1, told=True),
     Measure("floor/relative_error", "SVD floor of the relative error", told=True),

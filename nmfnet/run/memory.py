@@ -21,9 +21,10 @@ def in_memory(
     labels: Any = None,
     graph: Any = None,
     views: Mapping[str, Any] | None = None,
+    covariates: Any = None,
 ) -> Source:
     """The source of what :func:`nmfnet.fit` is given."""
-    source = InMemory(X=X, labels=labels, mask=mask, views=views)
+    source = InMemory(X=X, labels=labels, mask=mask, views=views, covariates=covariates)
     return source if graph is None else Linked(of=source, links=graph)
 
 

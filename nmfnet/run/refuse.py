@@ -28,12 +28,16 @@ def check_rows(cfg: Config, datamodule: MatrixDataModule, model: Factorization) 
 
 
 def note_views(datamodule: MatrixDataModule, model: Factorization) -> None:
-    """Say which views the model has no factor for."""
+    """Say which views, and which covariates, the model has no factor for."""
     used = {axis for factor in model.factors.values() for axis in factor.axes}
     unused = [axis for axis in datamodule.axes if axis.startswith("view ") and axis not in used]
     if unused:
         datamodule.notes.append(
             f"{type(model).__name__} explains X alone; it has no use for {', '.join(unused)}."
+        )
+    if "covariate" in datamodule.axes and "covariate" not in used:
+        datamodule.notes.append(
+            f"{type(model).__name__} as configured does not read the covariates: model=vae does."
         )
 
 

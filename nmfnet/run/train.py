@@ -196,6 +196,8 @@ def train(
         spent = _start(model, datamodule, world)
         check_loss(cfg, model)
         datamodule.notes += model.remarks(datamodule.sample)
+        design = datamodule.matrix.design
+        model.recipe["covariates"] = None if design is None else design.plain()
         name_features(model, datamodule.feature_names)
         if folder is not None:  # which tell whether a checkpoint is of this run
             model.recipe |= {"run_id": run_id(cfg.plain()), "data_sha256": datamodule.fingerprint}

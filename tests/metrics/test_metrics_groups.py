@@ -124,3 +124,18 @@ def test_import_is_light() -> None:
     code = f"import sys, nmfnet.metrics; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_silhouette_is_that_of_scikit_learn_and_needs_two_classes():
+    from sklearn.metrics import silhouette_score
+
+    from nmfnet.metrics import silhouette
+
+    rng = np.random.default_rng(0)
+    W, labels = rng.normal(size=(30, 3)), np.arange(30) % 3
+    assert silhouette(W, labels) == pytest.approx(silhouette_score(W, labels))
+    assert silhouette(W + 50 * labels[:, None], labels) > 0.9
+    with pytest.raises(UserError, match="it got 1"):
+        silhouette(W, np.zeros(30))
+    with pytest.raises(UserError, match="2 labels for 30 rows"):
+        silhouette(W, [0, 1])

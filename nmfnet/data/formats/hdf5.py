@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from nmfnet.data.formats.memory import as_matrix
 from nmfnet.data.formats.raw import RawTable, as_text, check_memory, reading, shorten
 from nmfnet.errors import UserError
 
-__all__ = ["read_biom", "read_h5ad", "read_h5mu", "read_loom", "read_tenx"]
+__all__ = ["read_biom", "read_h5ad", "read_h5mu", "read_loom", "read_obs", "read_tenx"]
 
 
 @contextmanager
@@ -159,6 +159,24 @@ def _anndata(file: Path) -> Any:
             "'nmfnet[anndata]'."
         ) from error
     return anndata
+
+
+def read_obs(file: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Columns of ``obs`` of an h5ad or h5mu file, row by row.
+
+    Raises
+    ------
+    UserError
+        If one is not there.
+    """
+    anndata = _anndata(file)
+    with _opened(file, "a readable h5ad file") as stored:
+        if "obs" not in stored:
+            raise UserError(f"{file} holds no obs, in which covariates are looked for.")
+        about = anndata.io.read_elem(stored["obs"])
+    columns = list(about.columns)
+    at = [take_label(columns, name, f"obs in {file}", "data.covariates") for name in names]
+    return {name: np.asarray(about.iloc[:, i]) for name, i in zip(names, at, strict=True)}
 
 
 def _of_anndata(data: Any, file: Path, label: str | None, layer: str | None) -> RawTable:

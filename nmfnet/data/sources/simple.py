@@ -11,7 +11,7 @@ import numpy as np
 from nmfnet.data.formats.memory import Given, aligned, as_labels, as_matrix, as_weights, masked
 from nmfnet.data.formats.raw import as_text, file_sha256, is_sparse, numbered
 from nmfnet.data.matrix import Matrix, Truth
-from nmfnet.data.sources.source import Source, encode_labels, split_missing
+from nmfnet.data.sources.source import Source, encode_labels, split_missing, with_covariates
 from nmfnet.data.sources.views import joined, without_absent
 from nmfnet.errors import UserError
 
@@ -143,6 +143,9 @@ class InMemory(Source):
         Override the names of a DataFrame.
     layer : str, optional
         Layer of an AnnData; ``"raw"`` is its ``.raw``.
+    covariates : DataFrame, mapping of str to sequence, or sequence of length n_samples, optional
+        What else is known of each sample (batch, donor): text is one column for each of its levels, and
+        numbers are used as they are. A DataFrame is joined by its index.
     views : mapping of str to array-like, shape (n_samples, ...), optional
         Further matrices of the same samples: joined by name if X and the view have names, else row by
         row. Rows of nothing but NaN, here and in X, are samples that the view lacks.
@@ -155,6 +158,7 @@ class InMemory(Source):
     sample_names: Any = None
     feature_names: Any = None
     layer: str | None = None
+    covariates: Any = None
     views: Mapping[str, Any] | None = None
 
     def read(self) -> Matrix:
@@ -178,6 +182,8 @@ class InMemory(Source):
             mask=mask,
             remarks=(*given.remarks, *remarks),
         )
+        if self.covariates is not None:
+            matrix = with_covariates(matrix, self.covariates)
         if self.views is None:
             return matrix
         named = self.sample_names is not None or given.sample_names is not None

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
+from nmfnet.data.formats.covariates import Design, columns_of
 from nmfnet.data.formats.raw import MISSING, check_memory, is_sparse, shorten
 from nmfnet.data.matrix import KINDS, Matrix
 from nmfnet.data.sources.channels import CHANNELS, SBS96, parse_channel, recognise_channels
@@ -24,6 +25,7 @@ __all__ = [
     "image_size",
     "labels_from_names",
     "split_missing",
+    "with_covariates",
 ]
 
 
@@ -263,3 +265,15 @@ def image_size(shape: Sequence[int] | None) -> tuple[int, int] | None:
     if len(sizes) != 2 or min(sizes) < 1:
         raise UserError(f"image_shape={list(shape)} must be two positive numbers, [height, width].")
     return sizes[0], sizes[1]
+
+
+def with_covariates(matrix: Matrix, given: Any) -> Matrix:
+    """The same matrix, with what is known of its samples beside; ``given`` as for `InMemory`."""
+    table = columns_of(given, matrix.sample_names, matrix.shape[0])
+    design = Design.of(table)
+    return replace(
+        matrix,
+        extra=matrix.extra | {"covariates": design.encode(table)},
+        design=design,
+        remarks=(*matrix.remarks, *design.remarks(table)),
+    )

@@ -11,6 +11,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from nmfnet.data.formats.files import TextOptions, is_text, read_raw
+from nmfnet.data.formats.hdf5 import read_obs
 from nmfnet.data.formats.memory import Given, aligned, as_weights
 from nmfnet.data.formats.raw import RawTable, check_file, file_sha256, is_sparse, numbered, shorten
 from nmfnet.data.formats.text import read_labels, read_names
@@ -25,6 +26,7 @@ from nmfnet.data.sources.source import (
     image_size,
     labels_from_names,
     split_missing,
+    with_covariates,
 )
 from nmfnet.errors import UserError
 
@@ -94,6 +96,9 @@ class Table(Source):
         entry of its ``obsm`` is that entry, if no layer is called so.
     modality : str, optional
         Modality of an h5mu file.
+    covariates : sequence of str, optional
+        Columns of ``obs`` of an h5ad file that models may read (batch, donor): text is one column for
+        each of its levels, numbers are used as they are.
     origin : Origin, optional
         Catalogue entry that the file belongs to.
     """
@@ -121,6 +126,7 @@ class Table(Source):
     name_separator: str = ":"
     layer: str | None = None
     modality: str | None = None
+    covariates: Sequence[str] | None = None
     origin: Origin | None = None
 
     def read(self) -> Matrix:
@@ -160,6 +166,8 @@ class Table(Source):
             sources=self._sources(file),
             citation="" if self.origin is None else self.origin.citation,
         )
+        if self.covariates:
+            matrix = with_covariates(matrix, self._covariates(file))
         kind = "image" if self.kind is None and self.image_shape is not None else self.kind
         matrix = with_truth(canonical_channels(matrix, kind), self.truth)
         return with_reference(matrix, self.reference)
@@ -170,6 +178,15 @@ class Table(Source):
 
     def _file(self, path: str) -> Path:
         return check_file(path) if self.origin is None else self.origin.path(path)
+
+    def _covariates(self, file: Path) -> dict[str, Any]:
+        """The columns that are asked for, by name."""
+        if file.suffix != ".h5ad":
+            raise UserError(
+                f"data.covariates is for columns of obs of an h5ad file, and {file.name} is none: in "
+                "Python give nmfnet.fit(X, covariates=DataFrame)."
+            )
+        return read_obs(file, [str(name) for name in self.covariates or ()])
 
     def _text(self, file: Path) -> TextOptions | None:
         """How ``file`` is to be read, if it is text; refuses what no file has a use for."""

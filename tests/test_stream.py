@@ -26,6 +26,8 @@ from nmfnet.errors import UserError
 from nmfnet.run.callbacks.resuming import Resuming
 from nmfnet.run.stopping import Interrupted
 from nmfnet.run.train import train as train_in_process
+from nmfnet.settings.words import configuration
+from nmfnet.types import Batch
 
 N, F, K = 700, 24, 3
 
@@ -462,3 +464,36 @@ def test_partial_fit_improves_what_fit_found_and_refuses_what_cannot_learn_so():
     assert not hasattr(nmfnet.Estimator(model="convex_nmf"), "partial_fit")
     with pytest.raises(UserError, match="batches need solver=online"):
         nmfnet.Estimator(settings={"solver": "hals"}).partial_fit(X)
+
+
+@pytest.mark.parametrize("form", ["csr", "dense"])
+def test_an_h5ad_is_read_by_rows(form, tmp_path, small_blocks):
+    h5py = pytest.importorskip("h5py", reason="the extra hdf5 is not installed")
+    X = np.random.default_rng(0).poisson(0.7, (N, F)).astype(np.float32)
+    file = tmp_path / "cells.h5ad"
+    with h5py.File(file, "w") as made:
+        if form == "csr":
+            table, group = sp.csr_matrix(X), made.create_group("layers/counts")
+            group.attrs.update({"encoding-type": "csr_matrix", "shape": X.shape})
+            for name in ("data", "indices", "indptr"):
+                group[name] = getattr(table, name)
+        else:
+            made["layers/counts"] = X
+        made["var/name"] = [f"gene{j}" for j in range(F)]
+        made["var"].attrs["_index"] = "name"
+    stored = open_stored(file, "counts")
+    for a, b in ((0, N), (13, 14), (N - 3, N), (5, 5), (30, 131)):
+        np.testing.assert_array_equal(stored[a:b], X[a:b])
+    assert stored.parts[0].names[:2] == ("gene0", "gene1")
+    own = {"data.path": str(file), "data.layer": "counts", "batch_size": 64, "max_iter": 30}
+    own |= {"solver": "adam_network", "model.hidden": [8], "model.n_components": 2}
+    words = {"model": "ldvae", "data": "stream", "split": "rows", "figures": False, **own}
+    found = train_in_process(configuration({"progress": False, **words}), write=False)
+    assert found.metrics["test/elbo"] < 0
+    with torch.no_grad(), found.model.restarts(0):
+        rows = RowSplit()(Stream(path=str(file), layer="counts").read(), 0).test_rows
+        batch = Batch(torch.from_numpy(X[rows]), torch.full((len(rows),), -1))
+        whole = -float(sum(found.model.eval().row_terms(batch).values()).mean())
+    assert found.metrics["test/elbo"] == pytest.approx(whole, rel=1e-5)
+    with pytest.raises(UserError, match=r"has no layers/cuonts; its layers: 'counts'"):
+        open_stored(file, "cuonts")

@@ -91,7 +91,7 @@ class Adam(Solver):
 
     A restart whose objective did not improve on its best during a training step halves its learning
     rate. Adam is not monotone: each restart ends on the best parameters it had at the end of a step
-    (with minibatches, on the last).
+    (with minibatches, on the last, and what is recorded is each batch as it is trained on).
 
     Parameters
     ----------
@@ -207,7 +207,8 @@ class Adam(Solver):
         for i in range(n_iter):
             adam.zero_grad(set_to_none=True)
             model.now = model.iteration + i
-            objective = total(model.objective(model.augment(seen, model.iteration + i)))
+            trained = model.objective(model.augment(seen, model.iteration + i))
+            objective = total(trained)
             relative = (objective / (rows * self.unit)).sum()
             relative.backward()  # type: ignore[no-untyped-call]
             sum_gradients(model)
@@ -215,9 +216,10 @@ class Adam(Solver):
             for factor in model.factors.values():
                 factor.project_()
         model.now = None
+        if self.minibatch:  # to judge every one of them takes longer than to train on it
+            return {name: term.detach()[live] for name, term in trained.items()}
         terms = _judge(model, judged, batch.x.shape[0] / judged.x.shape[0])
-        if not self.minibatch:
-            self._remember(model, adam, total(terms), model.iteration + n_iter < model.warm_up)
+        self._remember(model, adam, total(terms), model.iteration + n_iter < model.warm_up)
         return {name: term[live] for name, term in terms.items()}
 
     def _parted(self, batch: Batch) -> tuple[Batch, Batch]:

@@ -134,22 +134,26 @@ class Stream(Source):
     Parameters
     ----------
     path : str
-        .npy (C order) or .parquet, or a folder of them whose rows follow each other in the order of
-        the file names. A parquet file is read by row groups, which should be well below 100 MB.
+        .npy (C order), .parquet or .h5ad (X or a layer, in CSR or dense), or a folder of them whose rows
+        follow each other in the order of the file names. A parquet file is read by row groups, which
+        should be well below 100 MB.
     feature_names : str, optional
-        Text file with one name per line; parquet files carry their own.
+        Text file with one name per line; parquet and h5ad files carry their own.
+    layer : str, optional
+        Layer of h5ad files; ``raw`` is the ``.raw``.
     kind : {"generic", "image", "text"}, optional
     image_shape : [height, width], optional
     """
 
     path: str
     feature_names: str | None = None
+    layer: str | None = None
     kind: Literal["generic", "image", "text"] | None = None
     image_shape: Sequence[int] | None = None
 
     def read(self) -> StoredMatrix:
         """Open the files; the numbers stay where they are."""
-        stored = open_stored(self.path)
+        stored = open_stored(self.path, self.layer)
         n, f = stored.shape
         names = stored.parts[0].names
         if self.feature_names is not None:

@@ -11,10 +11,13 @@ from typing import Any, final
 
 import numpy as np
 
-from nmfnet.data.formats.raw import check_file, shorten
+from nmfnet.data.formats.raw import check_file, reading, shorten
 from nmfnet.errors import UserError
 
 __all__ = ["Numbered", "Stored", "open_stored"]
+
+SUFFIXES = (".npy", ".parquet", ".h5ad")
+"""Files of which rows can be read."""
 
 BLOCK_BYTES = 2_000_000
 """Rows that are read in one go come to about this much."""
@@ -76,6 +79,28 @@ class ParquetPart(Part):
         out = np.empty((stop - start, self.n_features), self.dtype)
         for j, column in enumerate(table.columns):
             out[:, j] = column.slice(start, stop - start).to_numpy()
+        return out
+
+
+@final
+@dataclass(frozen=True)
+class H5adPart(Part):
+    """X, a layer or the raw X of an AnnData file, sparse (CSR) or dense; ``where`` is its place."""
+
+    where: str = "X"
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        import h5py
+
+        with reading(self.file, "a readable h5ad file"), h5py.File(self.file, "r") as stored:
+            table = stored[self.where]
+            if not hasattr(table, "keys"):
+                return np.asarray(table[start:stop])
+            pointer = np.asarray(table["indptr"][start : stop + 1]).astype(np.int64)
+            first, last = int(pointer[0]), int(pointer[-1])
+            values, columns = table["data"][first:last], table["indices"][first:last]
+        out = np.zeros((stop - start, self.n_features), self.dtype)
+        out[np.repeat(np.arange(stop - start), np.diff(pointer)), columns] = values
         return out
 
 
@@ -166,8 +191,10 @@ class Stored:
         return [slice(a, b) for a, b in pairwise(cuts) if a < b]
 
 
-def open_stored(path: str | Path) -> Stored:
-    """The matrix in an npy or parquet file, or in a folder of them (rows in the order of names).
+def open_stored(path: str | Path, layer: str | None = None) -> Stored:
+    """The matrix in an npy, parquet or h5ad file, or in a folder of them (rows in the order of names).
+
+    ``layer`` is that of h5ad files; "raw" = the raw X.
 
     Raises
     ------
@@ -175,13 +202,12 @@ def open_stored(path: str | Path) -> Stored:
         If there is none, or the files do not fit together.
     """
     place = Path(path).expanduser()
-    if not place.is_dir():
-        files = [place]
-    else:
-        files = sorted(f for f in place.iterdir() if f.suffix in (".npy", ".parquet"))
+    files = [place]
+    if place.is_dir():
+        files = sorted(file for file in place.iterdir() if file.suffix in SUFFIXES)
     if not files:
-        raise UserError(f"{place} holds no .npy and no .parquet file to stream rows from.")
-    parts = [part for file in files for part in _parts(check_file(file))]
+        raise UserError(f"{place} holds no {', '.join(SUFFIXES)} file to stream rows from.")
+    parts = [part for file in files for part in _parts(check_file(file), layer)]
     if not parts:
         raise UserError(f"The parquet files in {place} hold no rows.")
     for part in parts[1:]:
@@ -198,13 +224,18 @@ def _said(part: Part) -> str:
     return f" ({shorten(part.names)})" if part.names else ""
 
 
-def _parts(file: Path) -> list[Part]:
+def _parts(file: Path, layer: str | None) -> list[Part]:
+    if file.suffix == ".h5ad":
+        return [_h5ad(file, layer)]
+    if layer is not None:
+        raise UserError(f"data.layer={layer} is for h5ad files, and {file} is none.")
     if file.suffix == ".npy":
         return [_npy(file)]
     if file.suffix == ".parquet":
         return _parquet(file)
     raise UserError(
-        f"{file} cannot be read row by row: data=stream takes .npy, .parquet, or a folder of them. "
+        f"{file} cannot be read row by row: data=stream takes .npy, .parquet, .h5ad, or a folder of "
+        "them. "
         "Use data=table for a file that fits into memory."
     )
 
@@ -226,6 +257,35 @@ def _npy(file: Path) -> Part:
         )
     n, f = array.shape
     return NpyPart(file, n, f, array.dtype, offset=array.offset)
+
+
+def _h5ad(file: Path, layer: str | None) -> Part:
+    try:
+        import h5py
+    except ImportError as error:
+        raise UserError("h5ad files need h5py: pip install 'nmfnet[hdf5]'.") from error
+    places = {None: "X", "raw": "raw/X"}
+    where = places.get(layer, f"layers/{layer}")
+    with reading(file, "a readable h5ad file"), h5py.File(file, "r") as stored:
+        if where not in stored:
+            known = [*stored.get("layers", {}), *(["raw"] if "raw/X" in stored else [])]
+            raise UserError(f"{file} has no {where}; its layers: {shorten(known, 8) or 'none'}.")
+        table, about = stored[where], stored["raw/var" if layer == "raw" else "var"]
+        kind = table.attrs.get("encoding-type", "array")
+        if kind not in ("csr_matrix", "array"):
+            raise UserError(
+                f"{where} of {file} is a {kind}, of which rows cannot be read one by one: save it as CSR "
+                "(adata.X = adata.X.tocsr()), or use data=table."
+            )
+        sparse = kind == "csr_matrix"
+        n, f = (int(size) for size in (table.attrs["shape"] if sparse else table.shape))
+        dtype = (table["data"] if sparse else table).dtype
+        names = about[about.attrs.get("_index", "_index")].asstr()[()].tolist()
+    if not n * f or dtype.kind not in "biuf":
+        raise UserError(
+            f"{where} of {file} holds {n} x {f} values of {dtype}: no matrix of numbers."
+        )
+    return H5adPart(file, n, f, dtype, tuple(names), where=where)
 
 
 def _parquet(file: Path) -> list[Part]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,9 @@ import scipy.sparse as sp
 import torch
 from scipy import stats
 from scipy.special import expit, softmax
+from shell import nmfnet as command
 from shell import refusal, the_run, train
+from sklearn.exceptions import ConvergenceWarning
 
 import nmfnet
 from nmfnet.core.losses import Loss
@@ -263,6 +266,40 @@ def test_a_command_fits_and_reports_the_bound(tmp_path):
         assert arrays["dispersion"].shape == (1, 12)
     message = refusal(*words, "model.decoder=[0]", cwd=tmp_path)
     assert "model.decoder has a width of 0" in message
+
+
+def test_nats_are_never_ranked_against_relative_errors(tmp_path):
+    np.savetxt(tmp_path / "X.csv", counts(), delimiter=",", fmt="%d")
+    words = ["data=table", "data.path=X.csv", "data.orientation=samples_by_features", "split=rows"]
+    words += ["model.n_components=2", "max_iter=20", "figures=false"]
+    for own in (
+        ["model=nmf"],
+        ["model=projective_nmf"],
+        ["model=nmf", "loss=negative_binomial"],
+        ["model=vae", "model.hidden=[6]", "model.decoder=[6]"],
+    ):
+        assert train(*own, *words, cwd=tmp_path).code == 0
+    done = command("report", "runs", "-o", "report.html", cwd=tmp_path)
+    assert done.code == 0, done.err
+    text = (tmp_path / "report.html").read_text()
+    data = json.loads(re.search(r'json" id="data">(.*?)</script>', text)[1])  # type: ignore[index]
+    ranked = {group["main"]: sorted(group["methods"]) for group in data["groups"]}
+    assert ranked == {
+        "test/relative_error": ["nmf", "projective_nmf"],
+        "test/loss": ["nmf", "vae"],
+    }
+    assert any("loss: " in text for text in data["refused"])
+
+
+def test_an_estimator_without_components_transforms():
+    from nmfnet.estimator import Estimator
+
+    with pytest.warns(ConvergenceWarning, match="not converged"):
+        made = Estimator("vae", 2, max_iter=5, settings={**SMALL, "figures": False}).fit(counts())
+    assert made.model_.loss.name == "negative_binomial"
+    assert made.transform(counts()).shape == (30, 2)
+    assert made.get_feature_names_out().tolist() == ["estimator0", "estimator1"]
+    assert not hasattr(made, "components_")
 
 
 class Scaled(Loss):

@@ -255,3 +255,16 @@ def test_a_batch_of_rows_of_a_loss_by_covariates_needs_them():
         fit(counts, n_components=2, loss="negative_binomial", **{"loss.dispersion": "covariates"})
     rows = Batch(torch.from_numpy(counts), torch.arange(len(counts)))
     assert "covariates" not in rows.extra
+
+
+def test_codes_of_new_rows_are_where_no_slope_is_left():
+    """Fisher scoring: at its end the slope is 0 where a code is positive, and >= 0 where it is 0."""
+    counts, _ = simulated()
+    fitted = fit(counts, n_components=3, loss="negative_binomial", max_iter=100)
+    W = torch.from_numpy(fitted.transform(counts[:40])).requires_grad_()
+    with fitted.restarts(0):
+        loss = fitted.loss(torch.from_numpy(counts[:40]), W @ fitted.components())
+    (slope,) = torch.autograd.grad(loss.sum(), W)
+    scale = float((loss.detach().abs() / W.detach().sum(1)).max())
+    assert float((slope.clamp_max(0)).abs().max()) < 1e-4 * scale
+    assert float((slope * W.detach()).abs().max()) < 1e-4 * float(loss.max())

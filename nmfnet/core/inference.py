@@ -19,7 +19,7 @@ from nmfnet.core.objective import row_losses
 from nmfnet.core.penalties import Penalty
 from nmfnet.errors import UserError
 from nmfnet.kernels.bounded import minimise_within
-from nmfnet.kernels.refit import refit_W, simplex_rows
+from nmfnet.kernels.refit import refit_by_scoring, refit_W, simplex_rows
 from nmfnet.kernels.rows import dense, take_rows
 from nmfnet.kernels.spectral import minimise
 from nmfnet.types import Batch, Float, Tensor, View
@@ -75,6 +75,8 @@ def _by_rule(
 ) -> Float[Tensor, "*r n k"] | None:
     """The non-negative fit to ``model.components()``, if that is what the model's objective asks."""
     beta, (factor, *more) = model.loss.beta, tables.values()
+    if beta is None and not more and model.rows_independent and not batch.views:
+        return _by_scoring(model, batch, factor)
     whole = None if beta is None or more or not model.rows_independent else batch
     components = None if whole is None else model.components()
     if components is not None and batch.views:
@@ -98,6 +100,23 @@ def _by_rule(
 
     sums = penalty_sums if on_W else None
     W = refit_W(whole.x, components, beta, exponent, whole.mask, sums)
+    return W if _agrees(model, W, components, batch) else None
+
+
+def _by_scoring(
+    model: Factorization, batch: Batch, factor: Factor
+) -> Float[Tensor, "*r n k"] | None:
+    """The non-negative fit of a likelihood that knows its expected curvature."""
+    loss = model.loss
+    if factor.constraint.bounds != NON_NEGATIVE or "component" not in factor.axes:
+        return None
+    if penalties_on(model, model.code_factors()) or not model.linear or not model.has_components:
+        return None
+    components = model.components()
+    if loss.information(components) is None:
+        return None
+    W = refit_by_scoring(batch.x, components, loss, loss.split, loss.information, batch.mask)
+    W = W.to(components.dtype)
     return W if _agrees(model, W, components, batch) else None
 
 

@@ -117,6 +117,12 @@ class NegativeBinomial(Loss):
         y, theta = x_hat.clamp(min=TINY), self.dispersion().detach().clamp(*DISPERSIONS)
         return x / y, (x + theta) / (y + theta)
 
+    def information(self, x_hat: Tensor) -> Tensor | None:
+        if not self.splits:
+            return None
+        y, theta = x_hat.clamp(min=TINY), self.dispersion().detach().clamp(*DISPERSIONS)
+        return theta / (y * (y + theta))
+
     def exponent(self, degree: int, penalty_degree: int) -> float:
         return monotone_exponent(
             1.0, degree, penalty_degree
@@ -179,6 +185,9 @@ class Normal(Loss):
     def split(self, x: Tensor, x_hat: Tensor) -> tuple[Tensor, Tensor]:
         precision = self.scale().detach().clamp_min(LEAST_SCALE) ** -2
         return precision * x.clamp_min(0), precision * (x_hat + (-x).clamp_min(0))
+
+    def information(self, x_hat: Tensor) -> Tensor:
+        return self.scale().detach().clamp_min(LEAST_SCALE) ** -2
 
     def exponent(self, degree: int, penalty_degree: int) -> float:
         return monotone_exponent(2.0, degree, penalty_degree)

@@ -95,6 +95,13 @@ class Loss(nn.Module, ABC):
         """
         return None
 
+    def information(self, x_hat: Tensor) -> Tensor | None:
+        """Expected second derivative by x_hat, >= 0, of a loss that splits and is not of the beta family.
+
+        New rows get their codes by it; None = by a search without it.
+        """
+        return None
+
     @property
     def splits(self) -> bool:
         """Whether multiplicative updates exist."""

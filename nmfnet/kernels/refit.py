@@ -17,6 +17,9 @@ from nmfnet.types import Float, Tensor
 
 PenaltySums = Callable[[Tensor], tuple[Tensor | float, Tensor | float]]
 
+Split = Callable[[Tensor, Tensor], tuple[Tensor, Tensor] | None]
+Information = Callable[[Tensor], Tensor | None]
+
 ROUGH = 5
 """Multiplicative updates before the first Newton step."""
 
@@ -143,22 +146,106 @@ def _newton_block(x: Tensor, H: Tensor, mask: Tensor | None, max_iter: int) -> T
     W = _start(x, H)
     for _ in range(ROUGH):
         W = W * ((_ratio(weighted, W, H, 1) @ H.mT) / loads.clamp_min(TINY))
-    damp = torch.full_like(loads[..., 0], DAMP[0])
-    eye = torch.eye(H.shape[-2], dtype=H.dtype, device=H.device)
-    value = _value(weighted, W, H, loads)
-    for _ in range(max_iter):
+
+    def expand(W: Tensor) -> Expansion:
         slope = loads - _ratio(weighted, W, H, 1) @ H.mT
-        G = curvatures(_ratio(weighted, W, H, 2), H)
+        return loads, slope, curvatures(_ratio(weighted, W, H, 2), H)
+
+    return _descend(W, expand, lambda W: _value(weighted, W, H, loads), max_iter)
+
+
+def refit_by_scoring(
+    x: Float[Tensor, "n f"],
+    H: Float[Tensor, "*r k f"],
+    value: Callable[[Tensor, Tensor, Tensor | None], Tensor],
+    split: Split,
+    information: Information,
+    mask: Float[Tensor, "n f"] | None = None,
+    max_iter: int = 500,
+) -> Float[Tensor, "*r n k"]:
+    """``argmin_{W >= 0} value(x, W H)`` by rows, with the expected curvature in Newton's place.
+
+    In float64, as for KL in :func:`refit_W`; the expected curvature is >= 0 also where that of a negative
+    binomial is not.
+
+    Parameters
+    ----------
+    value : callable
+        x, x_hat and mask to the loss of every row.
+    split : callable
+        x and x_hat to the two non-negative halves of the derivative by x_hat.
+    information : callable
+        x_hat to the expected second derivative by x_hat.
+
+    Source: Fisher scoring (McCullagh & Nelder 1989, section 2.5) with non-negative least squares.
+    """
+    H = H.double()
+    copies = H.shape[:-2].numel() * max(1, -(-(H.shape[-2] ** 2) // H.shape[-1]))
+    found = []
+    for rows in row_blocks(x, copies):
+        part = dense(take_rows(x, rows)).to(H.dtype)
+        seen = None if mask is None else dense(take_rows(mask, rows)).to(H.dtype)
+        found.append(_scored_block(part, H, value, split, information, seen, max_iter))
+    return torch.cat(found, -2)
+
+
+def _scored_block(
+    x: Tensor,
+    H: Tensor,
+    value: Callable[[Tensor, Tensor, Tensor | None], Tensor],
+    split: Split,
+    information: Information,
+    mask: Tensor | None,
+    max_iter: int,
+) -> Tensor:
+    def halves(x_hat: Tensor) -> tuple[Tensor, Tensor]:
+        both = split(x, x_hat)
+        assert both is not None
+        neg, pos = (half if mask is None else half * mask for half in both)
+        return neg.expand_as(x_hat) @ H.mT, pos.expand_as(x_hat) @ H.mT
+
+    def expand(W: Tensor) -> Expansion:
+        x_hat = (W @ H).clamp_min(TINY)
+        neg, pos = halves(x_hat)
+        expected = information(x_hat)
+        assert expected is not None
+        weights = expected.expand_as(x_hat)
+        return pos, pos - neg, curvatures(weights if mask is None else weights * mask, H)
+
+    W = _start(x if mask is None else x * mask, H)
+    for _ in range(ROUGH):
+        neg, pos = halves(W @ H)
+        W = W * (neg / pos.clamp_min(TINY))
+    return _descend(W, expand, lambda W: value(x, W @ H, mask), max_iter, least=1e-10)
+
+
+Expansion = tuple[Tensor, Tensor, Tensor]
+"""The half of the slope that is >= 0, the slope, each (*r, n, k), and the curvature (*r, n, k, k)."""
+
+
+def _descend(
+    W: Float[Tensor, "*r n k"],
+    expand: Callable[[Tensor], Expansion],
+    valued: Callable[[Tensor], Tensor],
+    max_iter: int,
+    least: float = 1e-13,
+) -> Float[Tensor, "*r n k"]:
+    """Every row by itself down its expansions, damped more where they do not help."""
+    value = valued(W)
+    damp = torch.full_like(value, DAMP[0])
+    eye = torch.eye(W.shape[-1], dtype=W.dtype, device=W.device)
+    for _ in range(max_iter):
+        loads, slope, G = expand(W)
         size = G.diagonal(dim1=-2, dim2=-1).mean(-1) + loads.sum(-1) / W.sum(-1).clamp_min(TINY)
         G = G + (damp * size)[..., None, None] * eye
         wanted = (G @ W[..., None]).mT - slope[..., None, :]
         step = nnls(G, wanted, (W > 0)[..., None, :])[..., 0, :] - W
         promised = -(slope * step).sum(-1)
-        moving = (promised > 1e-13 * ((loads * W).sum(-1) + value.abs())) & (damp <= DAMP[1])
+        moving = (promised > least * ((loads * W).sum(-1) + value.abs())) & (damp <= DAMP[1])
         share = moving.to(W.dtype)
         for _trial in range(TRIALS):
             new = W + share[..., None] * step
-            reached = _value(weighted, new, H, loads)
+            reached = valued(new)
             moved = moving & (reached <= value - 1e-4 * share * promised)
             if bool((moved | ~moving).all()):
                 break

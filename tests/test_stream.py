@@ -145,7 +145,7 @@ def test_what_cannot_be_streamed_is_refused(made, said, tmp_path, small_blocks):
 
 def test_folders_that_do_not_fit_together_are_refused(tmp_path):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match=r"no \.npy and no \.parquet"):
+    with pytest.raises(UserError, match=r"no \.npy, \.parquet, \.h5ad file"):
         open_stored(tmp_path / "empty")
     place = as_parquet(matrix(), tmp_path)
     pd.DataFrame({"gene0": [1.0], "b": [2.0]}).to_parquet(place / "2.parquet")

@@ -155,7 +155,11 @@ OUT_OF_RANGE = {
     "checkpoints all the time": ("checkpoint_every=-1", "checkpoint_every=-1", ">= 0"),
     "no step between ranks": ("ranks=2:5:0", "ranks=2:5:0", "names no rank"),
     "ranks without end": ("ranks=2:99999999999", "names no rank"),
-    "components without end": ("model.n_components=1000000000000", "memory", "n_components="),
+    "components without end": (
+        "model.n_components=1000000000000",
+        "this machine has",
+        "n_components",
+    ),
     "components beyond numbers": ("model.n_components=10000000000000000000000", "too large"),
     "components as a fraction": ("model.n_components=1e22", "a whole number"),
     "jobs of no process": (

@@ -204,9 +204,7 @@ def add(out: Path, row: dict[str, Any]) -> None:
 # ---------------------------------------------------------------------- mixtures of three lines
 def mixtures(out: Path) -> None:
     """How well codes of three components follow the true proportions of three cell lines."""
-    matrix = build(
-        configuration({"data": "rnamix-cells", "data.top_genes": GENES}).data
-    ).read()
+    matrix = build(configuration({"data": "rnamix-cells", "data.top_genes": GENES}).data).read()
     about = pd.read_csv(
         cache_folder() / "sc-mixology-rnamix" / "RNAmix_celseq2.metadata.csv.gz", index_col=0
     ).loc[matrix.sample_names]

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
+
+import torch
 
 from nmfnet.kernels.csr import csr
+from nmfnet.kernels.csr import take_rows as take_numbered
 from nmfnet.types import Batch, Float, Tensor
 
 BLOCK_ENTRIES = 2_000_000
@@ -23,8 +27,10 @@ def spans(n: int, width: int) -> Iterator[slice]:
         yield slice(start, min(start + rows, n))
 
 
-def take_rows(x: Tensor, rows: slice) -> Tensor:
-    """``x[rows]`` of anything with a row per sample, also of sparse CSR (kept sparse)."""
+def take_rows(x: Tensor, rows: slice | Any) -> Tensor:
+    """``x[rows]`` of anything with a row per sample, also of sparse CSR (kept sparse); by number too."""
+    if not isinstance(rows, slice):
+        return take_numbered(x, torch.as_tensor(rows, dtype=torch.long, device=x.device))
     if not x.is_sparse_csr:
         return x[rows]
     start, stop, _ = rows.indices(x.shape[0])

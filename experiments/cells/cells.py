@@ -5,7 +5,7 @@ of the training cells, reads the first half of a held-out cell, and predicts its
 predictions are scored by one distribution: the negative binomial with the side's mean and, for each
 gene, the inverse dispersion that suits its predictions of the second halves of the training cells.
 
-    python experiments/cells/cells.py run OUT.csv [DATA ...]     # a quarter of an hour for all
+    python experiments/cells/cells.py run OUT.csv [DATA ...]     # about 6 CPU minutes for all
     python experiments/cells/cells.py mixtures OUT.csv
     python experiments/cells/cells.py figure IN.csv OUT.png
 
@@ -156,7 +156,7 @@ def agreement(code: np.ndarray, labels: list[str]) -> tuple[float, float]:
 
 
 def run(out: Path, names: list[str]) -> None:
-    """Every side on every data set; the difference to NMF NB is over the same cells."""
+    """Every side on every data set; a line for each."""
     done = (
         set() if not out.exists() else {tuple(r) for r in pd.read_csv(out)[["data", "side"]].values}
     )
@@ -226,7 +226,7 @@ def mixtures(out: Path) -> None:
 
 # ---------------------------------------------------------------------- picture
 def figure(source: Path, out: Path) -> None:
-    """Nats per held-out cell above NMF NB, with twice the standard error of the differences."""
+    """Nats per held-out cell above NMF KL, with twice the standard error of the differences."""
     from nmfnet.plots import save, style
 
     table = pd.read_csv(source)
@@ -235,12 +235,12 @@ def figure(source: Path, out: Path) -> None:
     picture = style.new_figure(1.3 + 1.75 * len(names), style.HEAD + 2.9)
     style.heading(
         picture,
-        "Held-out log-probability of second halves: nats per cell above NMF NB",
+        "Held-out log-probability of second halves: nats per cell above NMF KL",
         "Right of the line is better. Bars: two standard errors of the differences over the cells.",
     )
     for i, name in enumerate(names):
         own = table[table["data"] == name].set_index("side")
-        base = np.array(own.loc["NMF NB", "per_cell"].split(), float)
+        base = np.array(own.loc["NMF KL", "per_cell"].split(), float)
         axes = style.panel(
             picture, 1.1 + 1.75 * i, style.HEAD + 0.2, 1.5, 2.2, label=name, grid="x"
         )

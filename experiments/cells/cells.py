@@ -9,7 +9,7 @@ gene, the inverse dispersion that suits its predictions of the second halves of 
     python experiments/cells/cells.py mixtures OUT.csv
     python experiments/cells/cells.py figure IN.csv OUT.png
 
-``DATA`` are sc-mixology-5cl, sc-mixology-rnamix, pbmc68k-reduced and worm-neuron-sc; the last two need
+``DATA`` are sc-mixology-5cl, rnamix-cells, pbmc68k-reduced and worm-neuron-sc; the last two need
 h5py. A line is added to ``OUT.csv`` as soon as a side is done; lines that are there are not repeated.
 """
 
@@ -65,7 +65,7 @@ class Fitted(NamedTuple):
 # ---------------------------------------------------------------------- data
 def cells(name: str) -> tuple[np.ndarray, list[str]]:
     """Counts of the genes that vary most, and the class of every cell."""
-    if name.startswith("sc-mixology"):
+    if name in ("sc-mixology-5cl", "rnamix-cells"):
         matrix = build(configuration({"data": name, "data.top_genes": GENES}).data).read()
         assert matrix.labels is not None
         return np.asarray(matrix.values), [(matrix.label_names or [])[i] for i in matrix.labels]
@@ -256,7 +256,7 @@ def figure(source: Path, out: Path) -> None:
 
 
 if __name__ == "__main__":
-    known = ["sc-mixology-5cl", "sc-mixology-rnamix", "pbmc68k-reduced", "worm-neuron-sc"]
+    known = ["sc-mixology-5cl", "rnamix-cells", "pbmc68k-reduced", "worm-neuron-sc"]
     task, *words = sys.argv[1:]
     if task == "run":
         run(Path(words[0]), words[1:] or known)

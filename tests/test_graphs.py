@@ -544,7 +544,7 @@ def test_a_run_without_components_is_exported_compared_and_reported(tmp_path, ca
         folder = tmp_path / "runs" / str(seed)
         nmfnet.fit(X, "graph_ae", seed=seed, run_dir=folder, threads=1, n_restarts=2, **own)
     drawn = {file.stem for file in (tmp_path / "runs" / "0" / "figures").glob("*.png")}
-    assert drawn == {"convergence", "restarts", "weights", "weights_by_class"}
+    assert drawn == {"convergence", "restarts", "weights", "weights_by_class", "code", "terms"}
     written = {file.name for file in export(tmp_path / "runs" / "0", "csv")}
     assert written == {"W.csv", "E1.csv", "M.csv", "S.csv"}
     with pytest.raises(nmfnet.UserError, match="0 reads the links of rows"):

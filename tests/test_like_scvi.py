@@ -43,12 +43,14 @@ def theirs(linear: bool, likelihood: str) -> Any:
 
 
 def assign(model: Any, name: str, linear: Any) -> None:
-    """Our layer from theirs."""
+    """Our layer from theirs; a bias that their norm takes out again we do not have."""
     for word, value in (("", linear.weight.T), ("_bias", linear.bias[None])):
-        model.factors[name + word].assign_(value)
+        if name + word in model.factors:
+            model.factors[name + word].assign_(value)
 
 
-def assign_norm(ours: Any, norm: Any) -> None:
+def assign_norm(ours: Any, norm: Any, linear: Any) -> None:
+    """Theirs is behind a bias, which moves the mean that it takes out."""
     with torch.no_grad():
         pairs = {
             "mean": "running_mean",
@@ -58,6 +60,7 @@ def assign_norm(ours: Any, norm: Any) -> None:
         }
         for own, word in pairs.items():
             getattr(ours, own).copy_(getattr(norm, word)[None, None])
+        ours.mean -= linear.bias
 
 
 def hidden(block: Any) -> tuple[Any, Any]:
@@ -80,7 +83,7 @@ def test_terms_are_theirs(linear, loss):
     with torch.no_grad():
         linear_layer, norm = hidden(module.z_encoder.encoder)
         assign(ours, "E1", linear_layer)
-        assign_norm(ours.E[0].norm, norm)
+        assign_norm(ours.E[0].norm, norm, linear_layer)
         assign(ours, "M", module.z_encoder.mean_encoder)
         assign(ours, "V", module.z_encoder.var_encoder)
         if loss != "poisson":
@@ -92,7 +95,7 @@ def test_terms_are_theirs(linear, loss):
         else:
             linear_layer, norm = hidden(module.decoder.px_decoder)
             assign(ours, "D1", linear_layer)
-            assign_norm(ours.D[0].norm, norm)
+            assign_norm(ours.D[0].norm, norm, linear_layer)
             assign(ours, "H", module.decoder.px_scale_decoder[0])
             if loss == "zinb":
                 assign(ours, "P", module.decoder.px_dropout_decoder)

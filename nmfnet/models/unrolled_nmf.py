@@ -125,14 +125,13 @@ class UnrolledNMF(Factorization):
         for layer in range(self.n_layers):
             i = layer % len(A)
             neg, pos = (XA[i], W @ self.B[i]()) if XA else self._sums(i, x, W, A[i])
-            ratio = neg / (pos + l1 + l2 * W).clamp_min(TINY)
+            ratio = neg / (pos + l1 + l2 * W).clamp_min(_least(neg))
             W = W * (ratio if self.power == 1 else ratio.clamp_min(TINY) ** self.power)
         return W
 
     def _sums(self, i: int, x: Tensor, W: Tensor, A: Tensor) -> tuple[Tensor, Tensor]:
         """Numerator and denominator of a layer that reads X_hat."""
-        least = torch.finfo(x.dtype).eps * x.mean(-1, keepdim=True)  # at 0 the slope is not finite
-        y = (W @ self.R[i]()).clamp_min(least.clamp_min(TINY))
+        y = (W @ self.R[i]()).clamp_min(_least(x))
         if self.beta == 1:
             return (x / y) @ A, self.B[i]()
         return (x * y ** (self.beta - 2)) @ A, y ** (self.beta - 1) @ A
@@ -186,3 +185,9 @@ class UnrolledNMF(Factorization):
                 f"{self.n_components} components: they must be ({n}, {self.n_components})"
             )
         return torch.from_numpy(W)
+
+
+def _least(numerator: Float[Tensor, "*r n k"]) -> Float[Tensor, "*r n 1"]:
+    """What a row is divided by at least: the slope of a quotient is not finite at 0."""
+    eps = torch.finfo(numerator.dtype).eps
+    return (eps * numerator.detach().mean(-1, keepdim=True)).clamp_min(TINY)

@@ -49,11 +49,12 @@ class VAE(Factorization):
     log s   law of the log of a latent size     ``L1``, ``SM``, ``SV``   width in, 1
     ======  ==================================  =======================  =======================
 
-    Every layer has a bias (``E1_bias``, ...); hidden ones are followed by batch normalisation if asked
-    for, and relu. The objective is minus the evidence lower bound, ``Σ -E log p(x | z) + beta KL``, by
-    one draw of z for every row and iteration in training and by eight fixed ones, without dropout,
-    where it is judged. Under ``loss=frobenius`` or ``normal`` X_hat is D(z) itself and E reads X as it
-    is; under ``loss=bernoulli`` D(z) are log odds.
+    Every layer has a bias (``E1_bias``, ...), unless batch normalisation takes it out again: hidden
+    layers have that instead if asked for, with a shift of its own. Hidden layers are followed by relu.
+    The objective is minus the evidence lower bound, ``Σ -E log p(x | z) + beta KL``, by one draw of z
+    for every row and iteration in training and by eight fixed ones, without dropout, where it is
+    judged. Under ``loss=frobenius`` or ``normal`` X_hat is D(z) itself and E reads X as it is; under
+    ``loss=bernoulli`` D(z) are log odds.
 
     ``transform`` gives the mean code m. ``inverse_transform`` is for rows of size 1 with the mean
     covariates: shares; ``reconstruct`` knows both of each row. Of a row with missing entries the
@@ -140,7 +141,8 @@ class VAE(Factorization):
         *inwards, code = ["feature", *self._widths("hidden", hidden), "component"]
         outwards = [code, *self._widths("decoder", decoder)]
         self.E = self._layers("E", inwards, beside["E"])
-        self.M = self._layer("M", inwards[-1], code, beside["E"] and not hidden)
+        lost = batch_norm and not self.variational and bool(decoder)  # a shift of all codes
+        self.M = self._layer("M", inwards[-1], code, beside["E"] and not hidden, bias=not lost)
         self.V = self.L = self.SM = self.SV = self.P = None
         if self.variational:
             self.V = self._layer("V", inwards[-1], code, beside["E"] and not hidden)
@@ -182,7 +184,13 @@ class VAE(Factorization):
         )
 
     def _layer(
-        self, name: str, width_in: str, width_out: str, beside: bool, norm: bool = False
+        self,
+        name: str,
+        width_in: str,
+        width_out: str,
+        beside: bool,
+        norm: bool = False,
+        bias: bool = True,
     ) -> _Affine:
         def factor(word: str, rows: str) -> Factor:
             return self.factor(name + word, rows, width_out, constraint=Free())
@@ -190,7 +198,8 @@ class VAE(Factorization):
         more = factor("_covariates", "covariate") if beside else None
         width = self.axes[width_out]
         made = BatchNorm(self.n_restarts, width, eps=1e-3) if norm else None
-        return _Affine(factor("", width_in), factor("_bias", "one"), more, made)
+        shift = factor("_bias", "one") if bias and made is None else None
+        return _Affine(factor("", width_in), shift, more, made)
 
     # ------------------------------------------------------------------ the model
     def law(self, batch: Batch) -> Law:
@@ -296,13 +305,13 @@ class VAE(Factorization):
             logs = sums.clamp_min(1).log()
             self.log_sizes.copy_(torch.stack([logs.mean(), logs.std().clamp_min(1e-2)]))
             if self.SM is not None and self.SV is not None:
-                self.SM.bias.assign_(self.log_sizes[..., :1])
-                self.SV.bias.assign_(2 * self.log_sizes[..., 1:].log())
+                self.SM.shift(self.log_sizes[..., :1])
+                self.SV.shift(2 * self.log_sizes[..., 1:].log())
         elif not self.loss.real:
             mean = mean.clamp(1e-3, 1 - 1e-3).logit()
         if "covariates" in batch.extra:
             self.usual.copy_(batch.extra["covariates"].mean(-2, keepdim=True))
-        self.H.bias.assign_(mean)
+        self.H.shift(mean)
 
     def scores(
         self, code: Float[Tensor, "*r n k"], batch: Batch, part: Literal["train", "test"]
@@ -342,17 +351,24 @@ class VAE(Factorization):
 
 @final
 class _Affine(nn.Module):
-    """``norm(h weights + c covariates + bias)``; without weights of covariates, or a norm, without."""
+    """``h weights + c covariates``, then a bias, or the norm, in which a bias would be lost."""
 
     def __init__(
-        self, weights: Factor, bias: Factor, beside: Factor | None, norm: BatchNorm | None
+        self, weights: Factor, bias: Factor | None, beside: Factor | None, norm: BatchNorm | None
     ) -> None:
         super().__init__()
         self.weights, self.bias, self.beside, self.norm = weights, bias, beside, norm
 
     def forward(self, h: Tensor, c: Tensor | None = None) -> Tensor:
-        h = h @ self.weights() + self.bias()
+        h = h @ self.weights()
         if self.beside is not None:
             assert c is not None
             h = h + c @ self.beside()
-        return h if self.norm is None else self.norm(h)
+        if self.norm is not None:
+            h = self.norm(h)
+        return h if self.bias is None else h + self.bias()
+
+    def shift(self, value: Tensor) -> None:
+        """Set the bias."""
+        assert self.bias is not None
+        self.bias.assign_(value)

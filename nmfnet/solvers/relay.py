@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 STEEP = 0.01
 """Adam goes on where a training step of it still lowers the objective by more than this share."""
 
+LONGEST = 3
+"""Times the fewest iterations of Adam, after which it ends: near 0 every fall is a large share."""
+
 
 class Relay(Solver):
     """Another solver for the first iterations of a restart, then L-BFGS.
@@ -87,7 +90,7 @@ class Relay(Solver):
         self.active(restart).rebase(model, restart, objective)
         self._hand_over(model, restart)
 
-    def ripe(self, restart: int) -> bool:
+    def ripe(self, restart: int, iteration: int) -> bool:
         """Whether a restart that is past its first iterations is to be handed over."""
         return True
 
@@ -99,7 +102,7 @@ class Relay(Solver):
 
     def step(self, model: Factorization, batch: Batch, n_iter: int, live: list[int]) -> Terms:
         for restart in live:
-            if model.iteration >= self.first and self.ripe(restart):
+            if model.iteration >= self.first and self.ripe(restart, model.iteration):
                 self._hand_over(model, restart)
         ordered = sorted(live, key=lambda restart: restart in self.late)
         early = [restart for restart in ordered if restart not in self.late]
@@ -130,7 +133,8 @@ class AdamLBFGS(Relay):
     ----------
     first : int, >= 0
         Fewest iterations of Adam. It goes on until a training step lowers the objective by less than
-        ``STEEP`` of its value: in a valley that still falls L-BFGS takes short steps.
+        ``STEEP`` of its value, or it had ``LONGEST`` times as many: in a valley that still falls L-BFGS
+        takes short steps.
     lr : float, > 0
         Learning rate of Adam, relative to each factor's root mean square at the start.
     memory : int, >= 1
@@ -153,8 +157,8 @@ class AdamLBFGS(Relay):
         super().attach(model)
         self.lowest, self.falls = {}, {}
 
-    def ripe(self, restart: int) -> bool:
-        return self.falls.get(restart, 0.0) <= STEEP
+    def ripe(self, restart: int, iteration: int) -> bool:
+        return self.falls.get(restart, 0.0) <= STEEP or iteration >= LONGEST * self.first
 
     def step(self, model: Factorization, batch: Batch, n_iter: int, live: list[int]) -> Terms:
         terms = super().step(model, batch, n_iter, live)

@@ -156,10 +156,7 @@ class Factorization(L.LightningModule, ABC):
         self.recipe: dict[str, Any] = {}
         self.world = World()
         self.transpose: Transpose | None = None  # of the training rows, when they are sparse
-        self._metrics: dict[str, Any] = {}
-        self.numbers: Mapping[str, Any] = (
-            self._metrics
-        )  # of a fit, some of them still to be computed
+        self.numbers: Mapping[str, Any] = {}  # of a fit; until they are asked for, no plain dict
         self.notes: list[str] = []
         self.units = Units()
         self.reader: Reader | None = None  # of users' rows, which know their columns by name
@@ -521,9 +518,9 @@ class Factorization(L.LightningModule, ABC):
     @property
     def metrics(self) -> dict[str, Any]:
         """The numbers of ``metrics.json``, computed when they are first asked for; none before a fit."""
-        if self.numbers is not self._metrics:
-            self._metrics = self.numbers = dict(self.numbers)
-        return self._metrics
+        if not isinstance(self.numbers, dict):
+            self.numbers = dict(self.numbers)
+        return self.numbers
 
     @metrics.setter
     def metrics(self, numbers: Mapping[str, Any]) -> None:

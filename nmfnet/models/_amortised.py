@@ -3,36 +3,28 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Literal
 
-import numpy as np
 import torch
 from torch.nn import functional as F
 
 from nmfnet.core.constraints import Free
 from nmfnet.core.laws import LogisticNormal
-from nmfnet.core.model import Factorization, Parts
+from nmfnet.core.model import Parts
 from nmfnet.errors import UserError
 from nmfnet.kernels.csr import csr_of
 from nmfnet.kernels.sparse import times_components, transpose_of
-from nmfnet.models._documents import (
-    SAME,
-    by_restart,
-    check_documents,
-    documents,
-    fractions,
-    lengths,
-)
-from nmfnet.models._layers import BatchNorm, axes_between
-from nmfnet.types import Batch, Float, Output, Tensor
+from nmfnet.models._documents import Documents, by_restart
+from nmfnet.models._layers import BatchNorm, axes_between, dropped, start_glorot
+from nmfnet.types import Batch, Float, Tensor
 
 HIDDEN_DRAW = 100
 """Number of the first noise of dropout; those before it are of the code."""
 
 
-class AmortisedTopics(Factorization, ABC):
+class AmortisedTopics(Documents, ABC):
     """Encoder, law and numbers of an amortised topic model; a subclass adds what decodes a code.
 
     Parameters
@@ -44,11 +36,6 @@ class AmortisedTopics(Factorization, ABC):
     """
 
     linear = False
-    sparse = True
-    shardable = False
-    code = "simplex"
-    multilinear = False  # type: ignore[assignment]
-    same_losses = SAME
 
     def __init__(
         self,
@@ -88,10 +75,7 @@ class AmortisedTopics(Factorization, ABC):
         h = self.read(csr_of(batch.x))
         for i in range(1, self.depth + 1):
             h = F.softplus(_times(h, self.factors[f"E{i}"]()) + self.factors[f"E{i}_bias"]())
-        if self.dropout and self.now is not None:
-            level = 2**0.5 * torch.erfinv(torch.tensor(2 * self.dropout - 1.0))
-            stays = self.noise(h.shape[-2], h.shape[-1], draw=HIDDEN_DRAW) > level.to(h)
-            h = h * stays / (1 - self.dropout)
+        h = dropped(self, h, self.dropout, HIDDEN_DRAW)
         mean, log_variance = (
             norm(_times(h, table()))
             for table, norm in zip((self.M, self.V), self.norms, strict=True)
@@ -101,9 +85,6 @@ class AmortisedTopics(Factorization, ABC):
     def encode(self, batch: Batch) -> Float[Tensor, "*r n k"]:
         return self.law(batch).mean
 
-    def outputs(self, code: Float[Tensor, "*r n k"], batch: Batch) -> dict[str, Output]:
-        return {"x": Output(lengths(batch).to(code) * self.decode(code))}
-
     @abstractmethod
     def row_misfit(self, batch: Batch, code: Float[Tensor, "*r n k"]) -> Float[Tensor, "*r n"]:
         """``-Σ x log p`` over the words of every document, in nats."""
@@ -111,23 +92,14 @@ class AmortisedTopics(Factorization, ABC):
     # ------------------------------------------------------------------ fit and numbers
     def start(self, proposal: dict[str, Tensor], batch: Batch) -> None:
         """Glorot's uniform weights, and biases of 0."""
-        check_documents(batch, type(self).__name__)
-        for name, factor in self.own_factors().items():
-            bound = (6 / sum(factor.raw.shape[1:])) ** 0.5  # Glorot & Bengio 2010, eq. (16)
-            scale = 0 if name.endswith("_bias") else bound
-            factor.assign_(scale * (2 * self.uniform(factor) - 1))
-
-    def remarks(self, batch: Batch) -> Iterator[str]:
-        yield from fractions(batch, type(self).__name__)
+        self.check_documents(batch)
+        start_glorot(self)
 
     def scores(
         self, code: Float[Tensor, "*r n k"], batch: Batch, part: Literal["train", "test"]
     ) -> dict[str, float]:
         rows = torch.stack([term.double() for term in self.row_terms(batch).values()]).sum(0)
         return {f"{part}/elbo": -float(rows.mean())}
-
-    def example(self, rng: np.random.Generator) -> dict[str, Any]:
-        return documents(rng)
 
 
 def _times(h: Tensor, weights: Float[Tensor, "*r a b"]) -> Float[Tensor, "*r n b"]:

@@ -71,3 +71,23 @@ class BatchNorm(nn.Module):
         else:
             mean, variance = self.mean, self.variance
         return (x - mean) * (variance + self.eps).rsqrt() * self.scale + self.shift
+
+
+def start_glorot(model: Factorization) -> None:
+    """Uniform weights of the size that keeps variances from layer to layer, and biases of 0.
+
+    Source: Glorot & Bengio 2010, "Understanding the difficulty of training deep feedforward neural
+    networks", eq. (16).
+    """
+    for factor in model.own_factors().values():
+        bound = 0 if factor.axes[0] == "one" else (6 / sum(factor.raw.shape[1:])) ** 0.5
+        factor.assign_(bound * (2 * model.uniform(factor) - 1))
+
+
+def dropped(model: Factorization, h: Tensor, share: float, draw: int) -> Tensor:
+    """Hidden units of which a training step leaves out a share, by the noise of its own ``draw``."""
+    if not share or model.now is None:
+        return h
+    level = 2**0.5 * torch.erfinv(torch.tensor(2 * share - 1.0))
+    stays = model.noise(h.shape[-2], h.shape[-1], draw=draw) > level.to(h)
+    return h * stays / (1 - share)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
+from nmfnet.core.model import Factorization
 from nmfnet.errors import UserError
 from nmfnet.kernels.sparse import row_numbers
+from nmfnet.kernels.weighted import ridge_rows
 from nmfnet.types import Batch, Float, Tensor
 
 
@@ -46,11 +46,12 @@ def counts_of(batch: Batch) -> tuple[Float[Tensor, " n"], Float[Tensor, " f"]]:
     return weight.sum(1), weight.sum(0)
 
 
-def as_csr(x: Tensor) -> Any:
-    """A CSR tensor as a scipy matrix."""
-    from scipy.sparse import csr_matrix
-
-    values, columns, rows = (
-        part.cpu().numpy() for part in (x.values(), x.col_indices(), x.crow_indices())
-    )
-    return csr_matrix((values, columns, rows), shape=(x.shape[0], x.shape[1]))
+def by_ridge(model: Factorization, batch: Batch) -> Float[Tensor, "*r n k"]:
+    """Codes of the rows by their ridge regressions (``model.ridge``), for every restart."""
+    if model.components().ndim == 2:
+        return ridge_rows(*model.ridge("sample", batch)).to(model.precision)
+    found = []
+    for restart in range(model.components().shape[0]):
+        with model.restarts(restart):
+            found.append(ridge_rows(*model.ridge("sample", batch)))
+    return torch.stack(found).to(model.precision)

@@ -11,11 +11,11 @@ from nmfnet.core.constraints import Free, Project
 from nmfnet.core.model import Factorization, Parts
 from nmfnet.core.objective import row_losses
 from nmfnet.errors import UserError
-from nmfnet.kernels.csr import csr_of
+from nmfnet.kernels.csr import csr_of, to_scipy
 from nmfnet.kernels.soft_impute import soft_impute
 from nmfnet.kernels.sparse import entries_of, row_numbers, transposed, with_values
 from nmfnet.kernels.weighted import Ridge, ridge_rows
-from nmfnet.models._listed import as_csr, by_row, check_listed, counts_of
+from nmfnet.models._listed import by_ridge, by_row, check_listed, counts_of
 from nmfnet.settings.ranges import Natural, NotNegative
 from nmfnet.types import Batch, Float, Tensor
 
@@ -218,7 +218,7 @@ class BiasedMF(Factorization):
                 level = self.level()[0][at.col_indices()]
                 if self.biases:
                     level = level + self.b()[row_numbers(at), 0]
-                left = as_csr(with_values(at, at.values().double() - level))
+                left = to_scipy(with_values(at, at.values().double() - level))
                 started = soft_impute(left, self.n_components, self.l2, self.path)
                 for factor, found, noise in zip((self.P, self.Q), started, drawn, strict=True):
                     factor.assign_(torch.from_numpy(found).to(noise) + 1e-3 * noise)
@@ -251,13 +251,7 @@ class BiasedMF(Factorization):
     def infer(self, batch: Batch) -> Float[Tensor, "*r n k"]:
         """The ridge regression of every row on Q and ones: 0 for a row without entries."""
         check_listed(batch)
-        if self.Q.raw.ndim == 2:
-            return ridge_rows(*self.ridge("sample", batch)).to(self.precision)
-        found = []
-        for restart in range(self.Q.raw.shape[0]):
-            with self.restarts(restart):
-                found.append(ridge_rows(*self.ridge("sample", batch)))
-        return torch.stack(found).to(self.precision)
+        return by_ridge(self, batch)
 
     def example(self, rng: np.random.Generator) -> dict[str, Any]:
         """Half of the entries of a matrix of rank 2 with biases."""

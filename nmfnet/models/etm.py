@@ -86,7 +86,3 @@ class ETM(AmortisedTopics):
 
     def components(self) -> Float[Tensor, "*r k f"]:
         return (self.A() @ self.R().mT).softmax(-1)
-
-    def decode(self, W: Float[Tensor, "*r n k"]) -> Float[Tensor, "*r n f"]:
-        """Shares of the words."""
-        return W @ self.components()

@@ -23,7 +23,7 @@ from nmfnet.kernels.graph import (
     propagate,
     times_weights,
 )
-from nmfnet.models._layers import axes_between
+from nmfnet.models._layers import axes_between, start_glorot
 from nmfnet.types import Batch, Float, Int, Tensor, Terms
 
 OTHERS = 100
@@ -174,9 +174,7 @@ class GraphAE(Factorization):
 
     def start(self, proposal: dict[str, Tensor], batch: Batch) -> None:
         self._graph(batch)
-        for factor in self.own_factors().values():
-            bound = (6 / sum(factor.raw.shape[1:])) ** 0.5  # Glorot & Bengio 2010, eq. (16)
-            factor.assign_((2 * self.uniform(factor) - 1) * bound)
+        start_glorot(self)
 
     def link_scores(
         self, code: Float[Tensor, "*r n k"], pairs: Int[Tensor, "m 2"]

@@ -12,8 +12,8 @@ from nmfnet.core.model import Factorization, Parts
 from nmfnet.errors import UserError
 from nmfnet.kernels.csr import csr_of
 from nmfnet.kernels.sparse import entries_of, transpose_of, transposed, with_values
-from nmfnet.kernels.weighted import Ridge, ridge_rows
-from nmfnet.models._listed import by_row, counts_of
+from nmfnet.kernels.weighted import Ridge
+from nmfnet.models._listed import by_ridge, by_row, counts_of
 from nmfnet.settings.ranges import NotNegative, Positive
 from nmfnet.types import Batch, Float, Tensor, Terms
 
@@ -145,13 +145,7 @@ class ImplicitMF(Factorization):
     def infer(self, batch: Batch) -> Float[Tensor, "*r n k"]:
         """The ridge regression of every row on Q."""
         self._check_mask(batch)
-        if self.Q.raw.ndim == 2:
-            return ridge_rows(*self.ridge("sample", batch)).to(self.precision)
-        found = []
-        for restart in range(self.Q.raw.shape[0]):
-            with self.restarts(restart):
-                found.append(ridge_rows(*self.ridge("sample", batch)))
-        return torch.stack(found).to(self.precision)
+        return by_ridge(self, batch)
 
     def example(self, rng: np.random.Generator) -> dict[str, Any]:
         """Choices of users in two groups."""

@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, Literal, final
+from typing import Literal, final
 
 import numpy as np
 import torch
 
 from nmfnet.core.constraints import Exp
 from nmfnet.core.laws import Dirichlet
-from nmfnet.core.model import Factorization, Parts
+from nmfnet.core.model import Parts
 from nmfnet.kernels.topics import concentrations, expected_log, log_mixture, prior_of
-from nmfnet.models._documents import (
-    SAME,
-    by_restart,
-    check_documents,
-    counts,
-    documents,
-    fractions,
-    lengths,
-)
+from nmfnet.models._documents import Documents, by_restart, counts
 from nmfnet.settings.ranges import Positive
-from nmfnet.types import Batch, Float, Output, Tensor, Terms
+from nmfnet.types import Batch, Float, Tensor, Terms
 
 
 @final
-class LDA(Factorization):
+class LDA(Documents):
     r"""X ~ multinomial(theta H) row by row, with theta ~ Dirichlet(alpha) and rows of H ~ Dirichlet(eta).
 
     ======  ==============================================  =============  ========================
@@ -72,11 +63,6 @@ class LDA(Factorization):
     learned if asked for.
     """
 
-    sparse = True
-    shardable = False
-    code = "simplex"
-    multilinear = False  # type: ignore[assignment]
-    same_losses = SAME
     incremental = True
 
     def __init__(
@@ -125,13 +111,6 @@ class LDA(Factorization):
     def encode(self, batch: Batch) -> Float[Tensor, "*r n k"]:
         return self.law(batch).mean
 
-    def decode(self, W: Float[Tensor, "*r n k"]) -> Float[Tensor, "*r n f"]:
-        """Expected shares of the words."""
-        return W @ self.components()
-
-    def outputs(self, code: Float[Tensor, "*r n k"], batch: Batch) -> dict[str, Output]:
-        return {"x": Output(lengths(batch).to(code) * self.decode(code))}
-
     def components(self) -> Float[Tensor, "*r k f"]:
         Lambda = self.Lambda()
         return Lambda / Lambda.sum(-1, keepdim=True)
@@ -167,7 +146,7 @@ class LDA(Factorization):
 
     def start(self, proposal: dict[str, Tensor], batch: Batch) -> None:
         """Lambda ~ Gamma(100, 1/100), as a sum of exponentials."""
-        check_documents(batch, "LDA")
+        self.check_documents(batch)
         drawn = torch.zeros_like(self.Lambda.raw)
         for _ in range(100):
             drawn -= self.uniform(self.Lambda).clamp_min(1e-30).log()  # 1 is a number of float32
@@ -176,15 +155,9 @@ class LDA(Factorization):
             if factor is not None:
                 factor.assign_(torch.full_like(factor.raw, value))
 
-    def remarks(self, batch: Batch) -> Iterator[str]:
-        yield from fractions(batch, "LDA")
-
     def scores(
         self, code: Float[Tensor, "*r n k"], batch: Batch, part: Literal["train", "test"]
     ) -> dict[str, float]:
         bound = sum(float(term.double().sum()) for term in self.row_terms(batch).values())
         words = float(counts(batch).values().sum())
         return {f"{part}/perplexity_bound": float(np.exp(bound / words)) if words else float("nan")}
-
-    def example(self, rng: np.random.Generator) -> dict[str, Any]:
-        return documents(rng)

@@ -2,33 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, final
+from typing import final
 
-import numpy as np
 import torch
 
 from nmfnet.core.constraints import Simplex
-from nmfnet.core.model import Factorization, Parts
+from nmfnet.core.model import Parts
 from nmfnet.kernels.sparse import transpose_of, transposed
-from nmfnet.models._documents import (
-    SAME,
-    by_restart,
-    check_documents,
-    counts,
-    documents,
-    fractions,
-    lengths,
-)
+from nmfnet.models._documents import Documents, by_restart, counts
 from nmfnet.settings.ranges import NotNegative
-from nmfnet.types import Batch, Float, Output, Tensor, Terms
+from nmfnet.types import Batch, Float, Tensor, Terms
 
 SHARP = 20
 """Power of the uniform numbers of a start: each document begins mostly in one topic."""
 
 
 @final
-class MixtureOfUnigrams(Factorization):
+class MixtureOfUnigrams(Documents):
     r"""X ~ multinomial(H_z) row by row, with one topic z ~ pi for each document.
 
     ======  =======================================  ==============  ========================
@@ -59,12 +49,7 @@ class MixtureOfUnigrams(Factorization):
     documents using EM"; Blei, Ng & Jordan 2003, section 4.2.
     """
 
-    sparse = True
-    shardable = False
-    code = "simplex"
     linear = False
-    multilinear = False  # type: ignore[assignment]
-    same_losses = SAME
 
     def __init__(
         self, parts: Parts, *, n_components: int = 20, pseudocount: NotNegative = 1.0
@@ -77,13 +62,6 @@ class MixtureOfUnigrams(Factorization):
     # ------------------------------------------------------------------ the model
     def encode(self, batch: Batch) -> Float[Tensor, "*r n k"]:
         return self._joint(counts(batch)).softmax(-1).to(self.precision)
-
-    def decode(self, W: Float[Tensor, "*r n k"]) -> Float[Tensor, "*r n f"]:
-        """Expected shares of the words."""
-        return W @ self.H()
-
-    def outputs(self, code: Float[Tensor, "*r n k"], batch: Batch) -> dict[str, Output]:
-        return {"x": Output(lengths(batch).to(code) * self.decode(code))}
 
     def components(self) -> Float[Tensor, "*r k f"]:
         return self.H()
@@ -120,15 +98,9 @@ class MixtureOfUnigrams(Factorization):
         self.H.assign_(torch.where(total > 0, words / total.clamp_min(1e-300), even))
 
     def start(self, proposal: dict[str, Tensor], batch: Batch) -> None:
-        check_documents(batch, "MixtureOfUnigrams")
+        self.check_documents(batch)
         x, shape = counts(batch), (batch.x.shape[0], self.n_components)
         for i, generator in enumerate(self.generators):
             drawn = torch.rand(shape, generator=generator, dtype=torch.float64).to(x.device)
             with self.restarts(i):
                 self._maximise(x, (SHARP * drawn).softmax(-1))
-
-    def remarks(self, batch: Batch) -> Iterator[str]:
-        yield from fractions(batch, "MixtureOfUnigrams")
-
-    def example(self, rng: np.random.Generator) -> dict[str, Any]:
-        return documents(rng)

@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Annotated, Any, final
+from typing import Annotated, final
 
-import numpy as np
 import torch
 
 from nmfnet.core.constraints import Simplex
-from nmfnet.core.model import Factorization, Parts
+from nmfnet.core.model import Parts
 from nmfnet.kernels.topics import em_step, log_mixture, proportions
-from nmfnet.models._documents import (
-    SAME,
-    by_restart,
-    check_documents,
-    counts,
-    documents,
-    fractions,
-    lengths,
-)
+from nmfnet.models._documents import Documents, by_restart, counts
 from nmfnet.settings.ranges import Range
-from nmfnet.types import Batch, Float, Output, Tensor
+from nmfnet.types import Batch, Float, Tensor
 
 
 @final
-class PLSI(Factorization):
+class PLSI(Documents):
     r"""X ~ multinomial(W H) row by row, with rows of W and of H that sum to 1.
 
     ======  ====================================  ==============  ========================
@@ -61,11 +51,6 @@ class PLSI(Factorization):
     """
 
     inductive = False
-    sparse = True
-    shardable = False
-    code = "simplex"
-    multilinear = False  # type: ignore[assignment]
-    same_losses = SAME
 
     def __init__(
         self,
@@ -82,13 +67,6 @@ class PLSI(Factorization):
     # ------------------------------------------------------------------ the model
     def encode(self, batch: Batch) -> Float[Tensor, "*r n k"]:
         return self.W()[..., batch.index, :]
-
-    def decode(self, W: Float[Tensor, "*r n k"]) -> Float[Tensor, "*r n f"]:
-        """Expected shares of the words."""
-        return W @ self.H()
-
-    def outputs(self, code: Float[Tensor, "*r n k"], batch: Batch) -> dict[str, Output]:
-        return {"x": Output(lengths(batch).to(code) * self.decode(code))}
 
     def components(self) -> Float[Tensor, "*r k f"]:
         return self.H()
@@ -118,13 +96,7 @@ class PLSI(Factorization):
 
     def start(self, proposal: dict[str, Tensor], batch: Batch) -> None:
         """The start of NMF, with rows of sum 1."""
-        check_documents(batch, "PLSI")
+        self.check_documents(batch)
         for factor, value in ((self.W, proposal["W"]), (self.H, proposal["H"])):
             kept = value.double().clamp_min(1e-12)
             factor.assign_(kept / kept.sum(-1, keepdim=True))
-
-    def remarks(self, batch: Batch) -> Iterator[str]:
-        yield from fractions(batch, "PLSI")
-
-    def example(self, rng: np.random.Generator) -> dict[str, Any]:
-        return documents(rng)

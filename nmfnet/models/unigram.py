@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, final
-
-import numpy as np
+from typing import final
 
 from nmfnet.core.constraints import Simplex
-from nmfnet.core.model import Factorization, Parts
+from nmfnet.core.model import Parts
 from nmfnet.kernels.sparse import row_sums, with_values
-from nmfnet.models._documents import (
-    SAME,
-    by_restart,
-    check_documents,
-    counts,
-    documents,
-    fractions,
-    lengths,
-)
+from nmfnet.models._documents import Documents, by_restart, counts
 from nmfnet.settings.ranges import NotNegative
-from nmfnet.types import Batch, Float, Output, Tensor, Terms
+from nmfnet.types import Batch, Float, Tensor, Terms
 
 
 @final
-class Unigram(Factorization):
+class Unigram(Documents):
     r"""X ~ multinomial(H) row by row, with one H for all documents.
 
     ======  ===================================  ==============  =============
@@ -46,12 +35,6 @@ class Unigram(Factorization):
     Source: Blei, Ng & Jordan 2003, section 4.1.
     """
 
-    sparse = True
-    shardable = False
-    code = "simplex"
-    multilinear = False  # type: ignore[assignment]
-    same_losses = SAME
-
     def __init__(self, parts: Parts, *, pseudocount: NotNegative = 1.0) -> None:
         super().__init__(parts, n_components=1)
         self.pseudocount = pseudocount
@@ -60,13 +43,6 @@ class Unigram(Factorization):
     def encode(self, batch: Batch) -> Float[Tensor, "*r n k"]:
         H = self.H()
         return H.new_ones(*H.shape[:-2], batch.x.shape[0], 1)
-
-    def decode(self, W: Float[Tensor, "*r n k"]) -> Float[Tensor, "*r n f"]:
-        """Shares of the words."""
-        return W @ self.H()
-
-    def outputs(self, code: Float[Tensor, "*r n k"], batch: Batch) -> dict[str, Output]:
-        return {"x": Output(lengths(batch).to(code) * self.decode(code))}
 
     def components(self) -> Float[Tensor, "*r k f"]:
         return self.H()
@@ -94,10 +70,4 @@ class Unigram(Factorization):
         self.H.assign_((words / words.sum()).expand_as(self.H.raw))
 
     def start(self, proposal: dict[str, Tensor], batch: Batch) -> None:
-        check_documents(batch, "Unigram")
-
-    def remarks(self, batch: Batch) -> Iterator[str]:
-        yield from fractions(batch, "Unigram")
-
-    def example(self, rng: np.random.Generator) -> dict[str, Any]:
-        return documents(rng)
+        self.check_documents(batch)

@@ -17,7 +17,7 @@ from nmfnet.core.model import Factorization, Parts
 from nmfnet.core.objective import row_losses
 from nmfnet.errors import UserError
 from nmfnet.kernels.rows import take_rows
-from nmfnet.models._layers import BatchNorm
+from nmfnet.models._layers import BatchNorm, dropped, start_glorot
 from nmfnet.settings.ranges import Natural, NotNegative, Range
 from nmfnet.types import Batch, Float, Output, Tensor
 
@@ -238,10 +238,7 @@ class VAE(Factorization):
     ) -> Tensor:
         for i, layer in enumerate(layers):
             h = torch.relu(layer(h, c))
-            if dropout and self.now is not None:  # draw 0 is that of the code
-                level = 2**0.5 * torch.erfinv(torch.tensor(2 * dropout - 1.0))
-                stays = self.noise(h.shape[-2], h.shape[-1], draw=first + i) > level.to(h)
-                h = h * stays / (1 - dropout)
+            h = dropped(self, h, dropout, first + i)
         return h
 
     def encode(self, batch: Batch) -> Float[Tensor, "*r n k"]:
@@ -287,10 +284,10 @@ class VAE(Factorization):
     # ------------------------------------------------------------------ fit and numbers
     def start(self, proposal: dict[str, Tensor], batch: Batch) -> None:
         """Glorot's uniform weights; X_hat starts near the mean of the rows, a size at its prior."""
-        for name, factor in self.own_factors().items():
-            bound = (6 / sum(factor.raw.shape[1:])) ** 0.5  # Glorot & Bengio 2010, eq. (16)
-            scale = 0 if name.endswith("_bias") or name in ("SM", "SV") else bound
-            factor.assign_(scale * (2 * self.uniform(factor) - 1))
+        start_glorot(self)
+        for law in (self.SM, self.SV):
+            if law is not None:
+                law.weights.assign_(torch.zeros_like(law.weights.raw))
         mean, sums = batch.x.mean(-2, keepdim=True), batch.x.sum(-1)
         if batch.mask is not None:
             seen = batch.mask > 0

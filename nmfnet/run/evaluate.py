@@ -143,7 +143,7 @@ def run_metrics(
     groups = (
         partial(_fit, "train", model, datamodule, factors.W),
         partial(_held_out, model, datamodule, factors),
-        partial(_ranking, model, datamodule, factors),
+        partial(ranking, model, datamodule, factors.W),
         partial(_floor, model, datamodule),
         partial(_components, model, datamodule, factors),
         partial(_known, model, datamodule, factors),
@@ -193,14 +193,6 @@ def _held_out(
         return {}
     W = factors.W if factors.W_test is None else factors.W_test
     return _fit("test", model, datamodule, W)
-
-
-def _ranking(
-    model: Factorization, datamodule: MatrixDataModule, factors: Factors
-) -> dict[str, float]:
-    if datamodule.test is None or not is_listed(model, datamodule):
-        return {}
-    return ranking(model, datamodule, factors.W)
 
 
 def _floor(model: Factorization, datamodule: MatrixDataModule) -> dict[str, float]:
@@ -314,10 +306,8 @@ def _fit(
             code = code.to(block.x.device)
             loss += float(misfit(model, block, code)) * model.loss_unit
             start += block.x.shape[0]
-            for name, value in model.scores(
-                code, block, part
-            ).items():  # means over blocks, by rows
-                share = block.x.shape[0] / whole.x.shape[0]
+            share = block.x.shape[0] / whole.x.shape[0]  # scores are means over rows
+            for name, value in model.scores(code, block, part).items():
                 own[name] = own.get(name, 0.0) + share * value
             own |= _links(model, code, block) if of_pairs else {}
     if of_pairs and not model.learns_graph:

@@ -72,6 +72,7 @@ def test_support_vectors_ignore_scale_and_offset_of_a_sample():
 def test_a_rule_is_what_transform_does_and_no_descent_moves_it():
     X, W, H = mixtures(noise=0.1)
     fitted = nmfnet.fit(X, "reference_nmf", H=H, rule="svr", **QUIET)
+    assert any("no descent judges it" in note for note in fitted.notes)
     kept = fitted.factors["W"]()[0].detach().numpy()
     np.testing.assert_allclose(kept, support_vectors(X, H, None), atol=1e-9)
     np.testing.assert_allclose(fitted.transform(X), kept, atol=1e-9)

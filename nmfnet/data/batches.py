@@ -11,14 +11,13 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
-from nmfnet.kernels.csr import take_rows
+from nmfnet.kernels.csr import rows_at
 from nmfnet.types import Batch
 
 __all__ = [
     "Minibatches",
     "OneBatch",
     "RowBatches",
-    "take_rows",
     "to_device",
     "to_numpy",
 ]
@@ -129,4 +128,4 @@ class RowBatches(Minibatches):
             yield self._slice(rows)
 
     def _slice(self, rows: Tensor) -> Batch:
-        return self.batch.by_row(lambda tensor: take_rows(tensor, rows))
+        return self.batch.by_row(lambda tensor: rows_at(tensor, rows))

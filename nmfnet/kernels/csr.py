@@ -26,7 +26,7 @@ def csr(crow: Tensor, columns: Tensor, values: Tensor, shape: tuple[int, int]) -
         return torch.sparse_csr_tensor(crow, columns, values, size=shape, check_invariants=False)
 
 
-def take_rows(x: Tensor, rows: Tensor) -> Tensor:
+def rows_at(x: Tensor, rows: Tensor) -> Tensor:
     """``x[rows]`` for a dense or a CSR tensor.
 
     Parameters

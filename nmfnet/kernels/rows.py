@@ -7,8 +7,7 @@ from typing import Any
 
 import torch
 
-from nmfnet.kernels.csr import csr
-from nmfnet.kernels.csr import take_rows as take_numbered
+from nmfnet.kernels.csr import csr, rows_at
 from nmfnet.types import Batch, Float, Tensor
 
 BLOCK_ENTRIES = 2_000_000
@@ -30,7 +29,7 @@ def spans(n: int, width: int) -> Iterator[slice]:
 def take_rows(x: Tensor, rows: slice | Any) -> Tensor:
     """``x[rows]`` of anything with a row per sample, also of sparse CSR (kept sparse); by number too."""
     if not isinstance(rows, slice):
-        return take_numbered(x, torch.as_tensor(rows, dtype=torch.long, device=x.device))
+        return rows_at(x, torch.as_tensor(rows, dtype=torch.long, device=x.device))
     if not x.is_sparse_csr:
         return x[rows]
     start, stop, _ = rows.indices(x.shape[0])

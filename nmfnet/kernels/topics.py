@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from nmfnet.kernels.csr import take_rows
+from nmfnet.kernels.csr import rows_at
 from nmfnet.kernels.sparse import (
     at_entries,
     row_numbers,
@@ -125,7 +125,7 @@ def concentrations(
             live = live[moving]
             if not live.numel():
                 break
-            part = take_rows(part, moving.nonzero()[:, 0])
+            part = rows_at(part, moving.nonzero()[:, 0])
     return _at(x, expected_log(gamma).exp(), B, gamma)
 
 

@@ -6,8 +6,7 @@ from typing import NamedTuple
 
 import torch
 
-from nmfnet.kernels.csr import csr_of
-from nmfnet.kernels.csr import take_rows as csr_rows
+from nmfnet.kernels.csr import csr_of, rows_at
 from nmfnet.kernels.rows import take_rows
 from nmfnet.kernels.sparse import row_sums, with_values
 from nmfnet.types import Float, Tensor
@@ -131,11 +130,11 @@ def _stored_rows(
         SINGULAR, bound.sweeps, CLOSE, found.numpy(), done.numpy(),
     )  # fmt: skip
     left = (~done).nonzero()[:, 0]
-    left = left[row_sums(csr_rows(weight, left)) > 0]
+    left = left[row_sums(rows_at(weight, left)) > 0]
     if len(left):
         found[left] = _all_rows(
-            csr_rows(x, left),
-            csr_rows(weight, left),
+            rows_at(x, left),
+            rows_at(weight, left),
             H,
             ridge,
             base,

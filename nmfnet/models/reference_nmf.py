@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal, final
 
 import numpy as np
@@ -181,6 +181,13 @@ class ReferenceNMF(Factorization):
             self.U.assign_(self.uniform(self.U) * batch.x.mean())
         if "content" in batch.context:
             self.content[..., : len(known)] = batch.context["content"]
+
+    def remarks(self, batch: Batch) -> Iterator[str]:
+        if self.rule is not None:
+            yield (
+                "The weights are what model.rule gives, which does not minimise the loss: converged says "
+                "that the rule has ended, and no descent judges it (model.rule=optimum is judged)."
+            )
 
     def example(self, rng: np.random.Generator) -> dict[str, Any]:
         """Samples of three known components, and these."""

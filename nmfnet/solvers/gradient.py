@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from nmfnet.core.objective import sum_gradients
 from nmfnet.errors import UserError
-from nmfnet.kernels.csr import take_rows
+from nmfnet.kernels.csr import rows_at
 from nmfnet.kernels.divergences import TINY
 from nmfnet.settings.ranges import Positive, Range
 from nmfnet.solvers.base import Solver, Task, total
@@ -229,7 +229,7 @@ class Adam(Solver):
         every, n = round(1 / self.heldout), batch.x.shape[0]
         out = torch.arange(n, device=batch.x.device) % every == every // 2
         parts = (rows.nonzero()[:, 0] for rows in (~out, out))
-        seen, judged = (batch.by_row(lambda t, at=at: take_rows(t, at)) for at in parts)  # type: ignore[misc]
+        seen, judged = (batch.by_row(lambda t, at=at: rows_at(t, at)) for at in parts)  # type: ignore[misc]
         return seen, judged
 
     def _remember(

@@ -15,10 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from nmfnet.data import EntrySplit, InMemory, NoSplit, RowSplit, Source, Split
-from nmfnet.data.batches import OneBatch, RowBatches, take_rows, to_device
+from nmfnet.data.batches import OneBatch, RowBatches, to_device
 from nmfnet.data.module import MatrixDataModule
 from nmfnet.errors import UserError
 from nmfnet.kernels.arrays import as_tensor
+from nmfnet.kernels.csr import rows_at
 from nmfnet.types import Batch
 
 CPU = torch.device("cpu")
@@ -194,7 +195,7 @@ def test_take_rows_of_csr_equals_scipy(index_type: type) -> None:
     )
     tensor = as_tensor(matrix, torch.float64, CPU)
     for rows in ([], [7], [3, 3, 49, 0], list(range(50))[::-1]):
-        taken = take_rows(tensor, torch.tensor(rows, dtype=torch.int64))
+        taken = rows_at(tensor, torch.tensor(rows, dtype=torch.int64))
         assert taken.layout == torch.sparse_csr
         assert np.array_equal(dense(taken), matrix[rows].toarray())
 

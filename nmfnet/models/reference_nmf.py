@@ -52,10 +52,11 @@ class ReferenceNMF(Factorization):
     ----------
     n_components : int, optional
         Rows of H; by default what the reference has.
-    reference : str, optional
+    reference : str, or mapping of str to str, optional
         A table file (components in its rows or its columns: the axis that shares names with the features
-        is found), or a data set whose samples are the components; joined to the features by name. By
-        default what the data come with.
+        is found), the folder of a run whose H they are, or a data set whose samples are the components;
+        joined to the features by name. Several by name (``{voice: runs/a, noise: runs/b}``) give
+        components ``voice 1``, ``voice 2``, ... By default what the data come with.
     overlap : float in (0, 1]
         Least share of the reference's features that the data must have; what either lacks is left out.
     scale : {"none", "components", "both"}
@@ -98,7 +99,7 @@ class ReferenceNMF(Factorization):
         parts: Parts,
         *,
         n_components: int | None = None,
-        reference: str | None = None,
+        reference: str | Mapping[str, str] | None = None,
         overlap: Annotated[float, Range(above=0, most=1)] = 0.5,
         scale: Literal["none", "components", "both"] = "none",
         markers: Count | None = None,

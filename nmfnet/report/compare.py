@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from nmfnet.data.formats.factors import read_factors
 from nmfnet.errors import UserError
-from nmfnet.report.arrays import read_factors
 from nmfnet.report.collect import Run, read_run, settings
 from nmfnet.report.terms import differences, in_words, terms, unequal
 from nmfnet.run.measures import measures_of

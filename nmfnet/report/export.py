@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nmfnet.data.formats.factors import read_factors
 from nmfnet.data.sources.channels import component_names, recognise_channels
 from nmfnet.errors import UserError
-from nmfnet.report.arrays import read_factors
 from nmfnet.run.stored import without_nan
 
 if TYPE_CHECKING:

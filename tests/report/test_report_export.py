@@ -9,8 +9,8 @@ from report_runs import make_run
 
 import nmfnet
 from nmfnet import UserError
+from nmfnet.data.formats.factors import read_factors
 from nmfnet.data.sources.channels import SBS96
-from nmfnet.report.arrays import read_factors
 from nmfnet.report.export import FORMATS, export
 
 

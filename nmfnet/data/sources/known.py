@@ -40,8 +40,9 @@ class Known:
 
     Parameters
     ----------
-    reference : str, optional
-        File or data set of the components; by default those that the data come with.
+    reference : str, or mapping of str to str, optional
+        File, run folder or data set of the components; by default those that the data come with. Several
+        by name (``{voice: runs/nmf/1, noise: runs/nmf/2}``) give components ``voice 1``, ``voice 2``, ...
     overlap : float in (0, 1]
         Least share of the reference's features that the data must have; the others are left out.
     scale : {"none", "components", "both"}
@@ -55,7 +56,7 @@ class Known:
         that says it: shares are then of cells. By default all alike.
     """
 
-    reference: str | None = None
+    reference: str | Mapping[str, str] | None = None
     overlap: Annotated[float, Range(above=0, most=1)] = 0.5
     scale: Literal["none", "components", "both"] = "none"
     markers: Count | None = None

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from nmfnet.data.formats.factors import FACTORS, read_factors
 from nmfnet.data.formats.files import FORMATS, read_raw
 from nmfnet.data.formats.raw import did_you_mean, file_sha256, is_sparse, numbered, shorten
 from nmfnet.data.matrix import Matrix, Reference, Truth
@@ -88,14 +89,22 @@ class Components(NamedTuple):
     sources: dict[str, str]
 
 
-def read_components(reference: str, matrix: Matrix) -> Components:
-    """The components of a file or data set, before they are joined to a matrix.
+def read_components(reference: str | Mapping[str, str], matrix: Matrix) -> Components:
+    """The components of a file, a run or a data set, before they are joined to a matrix.
+
+    Several of them, by name, give components ``NAME 1``, ``NAME 2``, ... (``NAME`` of one that has one).
 
     Raises
     ------
     UserError
-        Unknown file or data set, or a file that shares no feature name with the matrix.
+        Unknown file or data set, a file that shares no feature name with the matrix, or several of
+        which one lacks features of the first.
     """
+    if not isinstance(reference, str):
+        return _together({name: read_components(one, matrix) for name, one in reference.items()})
+    folder = Path(reference).expanduser()
+    if (folder / FACTORS).is_file():
+        return _of_run(folder)
     if _is_file(reference):
         raw = read_raw(reference)
         values, names, features = _components(
@@ -107,6 +116,36 @@ def read_components(reference: str, matrix: Matrix) -> Components:
         values, names, features = other.values, other.sample_names, other.feature_names
         sources = other.sources
     return Components(_dense(values), list(names), list(features), sources)
+
+
+def _of_run(folder: Path) -> Components:
+    """H of a finished run."""
+    held = read_factors(folder)
+    features = [str(name) for name in held["feature_names"]]
+    named = held.get("component_names", np.arange(1, len(held["H"]) + 1))
+    sources = {f"{folder.name}/{FACTORS}": file_sha256(folder / FACTORS)}
+    return Components(held["H"].astype(np.float64), [str(n) for n in named], features, sources)
+
+
+def _together(found: dict[str, Components]) -> Components:
+    """All of them on the features of the first."""
+    if not found:
+        raise UserError("model.reference={} names no components.")
+    features = next(iter(found.values())).features
+    values, names = [], []
+    sources: dict[str, str] = {}
+    for name, one in found.items():
+        place = {feature: i for i, feature in enumerate(one.features)}
+        if absent := [feature for feature in features if feature not in place]:
+            raise UserError(
+                f"model.reference.{name} lacks {len(absent)} of the {len(features)} features of the "
+                f"first (such as {absent[0]!r}; it has {shorten(one.features)})."
+            )
+        values.append(one.values[:, [place[feature] for feature in features]])
+        count = len(one.names)
+        names += [name] if count == 1 else [f"{name} {i}" for i in range(1, count + 1)]
+        sources |= one.sources
+    return Components(np.concatenate(values), names, features, sources)
 
 
 def _is_file(reference: str) -> bool:

@@ -11,7 +11,10 @@ import numpy as np
 
 from nmfnet.errors import UserError
 
-__all__ = ["read_factors"]
+__all__ = ["FACTORS", "read_factors"]
+
+FACTORS = "factors.npz"
+"""What a run folder holds its factors in."""
 
 
 def read_factors(folder: Path) -> dict[str, Any]:
@@ -22,7 +25,7 @@ def read_factors(folder: Path) -> dict[str, Any]:
     UserError
         If it is not there, or not whole.
     """
-    file = folder / "factors.npz"
+    file = folder / FACTORS
     try:
         with file.open("rb") as stream:
             if stream.read(2) != b"PK":  # numpy would take it for a pickle, and advise to trust it

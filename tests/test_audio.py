@@ -16,8 +16,12 @@ from shell import refusal, train
 
 import nmfnet
 from nmfnet.core.objective import misfit
-from nmfnet.data import Audio, InMemory
+from nmfnet.data import Audio, InMemory, NoSplit
+from nmfnet.data.module import MatrixDataModule
 from nmfnet.data.sources.registry import source as data_set
+from nmfnet.metrics import note_name, pitch, separation
+from nmfnet.run.evaluate import factors_of
+from nmfnet.run.sound import parts_of, remark_on_parts
 
 RATE = 8000
 
@@ -265,3 +269,133 @@ def test_the_piano_is_read():
     peaks = hertz[matrix.values.sum(0).argsort()[-20:]]
     for note in (277.2, 349.2, 415.3, 523.3):  # Db4, F4, Ab4, C5
         assert np.abs(peaks - note).min() < 22
+
+
+# ---------------------------------------------------------------------- parts
+def mixed(folder: Path) -> dict[str, Path]:
+    """A tone, clicks, and both."""
+    rng = np.random.default_rng(0)
+    t = np.arange(2 * RATE) / RATE
+    tone = 0.3 * sum(np.sin(2 * np.pi * 440 * h * t) / h for h in range(1, 6)) * (t % 1 < 0.7)
+    clicks = 0.5 * rng.normal(size=len(t)) * np.exp(-40 * ((t + 0.1) % 0.4))
+    waves = {"tone": tone, "clicks": clicks, "both": tone + clicks}
+    for name, wave in waves.items():
+        wavfile.write(folder / f"{name}.wav", RATE, wave.astype(np.float32))
+    return {name: folder / f"{name}.wav" for name in waves}
+
+
+def at_the_start(clip: Audio, **settings):
+    """A model, its data and its factors: masks sum to 1 wherever training is."""
+    data = MatrixDataModule(
+        clip, NoSplit(), dtype=torch.float64, seed=0, device=torch.device("cpu")
+    )
+    data.setup()
+    model, _ = started(clip, **settings)
+    return model, data, factors_of(model, data)
+
+
+@pytest.mark.parametrize("power", [1.0, 2.0])
+@pytest.mark.parametrize("model", ["nmf", "nmfd"])
+def test_parts_sum_to_the_mixture(model, power, tmp_path):
+    clip = Audio(path=str(mixed(tmp_path)["both"]), n_fft=256, hop=64, power=power)
+    fitted, data, factors = at_the_start(clip, model=model, n_components=3)
+    parts = parts_of(fitted, data, factors)
+    assert list(parts) == ["C1", "C2", "C3"]
+    np.testing.assert_allclose(sum(parts.values()), clip.read().sound.wave, atol=1e-10)
+    assert min(np.abs(part).max() for part in parts.values()) > 1e-3
+    factors.names[:] = ["voice 1", "voice 2", "noise"]
+    joined = parts_of(fitted, data, factors)
+    np.testing.assert_allclose(joined["voice"], parts["C1"] + parts["C2"], atol=1e-10)
+    np.testing.assert_allclose(joined["noise"], parts["C3"], atol=1e-10)
+
+
+def test_a_model_whose_components_do_not_add_up_has_no_parts(tmp_path):
+    clip = Audio(path=str(mixed(tmp_path)["both"]), n_fft=256, hop=64)
+    fitted, data, factors = at_the_start(clip, model="prodlda", n_components=2)
+    assert parts_of(fitted, data, factors) == {}
+    assert "do not sum to X_hat" in remark_on_parts(fitted, data, factors)
+
+
+def test_how_well_sounds_were_separated():
+    """By hand: an estimate of a stem, a third of the other, and something in neither."""
+    n = 3000
+    basis = np.linalg.qr(np.random.default_rng(0).normal(size=(n, 3)))[0].T
+    a, b, else_ = basis
+    got = separation({"a": 5 * (a + b / 3 + 0.1 * else_), "b": b}, {"a": 2 * a, "b": b}, a + b)
+    assert got["a/si_sdr"] == pytest.approx(-10 * np.log10(1 / 9 + 0.01), abs=1e-9)
+    assert got["a/si_sir"] == pytest.approx(10 * np.log10(9), abs=1e-9)
+    assert got["a/si_sar"] == pytest.approx(20, abs=1e-9)
+    assert got["a/gain"] == pytest.approx(got["a/si_sdr"], abs=1e-9)  # the mixture is at 0 dB
+    assert got["b/si_sdr"] > 200
+    assert got["si_sdr"] == pytest.approx((got["a/si_sdr"] + got["b/si_sdr"]) / 2)
+    assert "b/si_sdr" not in separation({"a": a}, {"a": a, "b": b}, a + b)
+
+
+def test_notes_are_told_from_noise():
+    hertz = np.linspace(0, 8000, 1025)
+    for number in range(52, 85):
+        f0 = 440 * 2 ** ((number - 69) / 12)
+        peaks = sum(np.exp(-(((hertz - h * f0) / 8) ** 2)) / h for h in range(1, 9))
+        assert pitch(peaks, hertz) == pytest.approx(f0)
+    assert note_name(440.0) == "A4"
+    assert note_name(277.2) == "Db4"
+    noise = np.random.default_rng(0).exponential(size=1025)
+    assert np.isnan(pitch(noise, hertz))
+    assert np.isnan(pitch(np.zeros(1025), hertz))
+    assert note_name(float("nan")) == ""
+
+
+def test_stems_are_as_long_as_the_mixture(wave, tmp_path):
+    wavfile.write(tmp_path / "short.wav", RATE, tones(0.5).astype(np.float32))
+    wavfile.write(tmp_path / "slow.wav", RATE // 2, tones().astype(np.float32))
+    wavfile.write(tmp_path / "silent.wav", RATE, np.zeros(RATE, dtype=np.float32))
+    for name, message in (
+        ("short", "is as long as what it is a part of"),
+        ("slow", "at 4000 Hz"),
+        ("silent", "is silent"),
+        ("none", "none.wav"),
+    ):
+        with pytest.raises(nmfnet.UserError, match=message):
+            Audio(path=str(wave), n_fft=256, hop=64, stems={"x": f"{tmp_path}/{name}.wav"}).read()
+
+
+def test_bases_of_clips_separate_their_mixture(tmp_path):
+    """Through the command: two clips are learned, and their bases held in a third."""
+    files = mixed(tmp_path)
+    sound = ["data=audio", "data.n_fft=256", "data.hop=64", "figures=false", "loss=kl"]
+    for name in ("tone", "clicks"):
+        done = train(*sound, f"data.path={files[name]}", "model=plca", "model.n_components=3",
+                     "max_iter=50", "data.parts=false", f"run_dir=runs/{name}", cwd=tmp_path)  # fmt: skip
+        assert done.code == 0, done.err
+        assert not (tmp_path / "runs" / name / "parts").exists()
+    stems = "{" + ", ".join(f"{name}: {files[name]}" for name in ("tone", "clicks")) + "}"
+    bases = "{tone: runs/tone, clicks: runs/clicks}"
+    done = train(*sound, f"data.path={files['both']}", "model=reference_nmf", "run_dir=out",
+                 f"model.reference={bases}", f"data.stems={stems}", cwd=tmp_path)  # fmt: skip
+    assert done.code == 0, done.err
+    numbers = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert numbers["sound/gain"] > 8
+    assert numbers["sound/tone/si_sdr"] > 8
+    assert "SDR" in done.out
+    _, tone = wavfile.read(tmp_path / "out" / "parts" / "tone.wav")
+    _, clicks = wavfile.read(tmp_path / "out" / "parts" / "clicks.wav")
+    _, both = wavfile.read(files["both"])
+    np.testing.assert_allclose(tone + clicks, both, atol=1e-6)
+    notes = (tmp_path / "out" / "notes.csv").read_text().splitlines()
+    assert [line.split(",")[0] for line in notes[1:]] == [
+        f"{name} {i}" for name in ("tone", "clicks") for i in (1, 2, 3)
+    ]
+    said = refusal(*sound, f"data.path={files['both']}", "model=reference_nmf",
+                   "model.reference={tone: runs/tone, clicks: runs}", cwd=tmp_path)  # fmt: skip
+    assert "runs" in said
+
+
+@pytest.mark.slow
+@pytest.mark.catalogue
+@pytest.mark.parametrize(("loss", "power"), [("kl", 1.0), ("itakura_saito", 2.0)])
+def test_the_notes_of_a_piano_are_found(loss, power):
+    matrix = data_set("piano-fevotte", power=power).read()
+    hertz = [float(name.split()[0]) for name in matrix.feature_names]
+    fitted = nmfnet.fit(matrix.values, n_components=6, loss=loss, n_restarts=3, max_iter=300)
+    found = {note_name(pitch(row, hertz)) for row in fitted.components_}
+    assert {"Db4", "F4", "Ab4", "C5"} <= found

@@ -11,11 +11,12 @@ import numpy as np
 
 from nmfnet.data.formats.covariates import Design
 from nmfnet.data.formats.raw import is_sparse
+from nmfnet.data.sound import Sound
 from nmfnet.errors import UserError
 
 __all__ = ["KINDS", "Kind", "Matrix", "Reference", "Truth"]
 
-Kind = Literal["generic", "image", "sbs96", "text"]
+Kind = Literal["generic", "image", "sbs96", "sound", "text"]
 KINDS: tuple[str, ...] = get_args(Kind)
 
 BLOCK = 250_000
@@ -68,7 +69,7 @@ class Matrix:
         Entries that are not observed hold 0. An array from memory is float32 if that holds it exactly.
     sample_names, feature_names : list of str
         Unique names of the rows and of the columns.
-    kind : {"generic", "image", "sbs96", "text"}
+    kind : {"generic", "image", "sbs96", "sound", "text"}
         What the features are; decides how components are drawn.
     image_shape : tuple (height, width) or None
         For images stored row by row.
@@ -93,6 +94,8 @@ class Matrix:
         Further matrices of the same samples, by name; ``values`` is the view called ``x``.
     graph : scipy.sparse.csr_matrix or None, shape (n_samples, n_samples)
         Links between the samples, symmetric, >= 0.
+    sound : Sound or None
+        The wave of which X is the spectrogram: rows are frames, in order.
     times : scipy.sparse.csr_matrix or None, shape (n_samples, n_features)
         When every observed entry was made, larger = later; stored where it is known.
     sources : dict of str to str
@@ -119,6 +122,7 @@ class Matrix:
     views: dict[str, Matrix] = field(default_factory=dict)
     graph: Any = None
     times: Any = None
+    sound: Sound | None = None
     sources: dict[str, str] = field(default_factory=dict)
     citation: str = ""
     remarks: tuple[str, ...] = ()

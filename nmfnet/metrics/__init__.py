@@ -71,6 +71,7 @@ from nmfnet.metrics.reference import (
 )
 from nmfnet.metrics.refit import nnls_refit, refit_mse
 from nmfnet.metrics.shares import share_errors
+from nmfnet.metrics.sound import note_name, pitch, separation
 from nmfnet.metrics.stability import (
     RestartClusters,
     cluster_restarts,

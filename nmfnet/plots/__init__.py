@@ -12,6 +12,7 @@ module                  figures
 ``weights``             weights_by_class, weights_stack, weights_heatmap
 ``proportions``         proportions, against_truth
 ``reconstruction``      reconstruction_examples
+``sound``               spectra_of, activations, spectrogram
 ``similarity``          cosine_heatmap, consensus_matrix
 ``decomposition``       decomposition: components as sums of references
 ``selection``           rank_selection
@@ -55,6 +56,10 @@ def _components(run: Run) -> Figure:
 
 
 def _reconstruction(run: Run) -> Figure:
+    if run.kind == "sound":
+        from nmfnet.plots.sound import spectrogram
+
+        return spectrogram(run.x, run.reconstruction, run.sample_names, run.feature_names)
     from nmfnet.plots.reconstruction import reconstruction_examples
 
     return reconstruction_examples(
@@ -78,6 +83,10 @@ def _weights_by_class(run: Run) -> Figure:
 
 
 def _weights(run: Run) -> Figure:
+    if run.kind == "sound":
+        from nmfnet.plots.sound import activations
+
+        return activations(run.amounts, run.sample_names, names=run.names)
     from nmfnet.plots.weights import weights_heatmap, weights_stack
 
     stack = run.field in ("sbs96", "dbs78", "id83") and run.amounts.min() >= 0

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
-from nmfnet.plots import mosaic, spectra, style
+from nmfnet.plots import mosaic, sound, spectra, style
 from nmfnet.plots.arrays import (
     Chosen,
     choose_components,
@@ -47,9 +47,9 @@ def components(
     feature_names : sequence of str, length f, optional
         Channel labels (in any order: they are joined by label), words, genes.
     kind : str
-        ``image`` (needs ``image_shape``), ``sbs96``, ``dbs78``, ``id83``, ``text`` (needs names) or
-        anything else: a heat map. Unless it is ``image`` or ``text``, names that are all channels
-        of one of the three systems choose that system's layout.
+        ``image`` (needs ``image_shape``), ``sbs96``, ``dbs78``, ``id83``, ``sound``, ``text`` (needs
+        names) or anything else: a heat map. Of that, names that are all channels of one of the three
+        systems of mutations choose their layout.
     image_shape : (int, int), optional
         Height and width of the pictures, whose pixels lie row by row in H.
     names : sequence of str, length k, optional
@@ -77,6 +77,8 @@ def components(
     values = values[chosen.rows]
     if kind == "image":
         return _images(values, chosen, image_shape, shared_scale, cmap)
+    if kind == "sound":
+        return sound.spectra_of(values, chosen, _captions(chosen, 60), feature_names)
     if kind == "text" and feature_names is not None:
         return _topics(values, chosen, feature_names, n_words)
     layout = spectra.LAYOUTS.get(kind) or spectra.find_layout(feature_names)

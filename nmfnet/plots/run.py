@@ -30,7 +30,7 @@ class Run:
     history : pandas.DataFrame or mapping, optional
         Columns iteration, seconds, objective, ... (see `nmfnet.plots.curves.convergence`).
     kind : str
-        ``image``, ``sbs96``, ``dbs78``, ``id83``, ``text`` or ``generic``.
+        ``image``, ``sbs96``, ``dbs78``, ``id83``, ``sound``, ``text`` or ``generic``.
     image_shape : (int, int), optional
         Height and width of images.
     sample_names, feature_names, names : sequence of str, optional
@@ -117,7 +117,9 @@ class Run:
         """The kind of data, mutation channels recognised by their names."""
         from nmfnet.plots.spectra import find_layout
 
-        layout = None if self.kind in ("image", "text") else find_layout(self.feature_names)
+        layout = (
+            None if self.kind in ("image", "sound", "text") else find_layout(self.feature_names)
+        )
         return self.kind if layout is None else layout.kind
 
     @cached_property

@@ -53,6 +53,7 @@ _WORDS = {
     "sbs96": _SIGNATURE,
     "dbs78": _SIGNATURE,
     "id83": _SIGNATURE,
+    "sound": Words("component", "activation", "frame", "frequency", "loudness"),
     "text": Words("topic", "weight", "document", "word", "words"),
     "image": Words("part", "weight", "image", "pixel", "intensity"),
 }

@@ -21,6 +21,7 @@ from nmfnet.kernels.rows import take_rows
 from nmfnet.run.asked import Asked
 from nmfnet.run.callbacks.convergence import Convergence
 from nmfnet.run.listed import is_listed, listed_scores, ranking
+from nmfnet.run.sound import sound_scores
 from nmfnet.run.topics import topic_scores
 from nmfnet.types import Batch
 
@@ -151,6 +152,7 @@ def run_metrics(
         partial(_labels, model, datamodule, factors),
         partial(_batch_silhouettes, datamodule, factors.W),
         partial(topic_scores, datamodule, factors),
+        partial(sound_scores, model, datamodule, factors),
     )
 
     def of_X(group: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:

@@ -74,6 +74,8 @@ MEASURES = (
     ),
     Measure("test/iw_bound", "held-out importance-weighted bound (nats per sample)", 1, told=True),
     Measure("test/iw_draws", "draws of that bound"),
+    Measure("sound/si_sdr", "scale-invariant SDR of the separated sounds (dB)", 1, told=True),
+    Measure("sound/gain", "what that is above the mixture's (dB)", 1, told=True),
     Measure("link/auc", "area under the ROC curve of held-out links", 1, told=True),
     Measure("link/ap", "average precision of held-out links", 1, told=True),
     Measure("floor/relative_error", "SVD floor of the relative error", told=True),

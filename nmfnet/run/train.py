@@ -48,6 +48,7 @@ from nmfnet.run.quiet import quiet
 from nmfnet.run.refuse import check_links, check_loss, check_rows, check_streamed, note_views
 from nmfnet.run.scale import rescale
 from nmfnet.run.sharding import block, check_shardable, join, shard
+from nmfnet.run.sound import remark_on_parts
 from nmfnet.run.stopping import stoppable
 from nmfnet.run.write import make_folder, write_run
 from nmfnet.settings.objects import build
@@ -348,7 +349,11 @@ def _result(
     model.recipe["component_names"] = factors.names
     model.plot = Figures(model, partial(run_of, datamodule, model, factors, convergence.records))
     model.metrics = numbers = run_metrics(model, datamodule, factors, convergence)
-    remarks = model.prelude.remark(), model.solver.remark()
+    remarks = (
+        model.prelude.remark(),
+        model.solver.remark(),
+        remark_on_parts(model, datamodule, factors),
+    )
     datamodule.notes.extend(remark for remark in remarks if remark)
     return Result(folder, numbers, model, factors, datamodule.notes)
 

@@ -18,6 +18,7 @@ from nmfnet.errors import UserError
 from nmfnet.run.evaluate import Factors
 from nmfnet.run.leading import write_leading
 from nmfnet.run.provenance import provenance
+from nmfnet.run.sound import write_parts
 from nmfnet.run.stored import write_json
 from nmfnet.run.topics import write_topics
 
@@ -39,8 +40,9 @@ def make_folder(folder: Path, *, keep: bool) -> None:
         (folder / "history.csv").touch()
         figures = (f"figures/*{kind}" for kind in KINDS)
         left = () if keep else ("model.ckpt",)
-        tables = ("top_features.csv", "topics.csv", "proportions.csv")
-        for name in ("metrics.json", "model.ckpt.part", *tables, *figures, *left):
+        tables = ("top_features.csv", "topics.csv", "proportions.csv", "notes.csv")
+        parts = "parts/*.wav"
+        for name in ("metrics.json", "model.ckpt.part", *tables, parts, *figures, *left):
             for old in folder.glob(name):
                 old.unlink()
     except OSError as error:
@@ -86,6 +88,7 @@ def write_run(
         write_topics(folder, factors, datamodule)
     for name, columns in own_tables(result.model, datamodule, factors).items():
         _write_table(folder / f"{name}.csv", datamodule.sample_names, columns)
+    write_parts(folder, result.model, datamodule, factors)
     if len(factors.H):
         write_leading(folder, factors.H, datamodule.feature_names, factors.names)
     trainer.save_checkpoint(folder / "model.ckpt")

@@ -45,6 +45,7 @@ FACTS: list[tuple[str, dict[str, Any], tuple[int, int], float, float, float, int
     ("movielens-latest-small", {"sparse": False}, (610, 9724), 353083, 0, 5, 0),
     ("mfeat-digits", {"scaling": "none"}, (2000, 240), 1452834, 0, 6, 10),
     ("piano-fevotte", {}, (1353, 513), 97077.13422629943, 2.356477962761616e-08, 77.1707, 0),
+    ("piano-smstools", {}, (335, 1025), 98115.19910142654, 4.37729494e-06, 120.528189596, 0),
     ("sc-mixology-5cl", {}, (297, 500), 1028573, 0, 1212, 5),
     ("sc-mixology-5cl", {"top_genes": None}, (297, 15564), 9783530, 0, None, 5),
     ("ratmix3", {}, (21, 10000), 24922641.30009263, 0.000473684, 5422.306, 0),

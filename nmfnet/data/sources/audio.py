@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -11,6 +12,7 @@ import numpy as np
 
 from nmfnet.data.formats.raw import check_file, file_sha256
 from nmfnet.data.matrix import Matrix
+from nmfnet.data.sound import Sound
 from nmfnet.data.sources.origin import Origin
 from nmfnet.data.sources.source import Source
 from nmfnet.errors import UserError
@@ -25,7 +27,8 @@ class Audio(Source):
 
     X is ``|STFT| ** power`` with a Hann window; channels are averaged, and whole numbers are divided by
     the largest that their type holds. The phase of every entry, in radians, is kept in
-    ``extra["phase"]``: ``sqrt[power](X) exp(i phase)`` is the transform again.
+    ``extra["phase"]``: ``sqrt[power](X) exp(i phase)`` is the transform again. The wave itself is kept in
+    ``sound``, so that a run can say what its components sound like.
 
     Parameters
     ----------
@@ -43,6 +46,11 @@ class Audio(Source):
         Where to begin, in seconds.
     seconds : float, > 0, optional
         How much to take; None = to the end.
+    stems : mapping of str to str, optional
+        Wav files of the sounds that were mixed, by name, of the same rate and length: what was separated
+        is compared with them.
+    parts : bool
+        Write what every component sounds like into the run folder, ``parts/NAME.wav``.
     origin : Origin, optional
         Catalogue entry that the file belongs to.
     """
@@ -54,32 +62,36 @@ class Audio(Source):
     floor: float = 1e-10
     start: float = 0.0
     seconds: float | None = None
+    stems: Mapping[str, str] | None = None
+    parts: bool = True
     origin: Origin | None = None
 
     def check(self) -> None:
         if self.origin is None:
             check_file(self.path)
+        for file in (self.stems or {}).values():
+            check_file(file)
 
     def read(self) -> Matrix:
         """Read the wave, cut it, transform it."""
-        from scipy.signal import ShortTimeFFT
-        from scipy.signal.windows import hann
-
         self._check()
         file = check_file(self.path) if self.origin is None else self.origin.path(self.path)
         rate, wave, remarks = _read_wave(file)
         wave = self._cut(wave, rate, file)
-        transform = ShortTimeFFT(hann(self.n_fft, sym=False), self.hop, fs=rate)
-        spectrum = transform.stft(wave).T
+        sound = Sound(
+            wave, rate, self.n_fft, self.hop, self.start, self._stems(wave, rate), self.parts
+        )
+        spectrum = sound.spectrum()
         values = np.abs(spectrum) ** self.power
         if values.max() == 0:
             raise UserError(f"{file} is silent between data.start and its end: every sample is 0.")
-        times = self.start + transform.t(len(wave))
         return Matrix(
             values.clip(self.floor * values.max()),
-            [f"{time:.4f} s" for time in times],
-            [f"{frequency:.2f} Hz" for frequency in transform.f],
+            [f"{time:.4f} s" for time in sound.times],
+            [f"{frequency:.2f} Hz" for frequency in sound.frequencies],
+            kind="sound",
             extra={"phase": np.angle(spectrum)},
+            sound=sound,
             sources={file.name: file_sha256(file)}
             if self.origin is None
             else self.origin.sources(self.path),
@@ -103,6 +115,21 @@ class Audio(Source):
                 raise UserError(
                     f"data.{name}={value}: needed are power > 0, 0 <= floor < 1, start >= 0, seconds > 0."
                 )
+
+    def _stems(self, wave: np.ndarray, rate: int) -> dict[str, np.ndarray]:
+        found = {}
+        for name, path in (self.stems or {}).items():
+            own, stem, _ = _read_wave(check_file(path))
+            stem = self._cut(stem, own, Path(path)) if own == rate else stem
+            if own != rate or len(stem) != len(wave):
+                raise UserError(
+                    f"data.stems.{name}={path} has {len(stem)} samples at {own} Hz and the mixture "
+                    f"{len(wave)} at {rate} Hz: a stem is as long as what it is a part of."
+                )
+            if not stem.any():
+                raise UserError(f"data.stems.{name}={path} is silent: leave it out.")
+            found[name] = stem
+        return found
 
     def _cut(self, wave: np.ndarray, rate: int, file: Path) -> np.ndarray:
         first = round(self.start * rate)

@@ -46,7 +46,7 @@ class MatFile(Source):
         Names classes without names: ``subject`` gives subject_1, subject_2, ...
     feature_names : str, optional
         Variable with the names of the features.
-    kind : {"generic", "image", "sbs96", "text"}
+    kind : {"generic", "image", "sbs96", "sound", "text"}
     image_shape : [height, width], optional
     column_major : bool
         Images are stored column by column, as MATLAB does; they are turned row by row.

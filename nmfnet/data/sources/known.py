@@ -83,7 +83,7 @@ class Known:
             matrix = joined(matrix, found, f"The reference {self.reference}", self.overlap)
         if matrix.reference is None:
             return matrix
-        if self.logs == "refuse":
+        if self.logs == "refuse" and matrix.sound is None:
             for what, values in (
                 ("The data", matrix.values),
                 ("The known components", matrix.reference.values),

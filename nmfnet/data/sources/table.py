@@ -68,7 +68,7 @@ class Table(Source):
         Table of weights >= 0 instead; 0 = not observed.
     missing : {"error", "mask"}
         Whether empty, NA and NaN cells are refused or left out of the fit.
-    kind : {"generic", "image", "sbs96", "text"}, optional
+    kind : {"generic", "image", "sbs96", "sound", "text"}, optional
         What the features are. Recognised when None: the 96 substitution channels in any usual
         notation, images when ``image_shape`` is set.
     image_shape : [height, width], optional

@@ -102,6 +102,21 @@ def test_a_solver_that_goes_round_is_judged_in_the_end(monkeypatch):
     assert judged(monkeypatch, circle) == [1 + LONG * 3]
 
 
+@pytest.mark.parametrize("held_out", [True, False])
+def test_rows_held_out_end_a_run_after_the_patience_alone(held_out):
+    """What rises for them has been learnt by heart; the training objective may yet fall again."""
+    model = nmfnet.fit(np.ones((6, 4)), n_components=1, max_iter=1)
+    model.live, model.iteration, model.solver.estimates = [0], 0, held_out
+    rule = Convergence(batch_of(np.ones((6, 4))))
+    rule.restarts = [Restart()]
+    for value in (100.0, 90.0, 91.0, 90.5, 92.0, 93.0):
+        model.iteration += 20
+        if model.live:
+            rule._judge(model, 0, value)
+    assert (model.live, int(model.n_iter[0])) == (([], 100) if held_out else ([0], 120))
+    assert float(model.objectives[0]) == 90.0
+
+
 # ---------------------------------------------------------------------- what a certificate finds
 @pytest.mark.slow
 def test_an_autoencoder_under_kl_is_not_called_converged_halfway():

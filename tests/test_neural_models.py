@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from making import advance, make, planted, values
+from making import advance, batch_of, make, planted, values
 
 import nmfnet
 from nmfnet.kernels.multiplicative import apply_update_, nmf_sums_W
 from nmfnet.solvers.base import total
+from nmfnet.solvers.gradient import _judge
 
 UNROLLED = {"model": "unrolled_nmf", "solver": "adam"}
 
@@ -157,6 +158,18 @@ def test_the_objective_reported_in_the_end_is_of_all_rows():
         X, "autoencoder", solver="adam_early", n_components=3, max_iter=200, n_restarts=2
     )
     assert fitted.metrics["objective"] == pytest.approx(fitted.metrics["train/loss"], rel=1e-5)
+
+
+def test_early_stopping_ends_soon_after_the_lowest_and_keeps_its_parameters():
+    """A network that learns 60 rows of noise by heart: the held-out rows are lowest at once."""
+    X = np.random.default_rng(0).normal(size=(60, 8))
+    own = {"n_components": 4, "hidden": [32], "decoder": [32], "solver.n_inner": 10}
+    fitted = nmfnet.fit(X, "autoencoder_free", max_iter=2000, dtype="float64", **own)
+    assert fitted.metrics["status"] == "stopped early"
+    assert int(fitted.n_iter[0]) < 500
+    judged = fitted.solver._parted(batch_of(X))[1]
+    kept = total(_judge(fitted, judged, 60 / judged.x.shape[0]))
+    torch.testing.assert_close(kept, fitted.solver.lowest, rtol=1e-5, atol=0)
 
 
 def test_early_stopping_is_refused_where_it_means_nothing():

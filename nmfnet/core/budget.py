@@ -27,7 +27,8 @@ class Budget:
         Fewest iterations over which the fall is measured (a training step of a solver may be longer).
     patience : int, >= 1
         A restart may have converged after this many quiet training steps in a row (or five times as
-        many without a new lowest objective); then a certificate decides.
+        many without a new lowest objective); then a certificate decides. With early stopping it ends
+        after this many without a new lowest objective of the held-out rows.
     certificate_tol : float or None
         Largest fall of the objective, relative, that an independent descent may find from where a
         restart became quiet; a larger one, and training goes on from there. None = quiet restarts

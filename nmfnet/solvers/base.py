@@ -108,7 +108,7 @@ class Solver(nn.Module, ABC):
         return f"the default options of solver={self.name}"
 
     estimates: bool = False
-    """Whether the objective that ``step`` returns is an estimate from some of the rows."""
+    """Whether the objective that ``step`` returns is an estimate from rows that no gradient sees."""
 
     monotone: bool = True
     """Whether no step ends on a higher objective than it began with."""

@@ -20,7 +20,9 @@ from nmfnet.solvers.base import total
 from nmfnet.types import Batch, Tensor
 
 LONG = 5
-"""Times the patience: training steps without a fall, whatever moves, after which a restart may end."""
+"""Times the patience: training steps without a fall, whatever moves, after which a restart may end.
+
+Once the patience where the objective is of rows that no gradient sees: a rise of these does not pass."""
 
 
 @dataclass
@@ -75,10 +77,11 @@ class Convergence(L.Callback):
     """Stops each restart by the model's budget, and the run when no restart is left.
 
     A restart is quiet when its lowest objective hardly falls and its own hardly moves: one that has
-    risen is not. A quiet restart has converged if an independent descent finds no lower objective
-    (``nmfnet.run.certificate``); if it does, training goes on from there. Whoever has stopped is
-    frozen, so that a run of many restarts gives each the same result as alone. ``records`` is the
-    history. Time is wall-clock time spent starting and training (not compiling).
+    risen is not, unless it is judged by rows that no gradient sees (early stopping). A quiet restart
+    has converged if an independent descent finds no lower objective (``nmfnet.run.certificate``); if
+    it does, training goes on from there. Whoever has stopped is frozen, so that a run of many restarts
+    gives each the same result as alone. ``records`` is the history. Time is wall-clock time spent
+    starting and training (not compiling).
 
     Parameters
     ----------
@@ -190,7 +193,8 @@ class Convergence(L.Callback):
             return
         own.unmoved += 1
         own.quiet += budget.still(last, value, span)
-        settled = own.quiet >= budget.patience or own.unmoved >= LONG * budget.patience
+        long = 1 if model.solver.estimates else LONG
+        settled = own.quiet >= budget.patience or own.unmoved >= long * budget.patience
         if settled and due(own.failed, iteration) and self._optimal(model, restart):
             self._end(model, restart)
 

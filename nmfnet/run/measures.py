@@ -72,6 +72,8 @@ MEASURES = (
         Measure(f"{part}/elbo", f"{said} evidence lower bound (nats per sample)", 1, told=True)
         for part, said in (("train", "training"), ("test", "held-out"))
     ),
+    Measure("train/log_likelihood", "training log-likelihood (nats per sample)", 1, told=True),
+    Measure("test/log_likelihood", "held-out log-likelihood (nats per sample)", 1, told=True),
     Measure("test/iw_bound", "held-out importance-weighted bound (nats per sample)", 1, told=True),
     Measure("test/iw_draws", "draws of that bound"),
     Measure("sound/si_sdr", "scale-invariant SDR of the separated sounds (dB)", 1, told=True),

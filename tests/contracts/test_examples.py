@@ -11,7 +11,7 @@ import torch
 from making import advance, brings_data, model_class, values
 
 import nmfnet
-from nmfnet.config import Config, options
+from nmfnet.config import Config, options, read_choice
 from nmfnet.core.model import Factorization
 from nmfnet.core.objective import misfit
 from nmfnet.core.starting import initialise
@@ -46,7 +46,7 @@ def example(model: str) -> dict[str, Any]:
 
 def small(model: str) -> dict[str, Any]:
     """Three components, where a model has any number of them."""
-    return {} if model == "unigram" else {"n_components": 3}
+    return {"n_components": 3} if "n_components" in read_choice("model", model)["model"] else {}
 
 
 def fit(model: str, **settings: Any) -> Factorization:

@@ -8,6 +8,7 @@ and scikit-learn are imported by the functions that need them.
 from __future__ import annotations
 
 from nmfnet.kernels.assignment import Assignment
+from nmfnet.metrics.cells import gene_scores, gene_variability
 from nmfnet.metrics.clustering import (
     adjusted_rand,
     clustering_accuracy,
@@ -73,9 +74,11 @@ from nmfnet.metrics.refit import nnls_refit, refit_mse
 from nmfnet.metrics.shares import share_errors
 from nmfnet.metrics.sound import note_name, pitch, separation
 from nmfnet.metrics.stability import (
+    DenseClusters,
     RestartClusters,
     cluster_restarts,
     consensus_medoids,
+    dense_consensus,
     silhouettes,
     stability_metrics,
 )

@@ -15,9 +15,11 @@ from nmfnet.metrics.consistency import pair_values, pairwise_matched_cosine
 from nmfnet.metrics.medoids import pam
 
 __all__ = [
+    "DenseClusters",
     "RestartClusters",
     "cluster_restarts",
     "consensus_medoids",
+    "dense_consensus",
     "silhouettes",
     "stability_metrics",
 ]
@@ -46,6 +48,30 @@ class RestartClusters(NamedTuple):
     components: FloatArray
     spread: FloatArray
     silhouettes: FloatArray
+
+
+class DenseClusters(NamedTuple):
+    """Clusters of the components that have others near them.
+
+    Attributes
+    ----------
+    members : ndarray of int, shape (r, k)
+        ``members[i, c]`` is the component of restart i that is assigned to consensus c, one to one.
+    components : ndarray, shape (k, f)
+        Consensus: median of the cluster, scaled to sum 1.
+    silhouettes : ndarray, shape (k,)
+        Mean silhouette of each cluster, in [-1, 1], no unit.
+    distances : ndarray, shape (r, k)
+        Mean distance of each component to its neighbours, in [0, 2], no unit.
+    kept : ndarray of bool, shape (r, k)
+        Which components are in the clusters.
+    """
+
+    members: IntArray
+    components: FloatArray
+    silhouettes: FloatArray
+    distances: FloatArray
+    kept: npt.NDArray[np.bool_]
 
 
 def cluster_restarts(H: Any, *, n_starts: int = 20, max_iter: int = 100) -> RestartClusters:
@@ -90,6 +116,57 @@ def cluster_restarts(H: Any, *, n_starts: int = 20, max_iter: int = 100) -> Rest
     assert best is not None
     aligned = np.take_along_axis(unit, best[1][:, :, None], axis=1)
     return RestartClusters(best[1], aligned.mean(axis=0), aligned.std(axis=0, ddof=1), best[2])
+
+
+def dense_consensus(
+    H: Any, *, density: float = 0.5, neighbours: float = 0.3, seed: int = 0
+) -> DenseClusters:
+    """Cluster the components of all restarts by k-means, those without near neighbours left out.
+
+    A restart may give a cluster several components, or none.
+
+    Parameters
+    ----------
+    H : array, shape (r, k, f)
+        Components of each restart, r >= 2.
+    density : float, > 0
+        Largest mean distance of a component to its neighbours, between vectors of length 1; 2 = all
+        components are kept. Where fewer than k would be, all are.
+    neighbours : float in (0, 1]
+        How many neighbours there are, as a share of r: a component that every restart finds has r - 1.
+    seed : int
+        Of the starts of k-means.
+
+    Returns
+    -------
+    DenseClusters
+
+    Notes
+    -----
+    Source: Kotliar et al. 2019 (cNMF).
+    """
+    from sklearn.cluster import KMeans
+
+    stack = as_dense("H", H, 3)
+    several_restarts("H", stack)
+    r, k, f = stack.shape
+    size = np.linalg.norm(stack, axis=2, keepdims=True)
+    flat = (stack / np.where(size > 0, size, 1.0)).reshape(r * k, f)
+    distances = np.sqrt(np.maximum(2.0 - 2.0 * flat @ flat.T, 0.0))
+    np.fill_diagonal(distances, 0.0)
+    near = np.sort(distances, axis=1)[:, 1 : 1 + max(1, int(neighbours * r))].mean(axis=1)
+    kept = near < density
+    if kept.sum() < k:
+        kept[:] = True
+    labels = KMeans(k, n_init=10, random_state=seed).fit_predict(flat[kept])
+    centres = np.array([np.median(flat[kept][labels == c], axis=0) for c in range(k)])
+    total = np.abs(centres).sum(axis=1, keepdims=True)
+    components = centres / np.where(total > 0, total, 1.0)
+    each = silhouettes(flat[kept], labels)
+    scores = np.array([each[labels == c].mean() for c in range(k)])
+    members = np.array([assign(cosine_matrix(components, one)).columns for one in stack])
+    shape = (r, k)
+    return DenseClusters(members, components, scores, near.reshape(shape), kept.reshape(shape))
 
 
 def consensus_medoids(H: Any) -> FloatArray:

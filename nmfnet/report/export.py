@@ -201,32 +201,21 @@ def _pyldavis(factors: _Factors, folder: Path) -> list[Path]:
 
 def _anndata(factors: _Factors, folder: Path) -> list[Path]:
     """Without X, which a run does not keep: obsm["W"], varm["H"], and what was run in uns."""
-    import pandas as pd
+    from nmfnet.data.formats.hdf5 import write_h5ad
 
-    anndata = _package("anndata", "anndata", "anndata")
     held_out = factors.W_test is not None
     W = np.vstack([factors.W, factors.W_test]) if held_out else factors.W  # type: ignore[list-item]
     parts = ["train"] * len(factors.W) + ["test"] * (len(W) - len(factors.W))
-    samples, features = (  # as objects: anndata does not write the text type of pandas 3
-        pd.Index(names, dtype=object)
-        for names in (factors.samples + factors.test_samples, factors.features)
-    )
-    table = anndata.AnnData(
-        obs=pd.DataFrame({"part": pd.Series(parts, samples, dtype=object)}, index=samples),
-        var=pd.DataFrame(index=features),
+    file = folder / "factors.h5ad"
+    write_h5ad(
+        file,
+        {"part": parts},
+        {},
+        (factors.samples + factors.test_samples, factors.features),
         obsm={"W": W},
         varm={"H": factors.H.T} if len(factors.H) else {},
         uns={"nmfnet": _about(factors.run), "factors": factors.others, "axes": factors.axes},
     )
-    file = folder / "factors.h5ad"
-    try:
-        table.write_h5ad(file)
-    except Exception as error:  # of its registry, h5py's and others
-        file.unlink(missing_ok=True)
-        line = str(error).splitlines()[0]
-        raise UserError(
-            f"anndata {anndata.__version__} cannot write this run ({line}): use --to csv"
-        ) from error
     return [file]
 
 

@@ -249,11 +249,7 @@ class Store:
 
 def key_of(plan: Plan) -> str:
     """Names what a fit depends on: not how many there are."""
-    free = (
-        *("replicates", "folds", "n_jobs", "min_silhouette_mean", "min_silhouette_min"),
-        *("intervals", "refine", "channels", "held_out", "ard"),
-    )
-    options = {k: v for k, v in vars(plan.options).items() if k not in free}
+    options = {k: v for k, v in vars(plan.options).items() if k not in plan.options.of_no_fit}
     words = {k: v for k, v in plan.cfg.plain().items() if k not in ("threads", "device", "choices")}
     model = {k: v for k, v in plan.cfg.model.items() if k != "n_components"}
     text = repr(

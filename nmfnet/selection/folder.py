@@ -52,6 +52,8 @@ def write_folder(
         _intervals(folder, result)
         _reference(folder, result)
         write_leading(folder, result.components_, result.feature_names, result.names)
+        if result.programs is not None:
+            result.notes += result.programs.write(folder)
         said = result.suggestion._asdict() | {"options": vars(options)}
         write_json(folder / "selection.json", said)
         write_json(folder / "provenance.json", provenance(cfg, datamodule))
@@ -188,4 +190,6 @@ def _figures(
     if clusters.shape[1] <= MOST_SAMPLES and len(clusters) > 1:
         shares = metrics.consensus_matrix(np.eye(result.n_components)[clusters])
         drawn["consensus"] = consensus_matrix(shares, n_components=result.n_components)
+    if result.programs is not None:
+        drawn |= result.programs.figures()
     save_all(drawn, folder / "figures", wanted)

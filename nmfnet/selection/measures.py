@@ -64,13 +64,15 @@ def measure(
     done = {job: made for job, made in fits.items() if made is not None}
     stack = np.stack([made["H"] for job, made in done.items() if job.kind == "replicate"])
     clusters = metrics.cluster_restarts(stack)
-    weights = refit_weights(plan.matrix.values, clusters.components, beta, plan.matrix.mask)
+    agreed, more = plan.options.consensus(stack, clusters)
+    weights = refit_weights(plan.matrix.values, agreed.components, beta, plan.matrix.mask)
     order = np.argsort(-weights.sum(axis=0), kind="stable")
-    components, weights = clusters.components[order], weights[:, order]
+    components, weights = agreed.components[order], weights[:, order]
     numbers: dict[str, float] = {
         "n_components": n_components,
         "silhouette_mean": float(clusters.silhouettes.mean()),
         "silhouette_min": float(clusters.silhouettes.min()),
+        **more,
     }
     replicates = [made for job, made in done.items() if job.kind == "replicate"]
     (restarts,) = (made for job, made in done.items() if job.kind == "restarts")
@@ -89,8 +91,7 @@ def measure(
         "seconds": float(np.sum([made["seconds"] for made in done.values()])),
         "fits": float(len(done)),
     }
-    silhouettes = clusters.silhouettes[order]
-    members = clusters.members[:, order]
+    silhouettes, members = agreed.silhouettes[order], agreed.members[:, order]
     return Rank(n_components, components, weights, members, stack, silhouettes, held, numbers)
 
 

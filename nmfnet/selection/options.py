@@ -5,9 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, final
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from nmfnet.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from nmfnet.data.matrix import Matrix
+    from nmfnet.metrics import DenseClusters, RestartClusters
+    from nmfnet.selection.outcome import Selected
+    from nmfnet.selection.programs import Programs
 
 __all__ = ["Selection", "parse_ranks"]
 
@@ -15,7 +23,6 @@ Resample = Literal["auto", "poisson", "multinomial", "uniform", "none"]
 HeldOut = Literal["auto", "thinning", "entries", "both", "none"]
 
 
-@final
 @dataclass(frozen=True, kw_only=True)
 class Selection:
     """Options of ``ranks=...``: how often every rank is fitted, to what, and what makes it good.
@@ -77,6 +84,12 @@ class Selection:
     intervals: bool = True
     n_jobs: int = 1
 
+    of_no_fit: ClassVar[tuple[str, ...]] = (
+        *("replicates", "folds", "n_jobs", "min_silhouette_mean", "min_silhouette_min"),
+        *("intervals", "refine", "channels", "held_out", "ard"),
+    )
+    """Options that change no fit, only how many there are and what is made of them."""
+
     def __post_init__(self) -> None:
         least = {"replicates": 2, "restarts": 1, "folds": 1, "ard": 0, "n_jobs": 1}
         for name, low in least.items():
@@ -88,6 +101,27 @@ class Selection:
                     f"selection.{name}={getattr(self, name)}: it must lie between 0 and 1, both "
                     "excluded"
                 )
+
+    def chosen(self, matrix: Matrix) -> tuple[Matrix, list[str]]:
+        """What of the data is fitted, and what there is to say of it; by default all, as it is."""
+        return matrix, []
+
+    def consensus(
+        self, H: np.ndarray, clusters: RestartClusters
+    ) -> tuple[RestartClusters | DenseClusters, dict[str, float]]:
+        """What replicates agree on, and numbers of it for the table.
+
+        Parameters
+        ----------
+        H : array, shape (replicates, k, f)
+        clusters : RestartClusters
+            Of these; the default consensus.
+        """
+        return clusters, {}
+
+    def extend(self, result: Selected, matrix: Matrix) -> Programs | None:
+        """More that is made of the suggested rank and all of the data; by default nothing."""
+        return None
 
 
 def parse_ranks(ranks: int | str | Sequence[Any]) -> list[int]:

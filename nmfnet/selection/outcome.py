@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,6 +21,9 @@ from nmfnet.selection.relevance import Kept
 from nmfnet.selection.resampling import are_counts, hypermutators_note, rates_note
 from nmfnet.selection.rule import Suggestion
 from nmfnet.selection.weights import Intervals, intervals, refit_weights
+
+if TYPE_CHECKING:
+    from nmfnet.selection.programs import Programs
 
 __all__ = ["Selected", "result_of"]
 
@@ -50,6 +53,8 @@ class Selected:
         The same as sums of few references.
     ard : Kept or None
         How many components automatic relevance determination keeps.
+    programs : Programs or None
+        What the components of cells mean for all genes.
     metrics : dict
         As in ``metrics.json``.
     notes : list of str
@@ -67,6 +72,7 @@ class Selected:
     reference: Reference | None = None
     decompositions: list[Decomposition] = field(default_factory=list)
     ard: Kept | None = None
+    programs: Programs | None = None
     metrics: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     found: bool = False

@@ -60,6 +60,9 @@ def _select(cfg: Config, source: Source | None, folder: Path | None, *, anew: bo
     assert cfg.ranks is not None
     ranks, options = parse_ranks(cfg.ranks), build(cfg.selection)
     datamodule = data_of(cfg, source)
+    whole = datamodule.matrix
+    datamodule.matrix, said = options.chosen(whole)
+    datamodule.notes += said
     matrix = checked(datamodule.matrix, ranks, options)
     plan, held, beta = plan_of(cfg, matrix, options)
     missing = applies(plan.cfg, matrix, beta) if options.ard else None
@@ -85,6 +88,7 @@ def _select(cfg: Config, source: Source | None, folder: Path | None, *, anew: bo
         k = suggestion.n_components
         found[k] = refined(plan, found[k], beta)
     result = result_of(cfg, plan, found, rows, suggestion, datamodule, relevance)
+    result.programs = options.extend(result, whole)
     if folder is not None:
         from nmfnet.selection.folder import write_folder
 

@@ -24,6 +24,7 @@ COLUMNS = {
     "cosine_mean": "cosine",
     "cophenetic": "cophenetic",
     "ard": "ARD starts",
+    "kept": "kept",
     "unconverged": "not converged",
     "seconds": "seconds",
 }
@@ -48,6 +49,10 @@ def print_selection(result: Selected) -> None:
     console.print(f"rule: {result.suggestion.rule}")
     if result.matches:
         _print_sums(console, result)
+    elif result.programs is not None:
+        console.print("marker genes, and their scores in standard deviations:")
+        for line in result.programs.lines():
+            console.print(f"  {line}")
     else:
         print_leading(console, [] if result.folder is None else leading_lines(result.folder))
     for note in result.notes:
@@ -91,7 +96,7 @@ def _print_sums(console: Console, result: Selected) -> None:
 def _cell(key: str, value: float) -> str:
     if key == "n_components":
         return f"{value:.0f}"
-    if key == "unconverged":
+    if key in ("unconverged", "kept"):
         return f"{100 * value:.0f} %"
     if key == "ard":
         return f"{100 * value:.0f} %" if value else "-"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,15 @@ from nmfnet.data.formats.memory import as_matrix
 from nmfnet.data.formats.raw import RawTable, as_text, check_memory, reading, shorten
 from nmfnet.errors import UserError
 
-__all__ = ["read_biom", "read_h5ad", "read_h5mu", "read_loom", "read_obs", "read_tenx"]
+__all__ = [
+    "read_biom",
+    "read_h5ad",
+    "read_h5mu",
+    "read_loom",
+    "read_obs",
+    "read_tenx",
+    "write_h5ad",
+]
 
 
 @contextmanager
@@ -177,6 +186,60 @@ def read_obs(file: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
     columns = list(about.columns)
     at = [take_label(columns, name, f"obs in {file}", "data.covariates") for name in names]
     return {name: np.asarray(about.iloc[:, i]) for name, i in zip(names, at, strict=True)}
+
+
+def write_h5ad(
+    file: Path,
+    obs: Mapping[str, Sequence[Any]],
+    var: Mapping[str, Sequence[Any]],
+    names: tuple[Sequence[str], Sequence[str]],
+    **parts: Any,
+) -> None:
+    """An AnnData without X.
+
+    Parameters
+    ----------
+    file : Path
+    obs, var : mapping of str to sequence
+        Columns about the rows and about the columns of X.
+    names : two sequences of str
+        Of the rows and of the columns.
+    **parts
+        ``obsm``, ``varm``, ``uns``.
+
+    Raises
+    ------
+    UserError
+        If anndata is missing, or cannot write this.
+    """
+    import pandas as pd
+
+    try:
+        import anndata
+    except ImportError as error:
+        raise UserError(
+            "this format needs the package anndata: pip install 'nmfnet[anndata]'"
+        ) from error
+    tables = []
+    for columns, index in zip((obs, var), names, strict=True):
+        table = pd.DataFrame(index=pd.Index(index, dtype=object))
+        for key, value in columns.items():
+            array = np.asarray(value)
+            if array.dtype.kind == "U":  # anndata does not write the text type of pandas 3
+                levels, codes = np.unique(array, return_inverse=True)
+                kinds = pd.Index(levels.tolist(), dtype=object)
+                table[key] = pd.Categorical.from_codes(codes, kinds)
+            else:
+                table[key] = array
+        tables.append(table)
+    try:
+        anndata.AnnData(obs=tables[0], var=tables[1], **parts).write_h5ad(file)
+    except Exception as error:  # of its registry, h5py's and others
+        file.unlink(missing_ok=True)
+        line = str(error).splitlines()[0]
+        raise UserError(
+            f"anndata {version('anndata')} cannot write {file} ({line}): csv files hold the same"
+        ) from error
 
 
 def _of_anndata(data: Any, file: Path, label: str | None, layer: str | None) -> RawTable:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -26,21 +26,23 @@ from nmfnet.selection.relevance import fit_relevance
 from nmfnet.selection.resampling import capped_shares, resample, thin, with_values
 from nmfnet.settings.objects import locate
 
-__all__ = ["Fit", "Held", "Job", "Store", "fit_all", "jobs", "replicate"]
+__all__ = ["AGREEING", "Fit", "Held", "Job", "Store", "fit_all", "jobs", "replicate"]
 
 Fit = dict[str, Any]
 """Arrays and numbers of one fit; what is there depends on the kind of job."""
 
-Kind = Literal["restarts", "replicate", "thinning", "entries", "ard"]
-KINDS: tuple[Kind, ...] = ("restarts", "replicate", "thinning", "entries", "ard")
+Kind = Literal["restarts", "replicate", "thinning", "entries", "ard", "starts"]
+KINDS: tuple[Kind, ...] = ("restarts", "replicate", "thinning", "entries", "ard", "starts")
+AGREEING: tuple[Kind, ...] = ("replicate", "starts")
+"""Fits whose components are clustered."""
 
 
-FORMAT = 2
+FORMAT = 3
 """Of what a fit holds; changes when the same name comes to mean something else."""
 
 
 class Job(NamedTuple):
-    """One fit: its kind, rank, and which of its kind it is."""
+    """One fit: its kind, rank, and which of its kind it is (of starts: how many)."""
 
     kind: Kind
     n_components: int
@@ -52,11 +54,18 @@ class Job(NamedTuple):
         return f"K{self.n_components:03d}/{self.kind}_{self.number:03d}.npz"
 
 
-def jobs(ranks: list[int], options: Selection, held: list[Kind], relevance: bool) -> list[Job]:
-    """All fits, rank by rank, in the order in which they are run; ARD from the largest rank last."""
-    counts: dict[Kind, int] = {"restarts": 1, "replicate": options.replicates}
-    counts |= dict.fromkeys(held, options.folds)
-    every = [Job(kind, k, i) for k in ranks for kind in counts for i in range(counts[kind])]
+def jobs(ranks: list[int], plan: Plan, held: list[Kind], relevance: bool) -> list[Job]:
+    """All fits, rank by rank, in the order in which they are run; ARD from the largest rank last.
+
+    Replicates that differ in their starts alone are the restarts of one fit.
+    """
+    options, alike = plan.options, plan.resampled == "none"
+    numbers: dict[Kind, Sequence[int]] = {"restarts": range(1)}
+    numbers |= (
+        {"starts": [options.replicates]} if alike else {"replicate": range(options.replicates)}
+    )
+    numbers |= dict.fromkeys(held, range(options.folds))
+    every = [Job(kind, k, i) for k in ranks for kind in numbers for i in numbers[kind]]
     starts = options.ard if relevance else 0
     return every + [Job("ard", ranks[-1], i) for i in range(starts)]
 
@@ -114,7 +123,12 @@ def fit(plan: Plan, job: Job) -> Fit:
         return fit_relevance(matrix, plan.beta, job.n_components, (shared, fold))
     if job.kind == "replicate":
         trained = _train(plan, job, replicate(plan, job.number))
-        return {"H": trained.factors.H.astype(np.float32)} | _numbers(trained)
+        return {"H": trained.factors.H.astype(np.float32)[None]} | _numbers(trained)
+    if job.kind == "starts":
+        trained = _train(plan, job, replicate(plan, 0), job.number)
+        share = float(trained.model.converged.double().mean())
+        found = {"H": trained.factors.all_H.astype(np.float32)}
+        return found | _numbers(trained) | {"converged": share}
     share = plan.options.held_share
     if job.kind == "thinning":
         kept, rest = thin(_capped(plan, fold), 1 - share, fold)

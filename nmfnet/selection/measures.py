@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nmfnet import metrics
-from nmfnet.selection.fits import Job, Kind, Plan, Store, from_consensus
+from nmfnet.selection.fits import AGREEING, Job, Kind, Plan, Store, from_consensus
 from nmfnet.selection.options import Selection
 from nmfnet.selection.relevance import Kept
 from nmfnet.selection.rule import is_stable
@@ -62,7 +62,8 @@ def measure(
     mine = [job for job in todo if job.n_components == n_components and job.kind != "ard"]
     fits = {job: store.read(job) for job in mine}
     done = {job: made for job, made in fits.items() if made is not None}
-    stack = np.stack([made["H"] for job, made in done.items() if job.kind == "replicate"])
+    replicates = [made for job, made in done.items() if job.kind in AGREEING]
+    stack = np.concatenate([made["H"] for made in replicates])
     clusters = metrics.cluster_restarts(stack)
     agreed, more = plan.options.consensus(stack, clusters)
     weights = refit_weights(plan.matrix.values, agreed.components, beta, plan.matrix.mask)
@@ -74,7 +75,6 @@ def measure(
         "silhouette_min": float(clusters.silhouettes.min()),
         **more,
     }
-    replicates = [made for job, made in done.items() if job.kind == "replicate"]
     (restarts,) = (made for job, made in done.items() if job.kind == "restarts")
     numbers |= {key: restarts[key] for key in ("cophenetic", "dispersion")}
     numbers |= _reconstruction(plan, weights, components)

@@ -68,7 +68,7 @@ def _select(cfg: Config, source: Source | None, folder: Path | None, *, anew: bo
     missing = applies(plan.cfg, matrix, beta) if options.ard else None
     if missing is not None:
         datamodule.notes.append(missing)
-    todo = jobs(ranks, options, held, missing is None)
+    todo = jobs(ranks, plan, held, missing is None)
     store = Store(None if folder is None else folder / "fits", key_of(plan), anew=anew)
     try:
         fit_all(plan, todo, store, *_sayings(cfg.progress))

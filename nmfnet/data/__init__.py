@@ -5,7 +5,7 @@ The Lightning datamodule is in `nmfnet.data.module` (importing Lightning takes s
 
 from nmfnet.data.matrix import Matrix, Reference, Truth
 from nmfnet.data.sources.audio import Audio
-from nmfnet.data.sources.catalogue import BagOfWords, MatFile, Ratings, Tokens
+from nmfnet.data.sources.catalogue import BagOfWords, Hdf5File, MatFile, Ratings, Tokens
 from nmfnet.data.sources.cells import Cells
 from nmfnet.data.sources.documents import Documents
 from nmfnet.data.sources.graph import Graph, GraphArchive, Linked, Neighbours, Points
@@ -47,6 +47,7 @@ __all__ = [
     "EntrySplit",
     "Graph",
     "GraphArchive",
+    "Hdf5File",
     "HierarchicalBlocks",
     "InMemory",
     "LabelSplit",

@@ -52,6 +52,8 @@ FACTS: list[tuple[str, dict[str, Any], tuple[int, int], float, float, float, int
     ("sc-mixology-rnamix", {}, (206, 14804), 8410241, 0, 2946, 0),
     ("rnamix-cells", {}, (340, 500), 704731, 0, 207, 8),
     ("pbmc68k-reduced", {}, (700, 765), 319044.23824107647, 0, 6.489, 10),
+    ("worm-neuron-sc", {}, (4186, 13488), 1376141, 0, 219, 10),
+    ("microbiome-kostic", {}, (190, 908), 866583, 0, 5720, 0),
     ("abis-pbmc", {}, (12, 17487), 11630763.64783331, 0, 45050.0526, 0),
     ("abis-types", {}, (17, 1296), 666330.2515539925, 0, 87912.3248842, 0),
     ("quantiseq-til10", {}, (10, 170), 51141.62995, 0, 690.196951724, 0),
@@ -66,6 +68,8 @@ def test_published_facts(fact: tuple[Any, ...]) -> None:
     name, options, shape, total, low, high, classes = fact
     if name == "pbmc68k-reduced":
         pytest.importorskip("anndata", reason="its h5ad needs the extra anndata")
+    if name == "worm-neuron-sc":
+        pytest.importorskip("h5py", reason="its h5 needs the extra hdf5")
     matrix = read(name, **options)
     assert matrix.shape == shape
     assert matrix.values.sum() == pytest.approx(total, rel=1e-9)

@@ -20,6 +20,7 @@ from nmfnet.data.formats.raw import RawTable, as_text, check_memory, reading, sh
 from nmfnet.errors import UserError
 
 __all__ = [
+    "read_arrays",
     "read_biom",
     "read_h5ad",
     "read_h5mu",
@@ -71,6 +72,18 @@ def _sparse(group: Any, shape: tuple[int, int], file: Path) -> Any:
     parts = tuple(_array(group, name, file) for name in ("data", "indices", "indptr"))
     check_memory(128 * sum(shape), file)
     return as_float64(sp.csr_matrix(parts, shape), str(file))
+
+
+def read_arrays(file: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Arrays of a file by name.
+
+    Raises
+    ------
+    UserError
+        If one is not there, or larger than the memory; if h5py is missing.
+    """
+    with _opened(file, "a readable HDF5 file") as stored:
+        return {name: _array(stored, name, file) for name in names}
 
 
 # ---------------------------------------------------------------------------------- cells
@@ -222,7 +235,7 @@ def write_h5ad(
         ) from error
     tables = []
     for columns, index in zip((obs, var), names, strict=True):
-        table = pd.DataFrame(index=pd.Index(index, dtype=object))
+        table = pd.DataFrame(index=pd.Index(list(index), dtype=object))
         for key, value in columns.items():
             array = np.asarray(value)
             if array.dtype.kind == "U":  # anndata does not write the text type of pandas 3

@@ -1,4 +1,4 @@
-"""Other formats of the catalogue: MATLAB files, bags of words, tokenised texts, ratings."""
+"""Other formats of the catalogue: MATLAB and HDF5 files, bags of words, tokenised texts, ratings."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any, Literal, final
 import numpy as np
 import scipy.sparse as sp
 
+from nmfnet.data.formats.hdf5 import read_arrays
 from nmfnet.data.formats.layout import read_lines
 from nmfnet.data.formats.matlab import matlab_arrays
 from nmfnet.data.formats.raw import did_you_mean, is_sparse, numbered
@@ -22,7 +23,53 @@ from nmfnet.data.sources.table import Orientation
 from nmfnet.data.sources.triples import Triples
 from nmfnet.errors import UserError
 
-__all__ = ["BagOfWords", "MatFile", "Ratings", "Tokens"]
+__all__ = ["BagOfWords", "Hdf5File", "MatFile", "Ratings", "Tokens"]
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Hdf5File(Source):
+    """A matrix among the arrays of an HDF5 file, samples in rows.
+
+    Parameters
+    ----------
+    origin : Origin
+    file : str
+    values : str
+        Array that holds the matrix; it is kept sparse.
+    labels : str, optional
+        Array with the number of the class of each sample.
+    label_word : str
+        Names the classes: ``cluster`` gives cluster_1, cluster_2, ...
+    feature_word : str
+        Names the features in the same way.
+    """
+
+    origin: Origin
+    file: str
+    values: str
+    labels: str | None = None
+    label_word: str = "class"
+    feature_word: str = "feature"
+
+    def read(self) -> Matrix:
+        """Read the arrays."""
+        wanted = [self.values, *([] if self.labels is None else [self.labels])]
+        found = read_arrays(self.origin.path(self.file), wanted)
+        values = sp.csr_matrix(found[self.values], dtype=np.float64)
+        labels, names = None, None
+        if self.labels is not None:
+            kinds, labels = np.unique(found[self.labels], return_inverse=True)
+            names = [f"{self.label_word}_{kind:g}" for kind in kinds]
+        return Matrix(
+            values,
+            numbered("sample", values.shape[0]),
+            numbered(self.feature_word, values.shape[1]),
+            labels=labels,
+            label_names=names,
+            sources=self.origin.sources(self.file),
+            citation=self.origin.citation,
+        )
 
 
 @final

@@ -74,7 +74,9 @@ def gene_variability(counts: Any, rule: GeneRule = "fano") -> FloatArray:
     default of ``scanpy.pp.highly_variable_genes`` on log counts).
     """
     if rule not in GENE_RULES:
-        raise UserError(f"the rule of variable genes is {rule!r}; there are {', '.join(GENE_RULES)}.")
+        raise UserError(
+            f"the rule of variable genes is {rule!r}; there are {', '.join(GENE_RULES)}."
+        )
     found = np.full(counts.shape[1], -np.inf)
     if rule == "fano":
         mean, variance = moments(per_cell(counts))

@@ -17,6 +17,9 @@ __all__ = ["component_density", "marker_genes"]
 MOST = 60
 """Genes that are drawn."""
 
+MOST_LETTERS = 16
+"""Of a gene: as many as an identifier of Ensembl has."""
+
 
 def marker_genes(
     scores: ArrayLike,
@@ -49,7 +52,7 @@ def marker_genes(
     if not order:
         raise UserError("No gene has a positive score; there is nothing to draw.")
     left = 0.3 + 0.07 * min(18, max(map(len, labels)))
-    below = 0.15 + 0.07 * min(14, max(len(words[gene]) for gene in order))
+    below = 0.15 + 0.07 * min(MOST_LETTERS, max(len(words[gene]) for gene in order))
     width, height = max(4.0, 0.155 * len(order)), 0.235 * k
     figure = style.new_figure(left + width + 0.2, style.HEAD + height + below + 0.55)
     title = f"Marker genes of {style.plural('programme', k)}"
@@ -58,7 +61,9 @@ def marker_genes(
     axes = style.panel(figure, left, style.HEAD, width, height, label="scores")
     cmap, limits = style.heat_map(axes, values[:, order])
     axes.set_yticks(range(k), [style.shorten(label, 18) for label in labels])
-    axes.set_xticks(range(len(order)), [style.shorten(words[g], 14) for g in order], rotation=90)
+    axes.set_xticks(
+        range(len(order)), [style.shorten(words[g], MOST_LETTERS) for g in order], rotation=90
+    )
     top = style.size(figure)[1] - 0.32
     label = "score: standard deviations from the mean of the gene"
     style.colour_scale(figure, 0.3, top, cmap=cmap, limits=limits, label=label)

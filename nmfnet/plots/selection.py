@@ -24,6 +24,8 @@ def rank_selection(
 ) -> Figure:
     """Draw stability, held-out loss, reconstruction and consensus of restarts, a panel each.
 
+    Where neither of the second and the fourth has a number, the others are drawn alone.
+
     Parameters
     ----------
     rows : sequence of mappings
@@ -44,7 +46,12 @@ def rank_selection(
         raise UserError("The table of ranks has no row; there is nothing to draw.")
     rows = sorted(rows, key=lambda row: row["n_components"])
     ranks = _column(rows, "n_components")
-    figure = style.new_figure(0.75 + 2 * _WIDTH + 0.8, style.HEAD + 2 * _HEIGHT + 1.25)
+    makers = [_stability, _held_out, _reconstruction, _consensus]
+    if not np.isfinite([_column(rows, "worse"), _column(rows, "cophenetic")]).any():
+        makers = [_stability, _reconstruction]
+    lines = len(makers) // 2
+    height = style.HEAD + lines * (_HEIGHT + 0.45) + 0.35
+    figure = style.new_figure(0.75 + 2 * _WIDTH + 0.8, height)
     title = f"{len(rows)} ranks, {ranks.min():.0f} to {ranks.max():.0f}"
     if suggested is not None:
         title += f": {suggested} suggested"
@@ -54,7 +61,6 @@ def rank_selection(
         note += " Triangles: what starts of ARD keep."
     style.heading(figure, title, note, left=0.75)
     stable = _column(rows, "stable") > 0
-    makers = (_stability, _held_out, _reconstruction, _consensus)
     for number, draw in enumerate(makers):
         down, across = divmod(number, 2)
         left = 0.75 + across * (_WIDTH + 0.7)
@@ -70,7 +76,7 @@ def rank_selection(
         ticks = ranks[spread_rows(len(ranks), 12)]
         axes.set_xticks(ticks, [f"{rank:.0f}" for rank in ticks])
         axes.set_xlim(ranks.min() - 0.4, ranks.max() + 0.4)
-        if down:
+        if down == lines - 1:
             axes.set_xlabel("number of components", fontsize=style.TEXT, color=style.INK)
     return figure
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, final
 
 import numpy as np
 
 from nmfnet import metrics
+from nmfnet.data.formats.layout import read_lines
 from nmfnet.data.formats.memory import positions
 from nmfnet.data.formats.raw import did_you_mean, is_sparse
-from nmfnet.data.formats.text import read_lines
 from nmfnet.data.matrix import Matrix
 from nmfnet.errors import UserError
 from nmfnet.kernels.counts import nature
@@ -63,6 +63,8 @@ class CellPrograms(Selection):
         How many neighbours are meant, as a share of the replicates.
     replicates : int, >= 2
         Starts of every rank.
+    min_silhouette_min : float
+        More than for resampled data: starts of the same data agree more easily.
     resample, restarts, held_out, ard, refine, intervals
         As in `nmfnet.selection.Selection`, and off by default.
 
@@ -79,6 +81,7 @@ class CellPrograms(Selection):
     replicates: int = 20
     resample: Resample = "none"
     restarts: int = 1
+    min_silhouette_min: float = 0.5
     held_out: Literal["auto", "thinning", "entries", "both", "none"] = "none"
     ard: int = 0
     refine: bool = False
@@ -96,7 +99,7 @@ class CellPrograms(Selection):
             raise UserError(f"selection.neighbours={self.neighbours:g}: it must be in (0, 1]")
         if self.genes not in GENE_RULES and not Path(self.genes).expanduser().is_file():
             raise UserError(
-                f"selection.genes={self.genes!r} is neither {' nor '.join(GENE_RULES)} nor a file"
+                f"selection.genes={self.genes!r} is neither {' nor '.join(GENE_RULES)} nor a file."
                 f"{did_you_mean(self.genes, GENE_RULES)}"
             )
 
@@ -135,9 +138,14 @@ class CellPrograms(Selection):
         score[~varies] = -np.inf
         count = min(self.top_genes, int(np.isfinite(score).sum()))
         if count == 0:
-            raise UserError("no gene has different counts in different cells: there is nothing to fit")
+            raise UserError(
+                "no gene has different counts in different cells: there is nothing to fit"
+            )
         at = np.sort(np.argsort(-score, kind="stable")[:count])
-        return at, f"{count} of {len(names)} genes, which vary most (rule {self.genes}), are fitted."
+        return (
+            at,
+            f"{count} of {len(names)} genes, which vary most (rule {self.genes}), are fitted.",
+        )
 
     # ------------------------------------------------------------------ after the fits
     def consensus(

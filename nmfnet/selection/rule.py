@@ -51,6 +51,7 @@ def suggest(rows: Sequence[Mapping[str, float]], options: Selection, unit: str) 
     if "worse" not in rows[0]:
         rule = f"the largest stable rank ({needs})"
         text = f"rank {names[-1]} is the largest of the stable ranks ({_list(names)})"
+        text += _at_an_end(names[-1], rows)
         return Suggestion(names[-1], rule, text, names)
     rule = (
         f"of the stable ranks ({needs}), the smallest whose {unit} is within one standard error "
@@ -113,9 +114,13 @@ def _reason(
             f"; rank {row['n_components']:.0f} is not stable (mean silhouette "
             f"{row['silhouette_mean']:.2f}, smallest {row['silhouette_min']:.2f})"
         )
-    if k in (int(rows[0]["n_components"]), int(rows[-1]["n_components"])) and len(rows) > 1:
-        text += "; it is at the end of the range that was tried: widen ranks to be sure"
-    return text
+    return text + _at_an_end(k, rows)
+
+
+def _at_an_end(k: int, rows: Sequence[Mapping[str, float]]) -> str:
+    if len(rows) < 2 or k not in (rows[0]["n_components"], rows[-1]["n_components"]):
+        return ""
+    return "; it is at the end of the range that was tried: widen ranks to be sure"
 
 
 def _list(ranks: list[int]) -> str:

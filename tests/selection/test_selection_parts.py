@@ -174,7 +174,9 @@ def test_the_rule_without_stable_ranks_or_held_out_data():
     assert (found.n_components, found.stable) == (3, [])
     assert "caution" in found.reason
     loose = Selection(min_silhouette_mean=0.4, min_silhouette_min=0.05)
-    assert suggest(table, loose, "").n_components == 4
+    found = suggest(table, loose, "")
+    assert found.n_components == 4
+    assert "widen ranks" in found.reason
 
 
 def test_a_rank_at_the_end_of_the_range_is_said():

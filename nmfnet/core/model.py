@@ -287,6 +287,14 @@ class Factorization(L.LightningModule, ABC):
         """How likely pairs of samples are linked; larger = more. Models of a graph say it."""
         raise NotImplementedError(f"{type(self).__name__} says nothing about links")
 
+    def clusters(self, code: Float[Tensor, "*r n k"]) -> Int[Tensor, "*r n"] | None:
+        """The cluster of every row, -1 = none, for models that sort rows into clusters; else None."""
+        return None
+
+    def feature_clusters(self) -> Int[Tensor, "*r f"] | None:
+        """The same of features, for models that sort these, too."""
+        return None
+
     def remarks(self, batch: Batch) -> Iterator[str]:
         """What the user should know of these training data under this model, a sentence each."""
         yield from ()

@@ -5,14 +5,12 @@ from __future__ import annotations
 from typing import Any, final
 
 import numpy as np
-import torch
 
 from nmfnet.core.factor import Factor
 from nmfnet.core.model import Factorization, Parts
-from nmfnet.errors import UserError
-from nmfnet.kernels.graph import at_pairs, times_links
+from nmfnet.kernels.graph import at_pairs
 from nmfnet.kernels.multiplicative import Sums
-from nmfnet.kernels.sparse import transposed
+from nmfnet.models._graphs import check_symmetric, largest, symmetric_product
 from nmfnet.types import Batch, Float, Int, Tensor
 
 
@@ -58,43 +56,23 @@ class SymNMF(Factorization):
     def components(self) -> Float[Tensor, "*r k f"]:
         return self.W().mT
 
+    def clusters(self, code: Float[Tensor, "*r n k"]) -> Int[Tensor, "*r n"] | None:
+        return largest(code)
+
     def symmetric_factor(self) -> Factor | None:
         return self.W
 
     def start(self, proposal: dict[str, Tensor], batch: Batch) -> None:
-        self._check_symmetric(batch.x)
+        check_symmetric(batch.x, "sym_nmf", self.transpose)
         total = batch.x.values().sum() if batch.x.is_sparse_csr else batch.x.sum()
         mean = total / batch.x.shape[0] ** 2
         self.W.assign_(self.uniform(self.W) * 2 * (mean / self.n_components).sqrt())
-
-    def _check_symmetric(self, x: Tensor) -> None:
-        n, f = x.shape
-        if n != f:
-            raise UserError(
-                f"sym_nmf needs a graph, and X is {n} x {f}: use data=graph, or data.features=false for "
-                "data whose nodes have features; with split=rows X is no longer square, so use "
-                "split=links"
-            )
-        if x.is_sparse_csr:
-            assert self.transpose is not None
-            other = transposed(x, self.transpose)
-            parts = zip(_parts(x), _parts(other), strict=True)
-            same = all(torch.equal(a.long(), b.long()) for a, b in parts)
-            same = same and torch.allclose(x.values(), other.values(), rtol=1e-4)
-        else:
-            same = torch.allclose(x, x.mT, rtol=1e-4, atol=1e-6 * float(x.abs().max()))
-        if not same:
-            raise UserError(
-                "sym_nmf needs links that are the same in both directions, and X is not symmetric: give "
-                "(X + X.T) / 2, or use data=graph"
-            )
 
     def sums(self, name: str, batch: Batch, beta: float) -> Sums | None:
         if beta != 2 or batch.mask is not None:
             return None
         x, W = batch.x, self.W.raw
-        linked = times_links(x, W) if x.is_sparse_csr else x @ W
-        return 2 * linked, 2 * W @ (W.mT @ W)
+        return 2 * symmetric_product(x, W), 2 * W @ (W.mT @ W)
 
     def link_scores(
         self, code: Float[Tensor, "*r n k"], pairs: Int[Tensor, "m 2"]
@@ -108,6 +86,3 @@ class SymNMF(Factorization):
         )
         return {"X": W @ W.T}
 
-
-def _parts(x: Tensor) -> tuple[Tensor, Tensor]:
-    return x.crow_indices(), x.col_indices()

@@ -216,7 +216,7 @@ def _labels(
     if datamodule.matrix.labels is None:
         return {}
     labels = datamodule.matrix.labels[datamodule.train_rows]
-    clusters = _clusters(model, factors.W, len(np.unique(labels[labels >= 0])))
+    clusters = clusters_of(model, factors.W, len(np.unique(labels[labels >= 0])))
     return {
         "labels/ari": metrics.adjusted_rand(labels, clusters),
         "labels/nmi": metrics.normalized_mutual_information(labels, clusters),
@@ -234,8 +234,14 @@ def _batch_silhouettes(datamodule: MatrixDataModule, W: np.ndarray) -> dict[str,
     }
 
 
-def _clusters(model: Factorization, W: np.ndarray, n_clusters: int) -> np.ndarray:
-    """The largest component of each sample; for codes of any sign, k-means on them."""
+def clusters_of(model: Factorization, W: np.ndarray, n_clusters: int) -> np.ndarray:
+    """The clusters of a model that sorts rows into them; else by the largest component of each sample, or
+    for codes of any sign by k-means.
+    """
+    with torch.no_grad(), model.restarts(int(model.best)):
+        own = model.clusters(torch.from_numpy(W / model.units.code).to(model.device))
+    if own is not None:
+        return own.cpu().numpy()
     if model.code != "real":
         return metrics.clusters_of(W)
     from sklearn.cluster import KMeans

@@ -40,7 +40,7 @@ def make_folder(folder: Path, *, keep: bool) -> None:
         (folder / "history.csv").touch()
         figures = (f"figures/*{kind}" for kind in KINDS)
         left = () if keep else ("model.ckpt",)
-        tables = ("top_features.csv", "topics.csv", "proportions.csv", "notes.csv")
+        tables = ("top_features.csv", "topics.csv", "proportions.csv", "notes.csv", "*clusters.csv")
         parts = "parts/*.wav"
         for name in ("metrics.json", "model.ckpt.part", *tables, parts, *figures, *left):
             for old in folder.glob(name):
@@ -89,6 +89,7 @@ def write_run(
     for name, columns in own_tables(result.model, datamodule, factors).items():
         _write_table(folder / f"{name}.csv", datamodule.sample_names, columns)
     write_parts(folder, result.model, datamodule, factors)
+    _write_clusters(folder, result.model, datamodule, factors)
     if len(factors.H):
         write_leading(folder, factors.H, datamodule.feature_names, factors.names)
     trainer.save_checkpoint(folder / "model.ckpt")
@@ -108,9 +109,26 @@ def own_tables(
         return model.tables_of(code, datamodule.train, factors.names)
 
 
-def _write_table(file: Path, samples: list[str], columns: dict[str, np.ndarray]) -> None:
+def _write_clusters(
+    folder: Path, model: Factorization, datamodule: MatrixDataModule, factors: Factors
+) -> None:
+    """Numbers of the clusters that a model sorts samples and features into, from 1 on; 0 = none."""
+    code = torch.from_numpy(factors.W / model.units.code).to(model.device)
+    with torch.no_grad(), model.restarts(int(model.best)):
+        rows, columns = model.clusters(code), model.feature_clusters()
+    for file, names, found, of in (
+        ("clusters.csv", datamodule.sample_names, rows, "sample"),
+        ("feature_clusters.csv", datamodule.feature_names, columns, "feature"),
+    ):
+        if found is not None:
+            _write_table(folder / file, names, {"cluster": found.cpu().numpy() + 1}, of)
+
+
+def _write_table(
+    file: Path, names: list[str], columns: dict[str, np.ndarray], of: str = "sample"
+) -> None:
     with file.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
-        writer.writerow(["sample", *columns])
-        for sample, *row in zip(samples, *columns.values(), strict=True):
-            writer.writerow([sample, *(f"{value:.6g}" for value in row)])
+        writer.writerow([of, *columns])
+        for name, *row in zip(names, *columns.values(), strict=True):
+            writer.writerow([name, *(f"{value:.6g}" for value in row)])

@@ -91,3 +91,18 @@ def row_squares(
     x = x.double()
     squares = with_values(x, x.values().square()) if x.is_sparse_csr else x.square()
     return (rows.double().square() * times(squares, columns.double().square())).squeeze(-1)
+
+
+def inverse_root(totals: Tensor) -> Tensor:
+    """``totals^-1/2``, and 0 for what has no links."""
+    return torch.where(totals > 0, totals, torch.inf).rsqrt()
+
+
+def check_links(x: Tensor, model: str) -> None:
+    """Refuse negative links, of which no cut is made."""
+    values = x.values() if x.is_sparse_csr else x
+    if bool((values < 0).any()):
+        raise UserError(
+            f"model={model}: a cut is of links >= 0, and X has negative entries: take their absolute "
+            "values, or for a kernel model=spectral model.relaxation=kernel_kmeans"
+        )

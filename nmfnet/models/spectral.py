@@ -17,7 +17,9 @@ from nmfnet.kernels.csr import to_scipy
 from nmfnet.kernels.graph import at_pairs
 from nmfnet.models._graphs import (
     centres_of,
+    check_links,
     check_symmetric,
+    inverse_root,
     nearest,
     row_squares,
     row_totals,
@@ -187,21 +189,6 @@ class Spectral(Factorization):
 
 ROUNDED = 1e-9
 """An eigenvalue below this share of the largest is 0."""
-
-
-def inverse_root(totals: Tensor) -> Tensor:
-    """``totals^-1/2``, and 0 for what has no links."""
-    return torch.where(totals > 0, totals, torch.inf).rsqrt()
-
-
-def check_links(x: Tensor, model: str) -> None:
-    """Refuse negative links, of which no cut is made."""
-    values = x.values() if x.is_sparse_csr else x
-    if bool((values < 0).any()):
-        raise UserError(
-            f"model={model}: a cut is of links >= 0, and X has negative entries: take their absolute "
-            "values, or model.relaxation=kernel_kmeans for a kernel"
-        )
 
 
 def leading_eigenvectors(

@@ -8,7 +8,7 @@ ask it instead of its class.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import final
+from typing import Literal, final
 
 import torch
 from torch import nn
@@ -42,6 +42,9 @@ class Constraint(nn.Module, ABC):
     closed_under_scaling: bool = False
     """Whether a feasible value stays feasible when its entries are multiplied by numbers > 0."""
 
+    one_in: Literal["", "row", "column"] = ""
+    """What has only one entry that is not 0, so that components share nothing."""
+
     @abstractmethod
     def forward(self, raw: Tensor) -> Tensor:
         """The feasible value."""
@@ -60,6 +63,10 @@ class Constraint(nn.Module, ABC):
         nearest = value.clone()
         self.project_(nearest)
         return nearest
+
+    def balance(self, value: Tensor, neg: Tensor, pos: Tensor) -> Tensor:
+        """What ``neg`` is weighed against in multiplicative updates towards this set: ``pos`` in general."""
+        return pos
 
     def violation(self, value: Tensor) -> Tensor:
         """Largest infringement, a scalar >= 0; 0 = feasible."""
@@ -197,6 +204,45 @@ class SimplexProject(_OnSimplex):
 
     def project_(self, raw: Tensor) -> None:
         raw.copy_(nearest_on_simplex(raw))
+
+
+@final
+class Orthogonal(Constraint):
+    """value = raw >= 0 with one entry that is not 0 in every row (or column), so that others are orthogonal.
+
+    Vectors >= 0 are orthogonal exactly when they do not overlap: every sample (row of W) or feature (column of
+    H) belongs to one component, with a weight. After a step the largest entry stays, which is the nearest
+    such value.
+
+    Parameters
+    ----------
+    one_in : {"row", "column"}
+        What has one entry: the rows of a factor of samples by components, the columns of one of
+        components by features.
+
+    Source: Ding, Li, Peng & Park 2006, section 2.
+    """
+
+    identity = True
+
+    def __init__(self, *, one_in: Literal["row", "column"] = "row") -> None:
+        super().__init__()
+        self.one_in, self.axis = one_in, -1 if one_in == "row" else -2
+
+    def forward(self, raw: Tensor) -> Tensor:
+        return raw
+
+    def right_inverse(self, value: Tensor) -> Tensor:
+        return self.project(value)
+
+    def project_(self, raw: Tensor) -> None:
+        first = raw.argmax(self.axis, keepdim=True)
+        kept = raw.gather(self.axis, first).clamp_min(0)
+        raw.zero_().scatter_(self.axis, first, kept)
+
+    def balance(self, value: Tensor, neg: Tensor, pos: Tensor) -> Tensor:
+        """``V Vᵀ neg``, which is ``neg`` where the components V are orthonormal: the multipliers are in it."""
+        return value @ (value.mT @ neg) if self.axis == -1 else (neg @ value.mT) @ value
 
 
 @final

@@ -87,6 +87,9 @@ def _by_rule(
     if factor.constraint.row_sum == 1 and beta == 2 and not on_W:
         shares = simplex_rows(whole.x, components, whole.mask).to(components.dtype)
         return shares if _agrees(model, shares, components, batch) else None
+    if factor.constraint.one_in == "row" and not on_W:
+        W = _one_component(model, whole, components, beta)
+        return W if _agrees(model, W, components, batch) else None
     if factor.constraint.bounds not in (NON_NEGATIVE, ANY):
         return None
     if factor.constraint.bounds == ANY:
@@ -138,6 +141,21 @@ def _side_by_side(
     x = torch.cat([dense(view.x) for view in views], -1)
     whole = Batch(x, batch.index, None if plain else torch.cat(weights, -1))
     return whole, torch.cat(parts, -1)
+
+
+def _one_component(
+    model: Factorization, batch: Batch, H: Tensor, beta: float
+) -> Float[Tensor, "*r n k"]:
+    """Of every row the one component, with its weight, that leaves the smallest loss."""
+    exponent, found, losses = model.loss.exponent(1, 0), [], []
+    for i in range(H.shape[-2]):
+        weight = refit_W(batch.x, H[..., i : i + 1, :], beta, exponent, batch.mask)
+        found.append(weight)
+        alone = [weight if j == i else torch.zeros_like(weight) for j in range(H.shape[-2])]
+        losses.append(row_losses(model, batch, torch.cat(alone, -1)))
+    chosen = torch.stack(losses, -1).argmin(-1, keepdim=True)
+    W = torch.cat(found, -1)
+    return torch.zeros_like(W).scatter(-1, chosen, W.gather(-1, chosen))
 
 
 def _unbounded(batch: Batch, H: Tensor) -> Float[Tensor, "*r n k"] | None:

@@ -91,6 +91,12 @@ def _check_parts(model: Factorization) -> None:
                 f"the given {name} is not feasible under constraint={type(limits).__name__.lower()}: "
                 f"mend the values, or set constraint.{name} to another"
             )
+    for name, factor in model.code_factors().items():
+        if factor.constraint.one_in == "column":
+            raise UserError(
+                f"constraint.{name}.one_in=column: a row of {name} is a sample, which belongs to one component "
+                "with one_in=row"
+            )
     if missing := [head for head in model.loss.heads if head not in model.heads]:
         raise UserError(
             f"loss={model.loss.name} needs the head {missing[0]!r} from the decoder, which "

@@ -10,6 +10,7 @@ from nmfnet.solvers.base import Solver, Task
 from nmfnet.solvers.convex import ConvexNewton
 from nmfnet.solvers.coordinate import CoordinateDescent
 from nmfnet.solvers.descent import GradientDescent
+from nmfnet.solvers.ding import Ding
 from nmfnet.solvers.exact import Exact
 from nmfnet.solvers.gradient import Adam
 from nmfnet.solvers.multiplicative import Multiplicative
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 
 ORDER: tuple[Callable[[], Solver], ...] = (
-    *(Exact, Variational, HALS, Symmetric, CoordinateDescent, Newton, WeightedALS),
+    *(Exact, Variational, Ding, HALS, Symmetric, CoordinateDescent, Newton, WeightedALS),
     *(ConvexNewton, Multiplicative, partial(Online, n_sub=10), GradientDescent),
 )
 """Who is asked, one after the other."""
@@ -36,7 +37,7 @@ ORDER: tuple[Callable[[], Solver], ...] = (
 class Auto(Solver):
     """The first solver that can do the task exactly.
 
-    They are asked in this order: exact, variational, hals, symmetric, cd, newton, weighted_als,
+    They are asked in this order: exact, variational, ding, hals, symmetric, cd, newton, weighted_als,
     convex_newton, mu, online, gd and adam.
 
     Where cd, convex_newton or mu has not settled after a thousand iterations, or its certificate failed,

@@ -86,6 +86,8 @@ class Multiplicative(Solver):
             if not own.identity or (own.bounds or NON_NEGATIVE) != NON_NEGATIVE:
                 said = type(own).__name__.lower()
                 yield f"needs non-negative factors (constraint=project), and {name} is under {said}"
+            elif own.one_in:
+                yield f"never moves an entry that is 0, and {name} is orthogonal: most of its entries are"
         if self.loop != "eager":
             yield from self._loop_lacks(task)
 

@@ -54,7 +54,7 @@ def fold_in(model: Factorization, batch: Batch, own_terms: bool = False) -> Floa
             "declare one with the axis 'sample', or give the model a method infer"
         )
     first = next(iter(tables.values())).raw
-    if not model.rows_independent and first.ndim > 2:
+    if first.ndim > 2 and not rows_apart(model, tables, batch):
         alone = []
         for restart in range(first.shape[0]):
             with model.restarts(restart):
@@ -65,9 +65,16 @@ def fold_in(model: Factorization, batch: Batch, own_terms: bool = False) -> Floa
     return _by_descent(model, batch, tables, own_terms) if fast is None else fast
 
 
-def penalties_on(model: Factorization, tables: dict[str, Factor]) -> list[Penalty]:
-    """Penalties of the per-sample factors."""
-    return [penalty for penalty in model.penalty_list if penalty.on in tables]
+def penalties_on(model: Factorization, tables: dict[str, Factor], batch: Batch) -> list[Penalty]:
+    """Penalties of the per-sample factors, as they are for these rows."""
+    found = (penalty.of_rows(batch) for penalty in model.penalty_list if penalty.on in tables)
+    return [penalty for penalty in found if penalty is not None]
+
+
+def rows_apart(model: Factorization, tables: dict[str, Factor], batch: Batch) -> bool:
+    """Whether the code of a row is found without those of other rows."""
+    meet = any(penalty.between_rows for penalty in penalties_on(model, tables, batch))
+    return model.rows_independent and not meet
 
 
 def _by_rule(
@@ -75,15 +82,17 @@ def _by_rule(
 ) -> Float[Tensor, "*r n k"] | None:
     """The non-negative fit to ``model.components()``, if that is what the model's objective asks."""
     beta, (factor, *more) = model.loss.beta, tables.values()
-    if beta is None and not more and model.rows_independent and not batch.views:
+    if not rows_apart(model, tables, batch):
+        return None
+    if beta is None and not more and not batch.views:
         return _by_scoring(model, batch, factor)
-    whole = None if beta is None or more or not model.rows_independent else batch
+    whole = None if beta is None or more else batch
     components = None if whole is None else model.components()
     if components is not None and batch.views:
         whole, components = _side_by_side(model, batch, components)
     if components is None or whole is None or beta is None or "component" not in factor.axes:
         return None
-    on_W = penalties_on(model, tables)
+    on_W = penalties_on(model, tables, batch)
     if factor.constraint.row_sum == 1 and beta == 2 and not on_W:
         shares = simplex_rows(whole.x, components, whole.mask).to(components.dtype)
         return shares if _agrees(model, shares, components, batch) else None
@@ -113,7 +122,7 @@ def _by_scoring(
     loss = model.loss
     if factor.constraint.bounds != NON_NEGATIVE or "component" not in factor.axes:
         return None
-    if penalties_on(model, model.code_factors()) or not model.linear or not model.has_components:
+    if penalties_on(model, model.code_factors(), batch) or not model.linear or not model.has_components:
         return None
     components = model.components()
     if loss.information(components) is None:
@@ -205,7 +214,7 @@ def _by_descent(
         chosen = chosen.reshape(*chosen.shape, *([1] * (middle.ndim - chosen.ndim)))
         start = torch.stack(tried).gather(0, chosen.expand(shape).unsqueeze(0))[0]
         limits = [factor.constraint.bounds for factor in tables.values()]
-        if model.rows_independent or None in limits:
+        if rows_apart(model, tables, rows) or None in limits:
             found = minimise(value, project, start, max_iter=MOST)
         else:
             pairs = zip(limits, widths, strict=True)
@@ -220,7 +229,7 @@ def objective_of(
     """What a code costs: by row where rows do not meet, else of all rows of a restart."""
     apart = model.rows_independent and not own_terms
     widths = [factor.raw.shape[-1] for factor in tables.values()]
-    on_codes = penalties_on(model, tables)
+    on_codes = penalties_on(model, tables, batch)
     by_row = apart and all(p.entrywise for p in on_codes)
 
     def value(code: Tensor) -> Tensor:

@@ -8,14 +8,19 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, final
+from typing import Any, Literal, final
 
 import torch
 from torch import nn
 
 from nmfnet.core.factor import Factor
 from nmfnet.errors import UserError
-from nmfnet.types import Float, Tensor
+from nmfnet.kernels.arrays import as_tensor
+from nmfnet.kernels.csr import to_scipy
+from nmfnet.kernels.graph import times_links
+from nmfnet.kernels.sparse import row_sums
+from nmfnet.settings.ranges import Count
+from nmfnet.types import Batch, Float, Tensor
 
 
 class Penalty(nn.Module, ABC):
@@ -43,6 +48,9 @@ class Penalty(nn.Module, ABC):
     quadratic: bool = False
     """Whether it is ``weight / 2 * Σ v²``."""
 
+    between_rows: bool = False
+    """Whether it compares samples (or features), so that these do not stand alone."""
+
     between_components: bool = False
     """Whether it compares components, and so needs a factor with the axis ``component``."""
 
@@ -58,7 +66,6 @@ class Penalty(nn.Module, ABC):
         self.weight = float(weight)
         self.by_column = False
 
-    @final
     def attach(self, factors: Mapping[str, Factor]) -> None:
         """Take up the factor that the penalty is on.
 
@@ -81,6 +88,13 @@ class Penalty(nn.Module, ABC):
                 f"{' or '.join(fitting) or 'a factor with the axis component'}"
             )
         self.by_column = axes[1] == "component" and axes[0] != "component"
+
+    def start(self, batch: Batch) -> None:
+        """Take up what it needs of the training rows; usually nothing."""
+
+    def of_rows(self, batch: Batch) -> Penalty | None:
+        """The same penalty of the codes of other rows; None = it says nothing of them."""
+        return self
 
     def _across(self, value: Tensor) -> Tensor:
         """The value with a row per component."""
@@ -155,10 +169,12 @@ def dodged(
     if hit not in weighed or free in weighed:
         return ""
     name = weighed[hit].name
+    both = f"penalty={name} penalty.{name}.on=[{left},{right}]"
+    if weighed[hit].between_rows:  # of one axis, which the other factor may not have
+        both = f"penalty=[{name},l2] penalty.l2.on={free}"
     return (
         f"penalty={name} is on {hit} alone, and the scale of {free} is free: a smaller {hit} and a "
-        f"larger {free} give the same X_hat for a lower penalty. Penalise both (penalty={name} "
-        f"penalty.{name}.on=[{left},{right}]), or fix the scale of {free} "
+        f"larger {free} give the same X_hat for a lower penalty. Penalise both ({both}), or fix the scale of {free} "
         f"(constraint.{free}=simplex_project)."
     )
 
@@ -287,3 +303,123 @@ class MinVolume(Penalty):
         slope = 2 * self.weight / self.delta * torch.linalg.inv(self._gram(v))
         neg, pos = slope.neg().clamp_min(0) @ v, slope.clamp_min(0) @ v
         return self._across(neg), self._across(pos)
+
+
+@final
+class Laplacian(Penalty):
+    """``weight / 2 * tr(Vᵀ (D - A) V) = weight / 4 * Σ_ij A_ij |v_i - v_j|²``: linked rows of V are alike.
+
+    A holds the links of the samples (for W and other factors with a row per sample) or of the features (for
+    H), D the sums of its rows. With squared errors this is GNMF: ``||X - W H||² + weight tr(Wᵀ L W)``, halved.
+    The penalty falls with the scale of V, so give the other factor a penalty or a constraint that fixes its own.
+
+    Parameters
+    ----------
+    on, weight
+        As for every penalty.
+    graph : {"given", "knn"}
+        The graph of the data (``data=graph``, ``nmfnet.fit(X, graph=A)``), which is of samples, or links of 1
+        between every training row of X and its nearest ones (of features: columns), in either direction.
+    neighbours : int, >= 1
+        How many these are.
+
+    New rows are penalised by links between them, ``transform(X, graph=A)``; without any they are nodes without
+    links, also with ``graph: knn``.
+
+    Source: Cai, He, Han & Huang 2011, "Graph regularized nonnegative matrix factorization for data
+    representation", eqs. (10), (14) and (15).
+    """
+
+    name = "laplacian"
+    degree = 2
+    between_rows = True
+
+    def __init__(
+        self,
+        *,
+        on: str | Sequence[str] = "W",
+        weight: float = 0.1,
+        graph: Literal["given", "knn"] = "given",
+        neighbours: Count = 5,
+    ) -> None:
+        super().__init__(on=on, weight=weight)
+        self.given, self.neighbours = graph == "given", neighbours
+        self.links: Tensor | None = None
+        self.node = "sample"
+
+    def attach(self, factors: Mapping[str, Factor]) -> None:
+        super().attach(factors)
+        axes = factors[self.on].axes
+        nodes = [axis for axis in ("sample", "feature") if axis in axes]
+        if not nodes or axes[0] == axes[1]:
+            fitting = [n for n, f in factors.items() if {"sample", "feature"} & set(f.axes)]
+            raise UserError(
+                f"penalty=laplacian compares samples or features, and factor {self.on!r} has neither (its "
+                f"axes are {' by '.join(axes)}): set penalty.on to {' or '.join(fitting)}"
+            )
+        self.node = nodes[0]
+        self.by_column = axes[1] == self.node
+        self.size = factors[self.on].raw.shape[-1 if self.by_column else -2]
+
+    def start(self, batch: Batch) -> None:
+        found = batch.context.get("graph") if self.given and self.node == "sample" else None
+        if self.given and found is None:
+            said = "and the data have none" if self.node == "sample" else "and a graph is of samples"
+            raise UserError(
+                f"penalty=laplacian on {self.on} needs links between {self.node}s, {said}: use data=graph, or "
+                "in Python nmfnet.fit(X, graph=A), or penalty.laplacian.graph=knn"
+            )
+        if found is None:
+            found = self._nearest(batch)
+        if found.shape[0] != self.size:
+            raise UserError(
+                f"penalty=laplacian needs all {self.size} {self.node}s in memory in one process, and "
+                f"{found.shape[0]} are: leave out data=stream and trainer=ddp"
+            )
+        self.links = found
+
+    def _nearest(self, batch: Batch) -> Tensor:
+        """Links of 1 between nearest rows (or columns) of X."""
+        from sklearn.neighbors import kneighbors_graph
+
+        if batch.mask is not None:
+            raise UserError(
+                "penalty.laplacian.graph=knn compares rows of X by all their entries, and some are missing, "
+                "held out or weighted: give a graph"
+            )
+        x = to_scipy(batch.x) if batch.x.is_sparse_csr else batch.x.cpu().numpy()
+        x = x if self.node == "sample" else x.T
+        if self.neighbours >= x.shape[0]:
+            raise UserError(
+                f"penalty.laplacian.neighbours={self.neighbours}: there are {x.shape[0]} {self.node}s, so take "
+                "fewer"
+            )
+        links = kneighbors_graph(x, self.neighbours)
+        return as_tensor(links.maximum(links.T).tocsr(), batch.x.dtype, batch.x.device)
+
+    def of_rows(self, batch: Batch) -> Penalty | None:
+        links = batch.context.get("graph") if self.given else None
+        if links is None:
+            return None
+        other = Laplacian(on=self.on, weight=self.weight)
+        other.links = links
+        return other
+
+    def _halves(self, value: Tensor) -> tuple[Tensor, Tensor]:
+        """``A V`` and ``D V``."""
+        assert self.links is not None
+        v = value.mT if self.by_column else value
+        links = self.links.to(v.dtype)
+        return times_links(links, v), row_sums(links).unsqueeze(-1) * v
+
+    def forward(self, value: Float[Tensor, "*r a b"]) -> Float[Tensor, "*r"]:
+        near, own = self._halves(value)
+        v = value.mT if self.by_column else value
+        return 0.5 * self.weight * (v * (own - near)).sum((-2, -1))
+
+    def normal(self, G: Tensor, value: Tensor) -> tuple[Float[Tensor, "*r k k"], float]:
+        raise NotImplementedError("rows of the factor have no normal equations of their own")
+
+    def split(self, value: Tensor) -> tuple[Tensor | float, Tensor | float]:
+        near, own = (self.weight * half for half in self._halves(value))
+        return (near.mT, own.mT) if self.by_column else (near, own)

@@ -47,6 +47,7 @@ def initialise(model: Factorization, batch: Batch, over: Callable[[], bool] = ne
         )
     for penalty in model.penalty_list:
         penalty.attach(model.factors)
+        penalty.start(batch)
     _check_parts(model)
     kind = type(model).__name__
     if batch.x.is_sparse_csr and not model.sparse:

@@ -441,6 +441,8 @@ def rows_stand_alone(case: Case) -> str | None:
 
 def rows_belong_together(case: Case) -> str | None:
     """Not asked where rows are inferred together."""
+    if any(penalty.between_rows for penalty in case.fitted.penalty_list):
+        return "its penalty compares rows"
     return None if case.fitted.rows_independent else "rows_independent=False: rows lean on others"
 
 
@@ -606,7 +608,7 @@ def _cost(case: Case, code: np.ndarray) -> float:
         parts: dict[str, Tensor] = (
             dict(zip(tables, held.split(widths, -1), strict=True)) if tables else {}
         )
-        return value + sum(float(p(parts[p.on])) for p in penalties_on(model, tables))
+        return value + sum(float(p(parts[p.on])) for p in penalties_on(model, tables, case.batch))
 
 
 def _some(new: Mapping[str, Any], rows: slice) -> dict[str, Any]:

@@ -39,6 +39,7 @@ class Alternating(Solver, ABC):
         yield from task.minibatches()
         yield from task.losses(2)
         yield from task.pair()
+        yield from task.neighbours()
         yield from task.outside(self.bounds)
         yield from task.fixed()
         if not self.curved_penalties:

@@ -71,6 +71,12 @@ class Task(NamedTuple):
             kind = type(self.model).__name__
             yield f"needs X ~ W H with both factors free, which {kind} as configured is not"
 
+    def neighbours(self) -> Iterator[str]:
+        """The reason of a solver of rows that stand alone."""
+        for penalty in self.model.penalty_list:
+            if penalty.between_rows:
+                yield f"moves rows of a factor by themselves, and penalty={penalty.name} compares them"
+
     def stages(self) -> Iterator[str]:
         """The reason of a solver that goes down one objective."""
         if len(self.model.stages()) > 1:

@@ -72,6 +72,7 @@ class Online(Solver):
 
     def lacks(self, task: Task) -> Iterator[str]:
         yield from task.pair()
+        yield from task.neighbours()
         if task.model.loss.beta is None:
             yield f"is for the beta divergences, and the loss is {task.model.loss.name}"
         yield from task.outside(NON_NEGATIVE)

@@ -42,6 +42,9 @@ class Constraint(nn.Module, ABC):
     closed_under_scaling: bool = False
     """Whether a feasible value stays feasible when its entries are multiplied by numbers > 0."""
 
+    convex: bool = True
+    """Whether all between two feasible values is feasible."""
+
     one_in: Literal["", "row", "column"] = ""
     """What has only one entry that is not 0, so that components share nothing."""
 
@@ -216,18 +219,20 @@ class Orthogonal(Constraint):
 
     Parameters
     ----------
-    one_in : {"row", "column"}
-        What has one entry: the rows of a factor of samples by components, the columns of one of
-        components by features.
+    by_column : bool
+        Whether columns have one entry, those of a factor of components by features; False = rows, those of
+        samples by components.
 
     Source: Ding, Li, Peng & Park 2006, section 2.
     """
 
     identity = True
+    closed_under_scaling = True
+    convex = False
 
-    def __init__(self, *, one_in: Literal["row", "column"] = "row") -> None:
+    def __init__(self, *, by_column: bool = False) -> None:
         super().__init__()
-        self.one_in, self.axis = one_in, -1 if one_in == "row" else -2
+        self.one_in, self.axis = ("column", -2) if by_column else ("row", -1)
 
     def forward(self, raw: Tensor) -> Tensor:
         return raw

@@ -95,8 +95,8 @@ def _check_parts(model: Factorization) -> None:
     for name, factor in model.code_factors().items():
         if factor.constraint.one_in == "column":
             raise UserError(
-                f"constraint.{name}.one_in=column: a row of {name} is a sample, which belongs to one component "
-                "with one_in=row"
+                f"constraint.{name}: a row of {name} is a sample, which belongs to one component with "
+                "constraint.orthogonal.by_column=false"
             )
     if missing := [head for head in model.loss.heads if head not in model.heads]:
         raise UserError(

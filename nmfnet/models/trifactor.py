@@ -83,8 +83,8 @@ class TriFactor(Factorization):
                     "no more"
                 )
         self.axes |= {"group": groups}
-        of_F = Orthogonal(one_in="row") if orthogonal in ("F", "both") else None
-        of_G = Orthogonal(one_in="column") if orthogonal in ("G", "both") else None
+        of_F = Orthogonal() if orthogonal in ("F", "both") else None
+        of_G = Orthogonal(by_column=True) if orthogonal in ("G", "both") else None
         self.F = self.factor("F", "sample", "component", constraint=of_F)
         self.S = self.factor("S", "component", "group")
         self.G = self.factor("G", "group", "feature", constraint=of_G)

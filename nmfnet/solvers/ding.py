@@ -118,3 +118,5 @@ def _follow(model: Factorization, batch: Batch, n_iter: int) -> None:
     """Plain updates: an entry that is 0 stays 0."""
     exponents = {name: exponent_of(model, name) for name in model.moved()}
     updates(model, batch, [None] * n_iter, {}, exponents, True)
+    for factor in model.moved().values():
+        factor.project_()

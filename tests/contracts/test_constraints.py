@@ -56,7 +56,7 @@ def test_right_inverse_of_zero_and_of_large_values_is_finite(name):
         value = torch.tensor([[0.0, 1e-20, 1.0, 1e6]], dtype=dtype)
         raw = constraint.right_inverse(value)
         assert torch.isfinite(raw).all()
-        if not name.startswith("simplex"):
+        if not name.startswith(("simplex", "orthogonal")):
             torch.testing.assert_close(constraint(raw), value, rtol=1e-5, atol=1e-6)
 
 
@@ -100,15 +100,14 @@ def test_gradcheck_away_from_the_kink(name):
 def test_violation_sees_an_infeasible_value(name):
     constraint = constraint_of(name)
     bad = torch.tensor([[0.5, -0.25, 0.5]], dtype=torch.float64)
-    wanted = {"free": 0.0}.get(name, 0.25)
+    wanted = {"free": 0.0, "orthogonal": 0.5}.get(name, 0.25)
     assert float(constraint.violation(bad)) == pytest.approx(wanted)
 
 
 @pytest.mark.parametrize("name", CONSTRAINTS)
 def test_a_factor_holds_what_it_is_assigned(name):
     factor = Factor(2, 3, 4, constraint_of(name)).double()
-    value = raws(1).abs() + 0.1
-    value = value / value.sum(-1, keepdim=True) if name.startswith("simplex") else value
+    value = constraint_of(name).project(raws(1).abs() + 0.1)
     factor.assign_(value)
     torch.testing.assert_close(factor(), value)
     factor.assign_(value[:1])  # broadcast over restarts
@@ -119,14 +118,16 @@ def test_a_factor_holds_what_it_is_assigned(name):
 @few
 @given(seed=st.integers(0, 10**6))
 def test_project_finds_the_nearest_feasible_value(name, seed):
-    """No feasible value is nearer than the projection: by the angle with random feasible points."""
+    """No feasible value is nearer than the projection; in a convex set all lie behind it, by the angle."""
     constraint, wanted = constraint_of(name), 2 * raws(seed)
     nearest = constraint.project(wanted)
     assert constraint.contains(nearest, 1e-9)
     torch.testing.assert_close(constraint.project(nearest), nearest, rtol=1e-9, atol=1e-12)
     other = constraint.project(raws(seed + 1))
+    gap, further = ((wanted - point).square().sum(-1) for point in (nearest, other))
+    assert bool((gap <= further + 1e-9).all())
     angle = ((wanted - nearest) * (other - nearest)).sum(-1)
-    assert float(angle.max()) <= 1e-9
+    assert not constraint.convex or float(angle.max()) <= 1e-9
 
 
 @pytest.mark.parametrize("name", CONSTRAINTS)

@@ -15,6 +15,7 @@ from shell import refusal, the_run, train
 from torch.nn import functional as F
 
 import nmfnet
+from nmfnet.core.objective import factor_sums
 from nmfnet.data import EntrySplit, Graph, InMemory, Linked, LinkSplit, Matrix, Neighbours
 from nmfnet.data.module import MatrixDataModule
 from nmfnet.data.sources.registry import source
@@ -477,6 +478,99 @@ def test_links_that_differ_by_direction_are_refused(sparse):
         fit(sp.csr_matrix(A) if sparse else A, "sym_nmf", max_iter=2)
 
 
+# ---------------------------------------------------------------------- a graph beside X
+def beside(A: np.ndarray | None = None, **settings: Any):
+    """NMF with a Laplacian of W, on groups whose features say little."""
+    _, _, X = blocks()
+    own = {"n_components": 3, "penalty": ["laplacian", "l2"], "penalty.l2.on": "H", "dtype": "float64"}
+    given = {} if A is None else {"graph": A}
+    return fit(np.abs(X), "nmf", **{**own, **given, **settings})
+
+
+def test_the_laplacian_is_that_of_gnmf():
+    """Objective and the two sums of its update. Source: Cai et al. 2011, eqs. (10) and (14)."""
+    A, _, X = blocks()
+    A = A * np.random.default_rng(2).random(A.shape)
+    A = np.maximum(A, A.T)
+    fitted = beside(A, max_iter=5, solver="mu", **{"penalty.laplacian.weight": 0.7})
+    W, H = (fitted.factors[name]()[0].detach().numpy() for name in "WH")
+    D = np.diag(A.sum(1))
+    wanted = 0.35 * np.trace(W.T @ (D - A) @ W)
+    assert wanted == pytest.approx(0.175 * (A * ((W[:, None] - W) ** 2).sum(-1)).sum())
+    misfit = 0.5 * ((np.abs(X) - W @ H) ** 2).sum() + 0.05 * (H**2).sum()
+    assert fitted.metrics["objective"] == pytest.approx(misfit + wanted, rel=1e-9)
+    batch = Batch(torch.from_numpy(np.abs(X)), torch.arange(60))
+    with torch.no_grad(), fitted.restarts(0):
+        neg, pos = factor_sums(fitted, "W", batch)
+    np.testing.assert_allclose(neg, np.abs(X) @ H.T + 0.7 * A @ W, rtol=1e-9)
+    np.testing.assert_allclose(pos, W @ H @ H.T + 0.7 * D @ W, rtol=1e-9)
+
+
+def test_a_graph_beside_x_brings_linked_nodes_together():
+    A, _, X = blocks()
+    plain, near = fit(np.abs(X), "nmf", n_components=3), beside(A, **{"penalty.laplacian.weight": 1.0})
+
+    def apart(W: np.ndarray) -> float:
+        squares = ((W[:, None] - W) ** 2).sum(-1)
+        return squares[A > 0].mean() / squares[A == 0].mean()
+
+    codes = [fitted.factors["W"]()[0].detach().numpy() for fitted in (plain, near)]
+    assert apart(codes[1]) < 0.8 * apart(codes[0])
+    assert near.metrics["converged"]
+    again = near.transform(np.abs(X), graph=A)
+    np.testing.assert_allclose(again, codes[1], rtol=0.05, atol=0.02)
+    alone = near.transform(np.abs(X))  # nodes without links
+    np.testing.assert_allclose(alone, near.transform(np.abs(X), graph=np.zeros_like(A)), atol=1e-3)
+    assert np.abs(alone - codes[1]).max() > 0.1
+
+
+def test_a_graph_of_neighbours_is_of_the_training_rows():
+    from sklearn.neighbors import kneighbors_graph
+
+    _, _, X = blocks()
+    own = {"penalty.laplacian.graph": "knn", "penalty.laplacian.neighbours": 4, "max_iter": 3}
+    links = beside(**own, split="rows").penalty_list[0].links
+    assert links.shape[0] < 60
+    links = beside(**own).penalty_list[0].links.to_dense().numpy()
+    near = kneighbors_graph(np.abs(X), 4).toarray()
+    np.testing.assert_array_equal(links, np.maximum(near, near.T))
+    on = {"penalty.laplacian.on": "H", "penalty.l2.on": "W"}
+    assert beside(**own, **on).penalty_list[0].links.shape == (12, 12)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({}, "needs links between samples, and the data have none"),
+        ({"penalty.laplacian.on": "H", "penalty.l2.on": "W"}, "and a graph is of samples"),
+        ({"penalty.laplacian.graph": "knn", "solver": "anls"}, "moves rows of a factor by themselves"),
+        ({"penalty.laplacian.graph": "knn", "penalty.laplacian.neighbours": 60}, "so take fewer"),
+        ({"model": "trifactor", "penalty.laplacian.on": "S", "penalty.l2.on": "G"}, "has neither"),
+    ],
+)
+def test_a_laplacian_without_a_graph_is_refused(settings, message):
+    _, _, X = blocks()
+    own = {"model": "nmf", "n_components": 3, "penalty": ["laplacian", "l2"], "max_iter": 2}
+    with pytest.raises(nmfnet.UserError, match=message):
+        fit(np.abs(X), **{**own, "penalty.l2.on": "H", **settings})
+
+
+def test_links_are_drawn_by_cluster():
+    from nmfnet.plots.similarity import links_by_cluster
+
+    A, group, _ = blocks(90)
+    figure = links_by_cluster(sp.csr_matrix(A), group, cells=30)
+    (image,) = figure.axes[0].images
+    drawn = np.asarray(image.get_array())
+    assert drawn.shape == (30, 30)
+    own = np.arange(30) // 10
+    within = own[:, None] == own
+    assert drawn[within].mean() == pytest.approx(A[group[:, None] == group].mean())
+    assert drawn[~within].mean() == pytest.approx(A[group[:, None] != group].mean())
+    with pytest.raises(nmfnet.UserError, match="one per node"):
+        links_by_cluster(A, group[:5])
+
+
 # ---------------------------------------------------------------------- resumed, and by commands
 @pytest.mark.slow
 @pytest.mark.parametrize(
@@ -544,7 +638,7 @@ def test_a_run_without_components_is_exported_compared_and_reported(tmp_path, ca
         folder = tmp_path / "runs" / str(seed)
         nmfnet.fit(X, "graph_ae", seed=seed, run_dir=folder, threads=1, n_restarts=2, **own)
     drawn = {file.stem for file in (tmp_path / "runs" / "0" / "figures").glob("*.png")}
-    assert drawn == {"convergence", "restarts", "weights", "weights_by_class", "code", "terms"}
+    assert drawn == {"convergence", "restarts", "weights", "weights_by_class", "code", "links", "terms"}
     written = {file.name for file in export(tmp_path / "runs" / "0", "csv")}
     assert written == {"W.csv", "E1.csv", "M.csv", "S.csv"}
     with pytest.raises(nmfnet.UserError, match="0 reads the links of rows"):

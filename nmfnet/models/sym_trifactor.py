@@ -35,20 +35,24 @@ class SymTriFactor(Factorization):
     Parameters
     ----------
     n_components : int, >= 1
+    assortative : bool
+        Where S starts: at I + U(0, 0.1), for groups with links among themselves; False = at U(0, 1), for
+        groups linked with others, which the other start does not find.
 
     Source: Ding, Li, Peng & Park 2006, section 5 (symmetric case); Wang, Li, Wang, Zhu & Ding 2011,
     "Community discovery using nonnegative matrix factorization", section 3.2.
 
     Differs from the source: W occurs twice, so its multiplicative updates have the exponent with which the
-    objective provably never increases. S starts at I + U(0, 0.1).
+    objective provably never increases.
     """
 
     inductive = False
     sparse = True
     shardable = False
 
-    def __init__(self, parts: Parts, *, n_components: int = 5) -> None:
+    def __init__(self, parts: Parts, *, n_components: int = 5, assortative: bool = True) -> None:
         super().__init__(parts, n_components=n_components)
+        self.assortative = assortative
         self.W = self.factor("W", "sample", "component", degree=2)
         self.S = self.factor("S", "component", "component")
 
@@ -69,8 +73,10 @@ class SymTriFactor(Factorization):
     def start(self, proposal: dict[str, Tensor], batch: Batch) -> None:
         check_symmetric(batch.x, "sym_trifactor", self.transpose)
         self.W.assign_(self.uniform(self.W))
-        drawn = 0.1 * self.uniform(self.S)
-        self.S.assign_(torch.eye(self.n_components).to(drawn) + (drawn + drawn.mT) / 2)
+        drawn = self.uniform(self.S)
+        drawn = (drawn + drawn.mT) / 2
+        eye = torch.eye(self.n_components).to(drawn)
+        self.S.assign_(eye + 0.1 * drawn if self.assortative else drawn)
         self.S.assign_(self.S() * best_scale(self, batch))
 
     def sums(self, name: str, batch: Batch, beta: float) -> Sums | None:

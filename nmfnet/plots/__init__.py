@@ -14,6 +14,7 @@ module                  figures
 ``reconstruction``      reconstruction_examples
 ``sound``               spectra_of, activations, spectrogram
 ``similarity``          cosine_heatmap, consensus_matrix
+``similarity``          cosine_heatmap, consensus_matrix, links_by_cluster
 ``decomposition``       decomposition: components as sums of references
 ``selection``           rank_selection
 ``tree``                topic_tree
@@ -114,6 +115,12 @@ def _reference(run: Run) -> Figure:
     return cosine_heatmap(run.H, table, run.names, known, kind=run.field)
 
 
+def _links(run: Run) -> Figure:
+    from nmfnet.plots.similarity import links_by_cluster
+
+    return links_by_cluster(run.links, run.clusters)
+
+
 def _convergence(run: Run) -> Figure:
     from nmfnet.plots.curves import convergence
 
@@ -183,6 +190,7 @@ FIGURES = {
     "proportions": Drawing(_proportions, lambda run: run.shares is not None),
     "truth": Drawing(_truth, lambda run: run.true_shares is not None),
     "code": Drawing(_code, lambda run: run.W is not None and run.real_code),
+    "links": Drawing(_links, lambda run: run.links is not None and run.clusters is not None),
     "reference": Drawing(_reference, lambda run: run.reference is not None and run.H is not None),
     "topic_map": Drawing(_topic_map, _has_topics),
     "convergence": Drawing(_convergence, lambda run: run.history is not None),

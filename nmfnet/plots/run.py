@@ -52,6 +52,10 @@ class Run:
         Class of each sample by covariate.
     dispersion : array, shape (f,), optional
         Inverse dispersion of every feature.
+    links : scipy sparse matrix, shape (n, n), optional
+        Of the samples.
+    clusters : array of int, shape (n,), optional
+        Cluster of each sample; -1 = none.
     layers : sequence of arrays, shapes (k_l, f)
         Components of every layer of a hierarchy, from wide to narrow; drawn from two layers on.
     shares : array, shape (n, k), optional
@@ -83,6 +87,8 @@ class Run:
     real_code: bool = False
     batches: Mapping[str, Sequence[Any]] | None = None
     dispersion: Any = None
+    links: Any = None
+    clusters: Any = None
 
     @property
     def groups(self) -> dict[str, Sequence[Any]]:

@@ -16,7 +16,9 @@ from nmfnet.plots import style
 from nmfnet.plots.arrays import matrix, names_for, spread_rows
 from nmfnet.plots.spectra import channel_key
 
-__all__ = ["align_reference", "consensus_matrix", "cosine_heatmap", "cosines", "match"]
+__all__ = [
+    *("align_reference", "consensus_matrix", "cosine_heatmap", "cosines", "links_by_cluster", "match"),
+]
 
 
 def cosines(H: ArrayLike, reference: ArrayLike) -> np.ndarray:
@@ -256,6 +258,58 @@ def consensus_matrix(
         axes.set(xticks=[], yticks=[])
         style.label_axes(axes, x="samples, clustered")
     top, text = style.size(figure)[1] - 0.32, "share of restarts in the same cluster"
+    style.colour_scale(figure, 0.3, top, cmap=cmap, limits=limits, label=text)
+    return figure
+
+
+def links_by_cluster(links: Any, clusters: ArrayLike, *, cells: int = 300) -> Figure:
+    """Draw the links between nodes in the order of their clusters, the largest first.
+
+    Parameters
+    ----------
+    links : array or scipy sparse matrix, shape (n, n)
+        Weights >= 0; 0 = no link.
+    clusters : array of int, shape (n,)
+        Cluster of every node; -1 = none, drawn last.
+    cells : int, >= 1
+        With more nodes, a cell is the mean of the links of several.
+
+    Raises
+    ------
+    UserError
+        If there is not a cluster for every node.
+    """
+    from scipy.sparse import coo_matrix
+
+    found, table = np.asarray(clusters), coo_matrix(links)
+    n = len(found)
+    if table.shape != (n, n):
+        raise UserError(f"There are {n} clusters for links of shape {table.shape}: give one per node.")
+    known, sizes = np.unique(found, return_counts=True)
+    last = sorted(zip(known == -1, -sizes, known, strict=True))
+    place = np.empty(n, dtype=int)
+    order = np.concatenate([np.flatnonzero(found == name) for *_, name in last])
+    place[order] = np.arange(n)
+    side = min(n, cells)
+    bins = place * side // n
+    drawn = np.zeros((side, side))
+    np.add.at(drawn, (bins[table.row], bins[table.col]), table.data)
+    many = np.bincount(bins, minlength=side)
+    drawn /= np.outer(many, many)
+    width, margin = 4.4, 0.3
+    figure = style.new_figure(width + 2 * margin, style.HEAD + width + 0.55)
+    within = float(table.data[found[table.row] == found[table.col]].sum() / max(table.data.sum(), 1e-300))
+    note = f"{style.percent(within)} of the weight of the links is within clusters."
+    style.heading(figure, f"Links between {n:,} nodes, by cluster", note)
+    axes = style.panel(figure, margin, style.HEAD, width, width, label="links")
+    cmap, limits = style.heat_map(axes, drawn, most=float(np.quantile(drawn[drawn > 0], 0.95)) or None)
+    ends = np.cumsum([-size for _, size, _ in last])[:-1] * side / n - 0.5
+    for end in ends:
+        axes.axhline(end, color=style.INK, linewidth=0.5)
+        axes.axvline(end, color=style.INK, linewidth=0.5)
+    axes.set(xticks=[], yticks=[])
+    style.label_axes(axes, x=f"nodes in {style.plural('cluster', len(known))}, the largest first")
+    top, text = style.size(figure)[1] - 0.32, "mean weight of a link"
     style.colour_scale(figure, 0.3, top, cmap=cmap, limits=limits, label=text)
     return figure
 

@@ -16,7 +16,7 @@ from nmfnet.data.batches import to_numpy
 from nmfnet.data.module import MatrixDataModule
 from nmfnet.errors import UserError
 from nmfnet.run.callbacks.convergence import Record
-from nmfnet.run.evaluate import Factors, layers_of, reconstruction, true_shares
+from nmfnet.run.evaluate import Factors, clusters_of, layers_of, reconstruction, true_shares
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -103,7 +103,7 @@ def run_of(
     return Run(
         W=factors.W[shown],
         H=factors.H if model.has_components else None,
-        x=None if model.learns_graph else x,
+        x=x if model.estimates_x and not model.learns_graph else None,
         x_hat=model.inverse_transform
         if model.rows_independent
         else model.inverse_transform(factors.W[shown]),
@@ -127,7 +127,20 @@ def run_of(
         real_code=model.code == "real",
         batches=matrix.classes(rows[shown]),
         dispersion=_dispersion(factors),
+        **_nodes(model, datamodule, factors),
     )
+
+
+def _nodes(
+    model: Factorization, datamodule: MatrixDataModule, factors: Factors
+) -> dict[str, Any]:
+    """Links of the training rows, and the clusters of these, where there is a graph."""
+    graph = None if datamodule.streamed else datamodule.train.context.get("graph")
+    if graph is None:
+        return {}
+    names = datamodule.matrix.label_names  # k-means of codes: as many clusters as there are classes
+    clusters = clusters_of(model, factors.W, len(names) if names else model.n_components)
+    return {"links": to_numpy(graph), "clusters": clusters}
 
 
 def _dispersion(factors: Factors) -> np.ndarray | None:
@@ -168,7 +181,7 @@ def _same(run: Run) -> Run:
 
 def _without_rows(run: Run) -> Run:
     absent: dict[str, Any] = dict.fromkeys(
-        ("W", "x", "mask", "labels", "sample_names", "shares", "true_shares", "said", "batches")
+        ("W", "x", "mask", "labels", "sample_names", "shares", "true_shares", "said", "batches", "links")
     )
     return replace(run, **absent, x_hat=run.x_hat if callable(run.x_hat) else None)
 
@@ -180,7 +193,7 @@ def _of_rows(model: Factorization, run: Run, X: Any) -> Run:
     return replace(
         _without_rows(run),
         W=code,
-        x=None if model.learns_graph else x,
+        x=x if model.estimates_x and not model.learns_graph else None,
         x_hat=x_hat if model.rows_independent else x_hat(code),
         sample_names=None if names is None else [str(name) for name in names],
     )

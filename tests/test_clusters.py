@@ -214,7 +214,9 @@ def test_orthogonal_groups_of_samples_and_features(orthogonal):
     if orthogonal == "both":  # S is F'XG' of orthonormal columns
         S = fitted.factors["S"]()[int(fitted.best)].detach().numpy()
         f, g = np.linalg.norm(F, axis=0), np.linalg.norm(G, axis=1)
-        np.testing.assert_allclose(f[:, None] * S * g, (F / f).T @ X @ (G / g[:, None]).T, rtol=1e-3)
+        np.testing.assert_allclose(
+            f[:, None] * S * g, (F / f).T @ X @ (G / g[:, None]).T, rtol=1e-3
+        )
 
 
 def test_with_s_of_one_three_factors_are_two():
@@ -244,7 +246,9 @@ def test_links_between_groups_are_off_the_diagonal():
     A = (upper | upper.T).astype(float)
     fitted = fit(A, "sym_trifactor", n_components=2, n_restarts=5, assortative=False)
     two = fit(A, "sym_nmf", n_components=2)
-    assert agreement(group, clusters_of(fitted, A)[0]) == 1 > agreement(group, clusters_of(two, A)[0])
+    assert (
+        agreement(group, clusters_of(fitted, A)[0]) == 1 > agreement(group, clusters_of(two, A)[0])
+    )
     S = fitted.factors["S"]()[int(fitted.best)]
     assert float(S.diagonal().sum()) < 0.1 * float(S.sum())
     assert fitted.metrics["objective"] < 0.9 * two.metrics["objective"]
@@ -253,14 +257,23 @@ def test_links_between_groups_are_off_the_diagonal():
 def test_clusters_are_in_the_run_folder(tmp_path):
     X, rows, columns = table()
     np.savetxt(tmp_path / "X.csv", X, delimiter=",")
-    words = ["data=table", "data.path=X.csv", "data.orientation=samples_by_features", "model=trifactor", "model.orthogonal=both", "figures=false"]
+    words = [
+        "data=table",
+        "data.path=X.csv",
+        "data.orientation=samples_by_features",
+        "model=trifactor",
+        "model.orthogonal=both",
+        "figures=false",
+    ]
     done = train(*words, "model.n_components=3", "model.n_feature_components=4", cwd=tmp_path)
     assert done.code == 0, done.err
     for file, truth in (("clusters", rows), ("feature_clusters", columns)):
         with (the_run(tmp_path) / f"{file}.csv").open() as stream:
             found = [int(row["cluster"]) for row in csv.DictReader(stream)]
         assert agreement(truth, found) == 1
-    assert "a cut of" in refusal("model=spectral_coclustering", "model.n_components=1", *words[:3], cwd=tmp_path)
+    assert "a cut of" in refusal(
+        "model=spectral_coclustering", "model.n_components=1", *words[:3], cwd=tmp_path
+    )
 
 
 # ---------------------------------------------------------------------- published data

@@ -122,7 +122,11 @@ def _by_scoring(
     loss = model.loss
     if factor.constraint.bounds != NON_NEGATIVE or "component" not in factor.axes:
         return None
-    if penalties_on(model, model.code_factors(), batch) or not model.linear or not model.has_components:
+    if (
+        penalties_on(model, model.code_factors(), batch)
+        or not model.linear
+        or not model.has_components
+    ):
         return None
     components = model.components()
     if loss.information(components) is None:

@@ -364,7 +364,9 @@ class Laplacian(Penalty):
     def start(self, batch: Batch) -> None:
         found = batch.context.get("graph") if self.given and self.node == "sample" else None
         if self.given and found is None:
-            said = "and the data have none" if self.node == "sample" else "and a graph is of samples"
+            said = (
+                "and the data have none" if self.node == "sample" else "and a graph is of samples"
+            )
             raise UserError(
                 f"penalty=laplacian on {self.on} needs links between {self.node}s, {said}: use data=graph, or "
                 "in Python nmfnet.fit(X, graph=A), or penalty.laplacian.graph=knn"

@@ -61,7 +61,9 @@ def largest(code: Float[Tensor, "*r n k"]) -> Int[Tensor, "*r n"]:
     return torch.where((code != 0).any(-1), code.argmax(-1), -1)
 
 
-def nearest(points: Float[Tensor, "... n k"], centres: Float[Tensor, "... c k"]) -> Int[Tensor, "... n"]:
+def nearest(
+    points: Float[Tensor, "... n k"], centres: Float[Tensor, "... c k"]
+) -> Int[Tensor, "... n"]:
     """The nearest centre of every point; the first of equals."""
     return (centres.square().sum(-1).unsqueeze(-2) - 2 * points @ centres.mT).argmin(-1)
 

@@ -87,7 +87,9 @@ class KMeans(Factorization):
         from sklearn.cluster import kmeans_plusplus
 
         x = _held(batch.x)
-        drawn = [kmeans_plusplus(x, self.n_components, random_state=s) for s in seeds(self.generators)]
+        drawn = [
+            kmeans_plusplus(x, self.n_components, random_state=s) for s in seeds(self.generators)
+        ]
         chosen = [rows if isinstance(rows, np.ndarray) else rows.toarray() for rows, _ in drawn]
         self.H.assign_(torch.from_numpy(np.stack(chosen)))
 

@@ -147,7 +147,9 @@ class Spectral(Factorization):
     # ------------------------------------------------------------------ how it is solved
     def start(self, proposal: dict[str, Tensor], batch: Batch) -> None:
         if batch.mask is not None:
-            raise UserError("model=spectral needs all links, and a mask leaves some out: use sym_nmf")
+            raise UserError(
+                "model=spectral needs all links, and a mask leaves some out: use sym_nmf"
+            )
         check_symmetric(batch.x, "spectral", self.transpose)
         if self.relaxation != "kernel_kmeans":
             check_links(batch.x, "spectral")
@@ -208,6 +210,8 @@ def leading_eigenvectors(
         first = np.random.default_rng(0).uniform(-1, 1, n)
         found, columns = scipy.sparse.linalg.eigsh(S @ held @ S, k=k, which="LA", v0=first)
         order = np.argsort(-found, kind="stable")
-        values, vectors = (torch.from_numpy(a[..., order].copy()).to(x.device) for a in (found, columns))
+        values, vectors = (
+            torch.from_numpy(a[..., order].copy()).to(x.device) for a in (found, columns)
+        )
     signs = vectors.gather(0, vectors.abs().argmax(0, keepdim=True)).sign()
     return values, vectors * signs

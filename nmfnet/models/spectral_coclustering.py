@@ -129,7 +129,10 @@ class SpectralCoclustering(Factorization):
         self.degrees.copy_(ones @ batch.x)
 
     def solve(self, batch: Batch) -> None:
-        rows, columns = self._rows(batch.x.double())[:, 0], inverse_root(self.degrees[0, 0].double())
+        rows, columns = (
+            self._rows(batch.x.double())[:, 0],
+            inverse_root(self.degrees[0, 0].double()),
+        )
         self.H.assign_(singular_rows(batch.x, rows, columns, self.H.raw.shape[-2] + 1)[1:])
         with_features = torch.cat([self.encode(batch), self._features()], -2)
         drawn = zip(with_features, seeds(self.generators), strict=True)

@@ -85,4 +85,3 @@ class SymNMF(Factorization):
             + 3 * np.eye(3)[[0, 1, 2] * 10]
         )
         return {"X": W @ W.T}
-

@@ -75,7 +75,10 @@ class TriFactor(Factorization):
         groups = n_components if n_feature_components is None else n_feature_components
         if groups < 1:
             raise UserError(f"model.n_feature_components={groups}: it must be at least 1")
-        sides = ("n_components", n_components, "samples"), ("n_feature_components", groups, "features")
+        sides = (
+            ("n_components", n_components, "samples"),
+            ("n_feature_components", groups, "features"),
+        )
         for (name, count, what), most in zip(sides, parts.sizes, strict=True):
             if count > most:
                 raise UserError(

@@ -77,7 +77,7 @@ def code_map(
                 s=7,
                 color=colour,
                 linewidths=0,
-                label=style.shorten(name, 18),
+                label=style.shorten(name, 14),
             )
         style.label_axes(axes, x=axes_names[0], y=axes_names[1] if number == 0 else "", title=what)
         axes.set_xticks([])

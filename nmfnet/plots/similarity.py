@@ -17,7 +17,14 @@ from nmfnet.plots.arrays import matrix, names_for, spread_rows
 from nmfnet.plots.spectra import channel_key
 
 __all__ = [
-    *("align_reference", "consensus_matrix", "cosine_heatmap", "cosines", "links_by_cluster", "match"),
+    *(
+        "align_reference",
+        "consensus_matrix",
+        "cosine_heatmap",
+        "cosines",
+        "links_by_cluster",
+        "match",
+    ),
 ]
 
 
@@ -284,7 +291,9 @@ def links_by_cluster(links: Any, clusters: ArrayLike, *, cells: int = 300) -> Fi
     found, table = np.asarray(clusters), coo_matrix(links)
     n = len(found)
     if table.shape != (n, n):
-        raise UserError(f"There are {n} clusters for links of shape {table.shape}: give one per node.")
+        raise UserError(
+            f"There are {n} clusters for links of shape {table.shape}: give one per node."
+        )
     known, sizes = np.unique(found, return_counts=True)
     last = sorted(zip(known == -1, -sizes, known, strict=True))
     place = np.empty(n, dtype=int)
@@ -298,11 +307,15 @@ def links_by_cluster(links: Any, clusters: ArrayLike, *, cells: int = 300) -> Fi
     drawn /= np.outer(many, many)
     width, margin = 4.4, 0.3
     figure = style.new_figure(width + 2 * margin, style.HEAD + width + 0.55)
-    within = float(table.data[found[table.row] == found[table.col]].sum() / max(table.data.sum(), 1e-300))
+    within = float(
+        table.data[found[table.row] == found[table.col]].sum() / max(table.data.sum(), 1e-300)
+    )
     note = f"{style.percent(within)} of the weight of the links is within clusters."
     style.heading(figure, f"Links between {n:,} nodes, by cluster", note)
     axes = style.panel(figure, margin, style.HEAD, width, width, label="links")
-    cmap, limits = style.heat_map(axes, drawn, most=float(np.quantile(drawn[drawn > 0], 0.95)) or None)
+    cmap, limits = style.heat_map(
+        axes, drawn, most=float(np.quantile(drawn[drawn > 0], 0.95)) or None
+    )
     ends = np.cumsum([-size for _, size, _ in last])[:-1] * side / n - 0.5
     for end in ends:
         axes.axhline(end, color=style.INK, linewidth=0.5)

@@ -131,9 +131,7 @@ def run_of(
     )
 
 
-def _nodes(
-    model: Factorization, datamodule: MatrixDataModule, factors: Factors
-) -> dict[str, Any]:
+def _nodes(model: Factorization, datamodule: MatrixDataModule, factors: Factors) -> dict[str, Any]:
     """Links of the training rows, and the clusters of these, where there is a graph."""
     graph = None if datamodule.streamed else datamodule.train.context.get("graph")
     if graph is None:
@@ -181,7 +179,18 @@ def _same(run: Run) -> Run:
 
 def _without_rows(run: Run) -> Run:
     absent: dict[str, Any] = dict.fromkeys(
-        ("W", "x", "mask", "labels", "sample_names", "shares", "true_shares", "said", "batches", "links")
+        (
+            "W",
+            "x",
+            "mask",
+            "labels",
+            "sample_names",
+            "shares",
+            "true_shares",
+            "said",
+            "batches",
+            "links",
+        )
     )
     return replace(run, **absent, x_hat=run.x_hat if callable(run.x_hat) else None)
 

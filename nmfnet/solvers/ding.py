@@ -68,7 +68,10 @@ class Ding(Solver):
     def step(self, model: Factorization, batch: Batch, n_iter: int, live: list[int]) -> Terms:
         count_step(model)
         if not self.soft:
-            self.soft = {name: _soft(f.raw.detach(), f.constraint.one_in) for name, f in model.moved().items()}
+            self.soft = {
+                name: _soft(f.raw.detach(), f.constraint.one_in)
+                for name, f in model.moved().items()
+            }
         collected: list[Terms] = []
         for restart in live:
             with torch.no_grad(), model.restarts(restart):

@@ -68,7 +68,7 @@ class Constraint(nn.Module, ABC):
         return nearest
 
     def balance(self, value: Tensor, neg: Tensor, pos: Tensor) -> Tensor:
-        """What ``neg`` is weighed against in multiplicative updates towards this set: ``pos`` in general."""
+        """What ``neg`` is weighed against in multiplicative updates towards this set: ``pos``."""
         return pos
 
     def violation(self, value: Tensor) -> Tensor:
@@ -211,17 +211,17 @@ class SimplexProject(_OnSimplex):
 
 @final
 class Orthogonal(Constraint):
-    """value = raw >= 0 with one entry that is not 0 in every row (or column), so that others are orthogonal.
+    """value = raw >= 0 with one entry in every row (or column) that is not 0.
 
-    Vectors >= 0 are orthogonal exactly when they do not overlap: every sample (row of W) or feature (column of
-    H) belongs to one component, with a weight. After a step the largest entry stays, which is the nearest
-    such value.
+    Vectors >= 0 are orthogonal exactly when they do not overlap: every sample (row of W) or feature
+    (column of H) belongs to one component, with a weight. After a step the largest entry stays, which
+    is the nearest such value.
 
     Parameters
     ----------
     by_column : bool
-        Whether columns have one entry, those of a factor of components by features; False = rows, those of
-        samples by components.
+        Whether columns have one entry, those of a factor of components by features; False = rows,
+        those of samples by components.
 
     Source: Ding, Li, Peng & Park 2006, section 2.
     """
@@ -246,7 +246,7 @@ class Orthogonal(Constraint):
         raw.zero_().scatter_(self.axis, first, kept)
 
     def balance(self, value: Tensor, neg: Tensor, pos: Tensor) -> Tensor:
-        """``V Vᵀ neg``, which is ``neg`` where the components V are orthonormal: the multipliers are in it."""
+        """``V Vᵀ neg``: where the components V are orthonormal it has the multipliers in it."""
         return value @ (value.mT @ neg) if self.axis == -1 else (neg @ value.mT) @ value
 
 

@@ -97,8 +97,8 @@ def _by_rule(
         shares = simplex_rows(whole.x, components, whole.mask).to(components.dtype)
         return shares if _agrees(model, shares, components, batch) else None
     if factor.constraint.one_in == "row" and not on_W:
-        W = _one_component(model, whole, components, beta)
-        return W if _agrees(model, W, components, batch) else None
+        single = _one_component(model, whole, components, beta)
+        return single if _agrees(model, single, components, batch) else None
     if factor.constraint.bounds not in (NON_NEGATIVE, ANY):
         return None
     if factor.constraint.bounds == ANY:

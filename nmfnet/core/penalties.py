@@ -174,8 +174,8 @@ def dodged(
         both = f"penalty=[{name},l2] penalty.l2.on={free}"
     return (
         f"penalty={name} is on {hit} alone, and the scale of {free} is free: a smaller {hit} and a "
-        f"larger {free} give the same X_hat for a lower penalty. Penalise both ({both}), or fix the scale of {free} "
-        f"(constraint.{free}=simplex_project)."
+        f"larger {free} give the same X_hat for a lower penalty. Penalise both ({both}), or fix the "
+        f"scale of {free} (constraint.{free}=simplex_project)."
     )
 
 
@@ -307,24 +307,26 @@ class MinVolume(Penalty):
 
 @final
 class Laplacian(Penalty):
-    """``weight / 2 * tr(Vᵀ (D - A) V) = weight / 4 * Σ_ij A_ij |v_i - v_j|²``: linked rows of V are alike.
+    """``weight / 2 * tr(Vᵀ (D - A) V)``, which is ``weight / 4 * Σ_ij A_ij |v_i - v_j|²``.
 
-    A holds the links of the samples (for W and other factors with a row per sample) or of the features (for
-    H), D the sums of its rows. With squared errors this is GNMF: ``||X - W H||² + weight tr(Wᵀ L W)``, halved.
-    The penalty falls with the scale of V, so give the other factor a penalty or a constraint that fixes its own.
+    A holds the links of the samples (for W and other factors with a row per sample) or of the features
+    (for H), D the sums of its rows. With squared errors this is GNMF: ``||X - W H||² + weight tr(Wᵀ L
+    W)``, halved. The penalty falls with the scale of V, so give the other factor a penalty or a
+    constraint that fixes its own.
 
     Parameters
     ----------
     on, weight
         As for every penalty.
     graph : {"given", "knn"}
-        The graph of the data (``data=graph``, ``nmfnet.fit(X, graph=A)``), which is of samples, or links of 1
-        between every training row of X and its nearest ones (of features: columns), in either direction.
+        The graph of the data (``data=graph``, ``nmfnet.fit(X, graph=A)``), which is of samples, or
+        links of 1 between every training row of X and its nearest ones (of features: columns), in
+        either direction.
     neighbours : int, >= 1
         How many these are.
 
-    New rows are penalised by links between them, ``transform(X, graph=A)``; without any they are nodes without
-    links, also with ``graph: knn``.
+    New rows are penalised by links between them, ``transform(X, graph=A)``; without any they are nodes
+    without links, also with ``graph: knn``.
 
     Source: Cai, He, Han & Huang 2011, "Graph regularized nonnegative matrix factorization for data
     representation", eqs. (10), (14) and (15).
@@ -354,7 +356,7 @@ class Laplacian(Penalty):
         if not nodes or axes[0] == axes[1]:
             fitting = [n for n, f in factors.items() if {"sample", "feature"} & set(f.axes)]
             raise UserError(
-                f"penalty=laplacian compares samples or features, and factor {self.on!r} has neither (its "
+                f"penalty=laplacian compares samples or features, and {self.on!r} has neither (its "
                 f"axes are {' by '.join(axes)}): set penalty.on to {' or '.join(fitting)}"
             )
         self.node = nodes[0]
@@ -368,8 +370,8 @@ class Laplacian(Penalty):
                 "and the data have none" if self.node == "sample" else "and a graph is of samples"
             )
             raise UserError(
-                f"penalty=laplacian on {self.on} needs links between {self.node}s, {said}: use data=graph, or "
-                "in Python nmfnet.fit(X, graph=A), or penalty.laplacian.graph=knn"
+                f"penalty=laplacian on {self.on} needs links between {self.node}s, {said}: use "
+                "data=graph, or in Python nmfnet.fit(X, graph=A), or penalty.laplacian.graph=knn"
             )
         if found is None:
             found = self._nearest(batch)
@@ -386,15 +388,15 @@ class Laplacian(Penalty):
 
         if batch.mask is not None:
             raise UserError(
-                "penalty.laplacian.graph=knn compares rows of X by all their entries, and some are missing, "
+                "penalty.laplacian.graph=knn compares rows of X by all entries, and some are missing, "
                 "held out or weighted: give a graph"
             )
         x = to_scipy(batch.x) if batch.x.is_sparse_csr else batch.x.cpu().numpy()
         x = x if self.node == "sample" else x.T
         if self.neighbours >= x.shape[0]:
             raise UserError(
-                f"penalty.laplacian.neighbours={self.neighbours}: there are {x.shape[0]} {self.node}s, so take "
-                "fewer"
+                f"penalty.laplacian.neighbours={self.neighbours}: there are {x.shape[0]} {self.node}s, "
+                "so take fewer"
             )
         links = kneighbors_graph(x, self.neighbours)
         return as_tensor(links.maximum(links.T).tocsr(), batch.x.dtype, batch.x.device)

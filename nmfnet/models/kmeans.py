@@ -29,10 +29,10 @@ class KMeans(Factorization):
     W       the nearest centre of a sample, 0 or 1     ``encode``      n_samples, n_components
     ======  =========================================  ==============  ========================
 
-    The squared error is the sum of squared distances to the nearest centre, halved; with ``P = W (Wᵀ W)^-1/2``
-    it is ``½ (tr X Xᵀ - tr Pᵀ X Xᵀ P)``, so k-means maximises what symmetric NMF of X Xᵀ maximises with
-    P >= 0 orthonormal. Each restart starts from k-means++ of its own and follows Lloyd's rule (of
-    scikit-learn) to its end. A new sample goes to its nearest centre.
+    The squared error is the sum of squared distances to the nearest centre, halved; with ``P = W (Wᵀ
+    W)^-1/2`` it is ``½ (tr X Xᵀ - tr Pᵀ X Xᵀ P)``, so k-means maximises what symmetric NMF of X Xᵀ
+    maximises with P >= 0 orthonormal. Each restart starts from k-means++ of its own and follows
+    Lloyd's rule (of scikit-learn) to its end. A new sample goes to its nearest centre.
 
     Parameters
     ----------

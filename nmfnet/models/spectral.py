@@ -34,7 +34,7 @@ DENSE = 2000
 
 @final
 class Spectral(Factorization):
-    r"""S X S ~ Hᵀ H with S = D^-1/2, rows of H orthogonal; the nodes are clustered by k-means on their codes.
+    r"""S X S ~ Hᵀ H with S = D^-1/2 and orthogonal rows of H; nodes are clustered by their codes.
 
     ======  ============================================  ===========  ========================
     symbol  meaning                                       code         shape
@@ -46,18 +46,19 @@ class Spectral(Factorization):
     C       centres of the clusters among the codes       ``C``        n_components, n_components
     ======  ============================================  ===========  ========================
 
-    What is minimised, ``½ ||S X S - Hᵀ H||²``, is the objective of symmetric NMF; H of any sign has the closed
-    form above (the nearest positive semidefinite matrix of the rank), below which no H >= 0 is. Both
-    relax one problem, a partition P (n_samples, n_components) with columns of length 1 that maximises
-    ``tr Pᵀ S X S P``: symmetric NMF drops the orthogonality of P, this drops its sign. The codes are
+    What is minimised, ``½ ||S X S - Hᵀ H||²``, is the objective of symmetric NMF; H of any sign has
+    the closed form above (the nearest positive semidefinite matrix of the rank), below which no H >= 0
+    is. Both relax one problem, a partition P (n_samples, n_components) with columns of length 1 that
+    maximises ``tr Pᵀ S X S P``: symmetric NMF drops the orthogonality of P, this drops its sign. The
+    codes are
 
     - ``relaxation: njw``: rows of U, scaled to length 1 (Ng, Jordan & Weiss);
     - ``normalized_cut``: rows of S U, the generalised eigenvectors of X and D (Shi & Malik);
     - ``kernel_kmeans``: rows of U with S = I, where X is a kernel (Zha, He, Ding, Simon & Gu).
 
-    A new node gets ``U = S x S H^T Λ^-3/2`` from its links to the training nodes (Nyström), and the nearest
-    centre. A node without links has the code 0. ``data.normalize`` is best left at none: cuts are of the
-    links themselves.
+    A new node gets ``U = S x S H^T Λ^-3/2`` from its links to the training nodes (Nyström), and the
+    nearest centre. A node without links has the code 0. ``data.normalize`` is best left at none: cuts
+    are of the links themselves.
 
     Parameters
     ----------
@@ -65,9 +66,9 @@ class Spectral(Factorization):
         Clusters, and eigenvectors.
     relaxation : {"njw", "normalized_cut", "kernel_kmeans"}
 
-    Source: Ng, Jordan & Weiss 2001, "On spectral clustering"; Shi & Malik 2000, "Normalized cuts and image
-    segmentation"; Zha et al. 2001, "Spectral relaxation for k-means clustering"; Ding, He & Simon 2005
-    (that they are one objective).
+    Source: Ng, Jordan & Weiss 2001, "On spectral clustering"; Shi & Malik 2000, "Normalized cuts and
+    image segmentation"; Zha et al. 2001, "Spectral relaxation for k-means clustering"; Ding, He &
+    Simon 2005 (that they are one objective).
     """
 
     sparse = True
@@ -88,8 +89,8 @@ class Spectral(Factorization):
         super().__init__(parts, n_components=n_components)
         if n_components > parts.sizes.n_samples:
             raise UserError(
-                f"model.n_components={n_components}: there are {parts.sizes.n_samples} nodes, and no more "
-                "eigenvectors than these"
+                f"model.n_components={n_components}: there are {parts.sizes.n_samples} nodes, and no "
+                "more eigenvectors than these"
             )
         if parts.loss.beta != 2:
             raise UserError(
@@ -158,9 +159,10 @@ class Spectral(Factorization):
     def solve(self, batch: Batch) -> None:
         rows = self._rows(batch.x.double())
         values, vectors = leading_eigenvectors(batch.x, rows[:, 0], self.n_components)
-        if bool((values <= ROUNDED * values[0]).any()):
+        there = values > ROUNDED * values[0]
+        if not bool(there.all()):
             raise UserError(
-                f"model.n_components={self.n_components}: only {int((values > ROUNDED * values[0]).sum())} "
+                f"model.n_components={self.n_components}: only {int(there.sum())} "
                 "eigenvalues of these links are positive, so take no more components"
             )
         self.H.assign_((values.sqrt() * vectors).mT)
@@ -196,7 +198,7 @@ ROUNDED = 1e-9
 def leading_eigenvectors(
     x: Float[Tensor, "n n"], scale: Float[Tensor, " n"], k: int
 ) -> tuple[Float[Tensor, " k"], Float[Tensor, "n k"]]:
-    """The k largest eigenvalues of ``S x S`` and their vectors, of which the largest entry is positive."""
+    """The k largest eigenvalues of ``S x S`` and their vectors, the largest entries positive."""
     n = x.shape[0]
     if n <= DENSE or k >= n - 1:
         scaled = scale[:, None] * x.to_dense().double() * scale

@@ -1,4 +1,4 @@
-"""Spectral co-clustering: samples and features are cut together, as the two sides of a bipartite graph."""
+"""Spectral co-clustering: samples and features are the two sides of a graph that is cut."""
 
 from __future__ import annotations
 
@@ -43,9 +43,10 @@ class SpectralCoclustering(Factorization):
     ======  ==================================================  ===========  =======================
 
     The best cut of the bipartite graph with links X into n_components parts, each of samples and of the
-    features that belong to them, when memberships may have any sign: ``⌈log2(n_components)⌉`` vectors, then
-    k-means on the codes of samples and features together. The run folder has both, ``clusters.csv`` and
-    ``feature_clusters.csv``. A new sample is projected on the right vectors and goes to the nearest centre.
+    features that belong to them, when memberships may have any sign: ``⌈log2(n_components)⌉`` vectors,
+    then k-means on the codes of samples and features together. The run folder has both,
+    ``clusters.csv`` and ``feature_clusters.csv``. A new sample is projected on the right vectors and
+    goes to the nearest centre.
 
     Parameters
     ----------
@@ -110,7 +111,7 @@ class SpectralCoclustering(Factorization):
 
     def row_terms(self, batch: Batch) -> dict[str, Float[Tensor, "*r n"]]:
         """``½ ||R X C - u₁ v₁ᵀ - U H||²``, by row."""
-        H, U, (u, v) = self.H(), self._left(batch.x), self._first(batch.x)
+        H, U, (u, _) = self.H(), self._left(batch.x), self._first(batch.x)
         squares = row_squares(batch.x, self._rows(batch.x), inverse_root(self.degrees).mT)
         lengths = H.square().sum(-1).unsqueeze(-2)
         inner = (U.square() * lengths).sum(-1, dtype=torch.float64)
@@ -152,7 +153,7 @@ class SpectralCoclustering(Factorization):
     def remarks(self, batch: Batch) -> Iterator[str]:
         for word, totals in (("samples", row_totals(batch.x)), ("features", self.degrees[0, 0])):
             if alone := int((totals == 0).sum()):
-                yield f"{alone} {word} have no entry > 0: their code is 0, and their cluster says nothing."
+                yield f"{alone} {word} have no entry > 0: their code is 0, their cluster says nothing."
         if self.n_restarts > 1:
             yield "the singular vectors are one optimum: restarts differ in k-means on the codes alone."
 

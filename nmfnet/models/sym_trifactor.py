@@ -27,10 +27,10 @@ class SymTriFactor(Factorization):
     S Wᵀ    components                          components   n_components, n_samples
     ======  ==================================  ===========  ==========================
 
-    With S = I this is symmetric NMF, which has no room for groups whose nodes are linked with another group
-    more than among themselves (a bipartite graph): their links are off the diagonal of S. The scale of W is
-    that of S, and free. A new node gets the W that best explains its links to the nodes of the training,
-    ``x ~ w S Wᵀ``.
+    With S = I this is symmetric NMF, which has no room for groups whose nodes are linked with another
+    group more than among themselves (a bipartite graph): their links are off the diagonal of S. The
+    scale of W is that of S, and free. A new node gets the W that best explains its links to the nodes
+    of the training, ``x ~ w S Wᵀ``.
 
     Parameters
     ----------
@@ -42,8 +42,8 @@ class SymTriFactor(Factorization):
     Source: Ding, Li, Peng & Park 2006, section 5 (symmetric case); Wang, Li, Wang, Zhu & Ding 2011,
     "Community discovery using nonnegative matrix factorization", section 3.2.
 
-    Differs from the source: W occurs twice, so its multiplicative updates have the exponent with which the
-    objective provably never increases.
+    Differs from the source: W occurs twice, so its multiplicative updates have the exponent with which
+    the objective provably never increases.
     """
 
     inductive = False

@@ -36,14 +36,14 @@ class TriFactor(Factorization):
     S G     components                                  components   n_components, n_features
     ======  ==========================================  ===========  ==================================
 
-    Orthogonal columns >= 0 do not overlap: with ``orthogonal: F`` every sample is in one group, with a weight,
-    with ``G`` every feature. Then S carries what the groups share, and the two sides may have different
-    numbers of groups, which is all that the third factor is needed for: without orthogonality it is
-    absorbed by F or by G. The scale of F and G is that of S, and free. Restarts begin at two k-means, of the
-    rows and of the columns of X, plus 0.2.
+    Orthogonal columns >= 0 do not overlap: with ``orthogonal: F`` every sample is in one group, with a
+    weight, with ``G`` every feature. Then S carries what the groups share, and the two sides may have
+    different numbers of groups, which is all that the third factor is needed for: without
+    orthogonality it is absorbed by F or by G. The scale of F and G is that of S, and free. Restarts
+    begin at two k-means, of the rows and of the columns of X, plus 0.2.
 
-    A new sample gets the F that minimises the loss for the S G found; with orthogonal F one entry of it. The run
-    folder has ``clusters.csv`` and ``feature_clusters.csv``.
+    A new sample gets the F that minimises the loss for the S G found; with orthogonal F one entry of
+    it. The run folder has ``clusters.csv`` and ``feature_clusters.csv``.
 
     Parameters
     ----------

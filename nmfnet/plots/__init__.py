@@ -13,7 +13,6 @@ module                  figures
 ``proportions``         proportions, against_truth
 ``reconstruction``      reconstruction_examples
 ``sound``               spectra_of, activations, spectrogram
-``similarity``          cosine_heatmap, consensus_matrix
 ``similarity``          cosine_heatmap, consensus_matrix, links_by_cluster
 ``decomposition``       decomposition: components as sums of references
 ``selection``           rank_selection

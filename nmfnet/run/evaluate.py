@@ -235,9 +235,7 @@ def _batch_silhouettes(datamodule: MatrixDataModule, W: np.ndarray) -> dict[str,
 
 
 def clusters_of(model: Factorization, W: np.ndarray, n_clusters: int) -> np.ndarray:
-    """The clusters of a model that sorts rows into them; else by the largest component of each sample, or
-    for codes of any sign by k-means.
-    """
+    """A model's own clusters; else the largest component of each sample, or k-means of signed codes."""
     with torch.no_grad(), model.restarts(int(model.best)):
         own = model.clusters(torch.from_numpy(W / model.units.code).to(model.device))
     if own is not None:

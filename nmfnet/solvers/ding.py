@@ -25,13 +25,13 @@ SOFT = 0.2
 
 @final
 class Ding(Solver):
-    """Ding's rule ``θ <- θ √(neg / θ θᵀ neg)`` for orthogonal components, ``θ √(neg / pos)`` for the others.
+    """Ding's rule ``θ <- θ √(neg / θ θᵀ neg)`` for orthogonal components, ``√(neg / pos)`` for others.
 
-    ``neg`` and ``pos`` are the two sums of multiplicative updates; at a fixed point ``θᵀ θ = I`` where entries
-    are not 0. The rule moves soft memberships, beside the model. A training step ends on the lower of two
-    points that are feasible: the soft memberships with the largest entry of each kept, and what the model had;
-    of both the entries that are not 0 follow plain updates for as many iterations, so that no step ends higher
-    than it began.
+    ``neg`` and ``pos`` are the two sums of multiplicative updates; at a fixed point ``θᵀ θ = I`` where
+    entries are not 0. The rule moves soft memberships, beside the model. A training step ends on the
+    lower of two points that are feasible: the soft memberships with the largest entry of each kept,
+    and what the model had; of both the entries that are not 0 follow plain updates for as many
+    iterations, so that no step ends higher than it began.
 
     Parameters
     ----------

@@ -118,7 +118,7 @@ def test_a_factor_holds_what_it_is_assigned(name):
 @few
 @given(seed=st.integers(0, 10**6))
 def test_project_finds_the_nearest_feasible_value(name, seed):
-    """No feasible value is nearer than the projection; in a convex set all lie behind it, by the angle."""
+    """No feasible value is nearer than the projection; all of a convex set lies behind it."""
     constraint, wanted = constraint_of(name), 2 * raws(seed)
     nearest = constraint.project(wanted)
     assert constraint.contains(nearest, 1e-9)

@@ -11,17 +11,13 @@ from nmfnet.core.constraints import Free, Project
 from nmfnet.core.model import Factorization, Parts
 from nmfnet.core.objective import row_losses
 from nmfnet.errors import UserError
-from nmfnet.kernels.csr import csr_of, to_scipy
+from nmfnet.kernels.csr import to_scipy
 from nmfnet.kernels.soft_impute import soft_impute
 from nmfnet.kernels.sparse import entries_of, row_numbers, transposed, with_values
 from nmfnet.kernels.weighted import Ridge, ridge_rows
-from nmfnet.models._listed import by_ridge, by_row, check_listed, counts_of
+from nmfnet.models._listed import ALTERNATIONS, by_ridge, by_row, check_listed, counts_of, listed
 from nmfnet.settings.ranges import Natural, NotNegative
 from nmfnet.types import Batch, Float, Tensor
-
-ALTERNATIONS = 10
-"""Of the biases of rows and columns, before the path."""
-
 
 @final
 class BiasedMF(Factorization):
@@ -203,10 +199,7 @@ class BiasedMF(Factorization):
 
         A thousandth of the random start stays in them: a component of 0 could never leave it.
         """
-        at = batch.x
-        if not at.is_sparse_csr:
-            at = csr_of(torch.ones_like(at) if batch.mask is None else (batch.mask > 0).to(at))
-            at = with_values(at, batch.x[row_numbers(at), at.col_indices()])
+        at, _ = listed(batch)
         for restart in range(self.n_restarts):
             with self.restarts(restart):
                 drawn = [factor().clone() for factor in (self.P, self.Q)]

@@ -162,6 +162,9 @@ class Factorization(L.LightningModule, ABC):
         self.reader: Reader | None = None  # of users' rows, which know their columns by name
         self.covariate_reader: CovariateReader | None = None
         self.plot: Any = None  # figures of a fitted model
+        self.beside: dict[
+            str, Factorization
+        ] = {}  # fits whose numbers stand beside the model's own
         for name, value in (
             ("best", torch.zeros((), dtype=torch.long)),
             ("objectives", torch.full((self.n_restarts,), float("inf"), dtype=torch.float64)),

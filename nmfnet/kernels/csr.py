@@ -62,6 +62,14 @@ def csr_of(x: Tensor) -> Tensor:
     return csr(crow, columns, x[rows, columns], (x.shape[0], x.shape[1]))
 
 
+def entries_at(x: Tensor, kept: Tensor) -> Tensor:
+    """A CSR matrix without the stored entries of which a bool, shape (nnz,), says False."""
+    ends = torch.cat([kept.new_zeros(1, dtype=torch.int64), kept.cumsum(0)])
+    return csr(
+        ends[x.crow_indices()], x.col_indices()[kept], x.values()[kept], (x.shape[0], x.shape[1])
+    )
+
+
 def to_scipy(x: Tensor) -> Any:
     """A CSR tensor as a scipy CSR matrix."""
     import scipy.sparse as sp

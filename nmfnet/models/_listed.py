@@ -7,10 +7,13 @@ import torch
 from nmfnet.core.model import Factorization
 from nmfnet.errors import UserError
 from nmfnet.kernels.csr import csr_of
+from nmfnet.kernels.graph import are_linked
 from nmfnet.kernels.sparse import row_numbers, with_values
 from nmfnet.kernels.weighted import ridge_rows
-from nmfnet.types import Batch, Float, Tensor
+from nmfnet.types import Batch, Float, Int, Tensor
 
+OTHERS = 100
+"""Number of the first random stream of what was not chosen."""
 
 ALTERNATIONS = 10
 """Of the biases of rows and columns."""
@@ -41,6 +44,42 @@ def listed(batch: Batch) -> tuple[Float[Tensor, "n f"], Float[Tensor, "n f"]]:
         return x, weight
     at = csr_of(weight)
     return with_values(at, x[row_numbers(at), at.col_indices()]), at
+
+
+def choices_of(model: Factorization, batch: Batch) -> Float[Tensor, "n f"]:
+    """What was chosen, as CSR; zeros of a dense X were not.
+
+    Raises
+    ------
+    UserError
+        Listed entries that are not > 0, or a mask beside a dense X.
+    """
+    kind = type(model).__name__
+    if batch.mask is not None and not batch.x.is_sparse_csr:
+        raise UserError(
+            f"{kind} takes every pair as chosen or not, and a mask says of some that they "
+            "are neither: leave the mask out, or give X as a list (data.sparse=true)"
+        )
+    x = csr_of(batch.x)
+    if bad := int((x.values() <= 0).sum()):
+        raise UserError(
+            f"{bad} listed entries are not > 0, and {kind} takes a listed entry as a "
+            "choice: leave them out (data.at_least=...)"
+        )
+    return x
+
+
+def others(
+    model: Factorization, x: Float[Tensor, "n f"], draw: int
+) -> tuple[Int[Tensor, "*r e"], Tensor]:
+    """A feature for each listed entry that its row may not have listed, and whether it has not.
+
+    The feature of an entry is the image of its own under a random permutation: another one in every
+    iteration, the same few where the model is judged, and the same whatever the other rows are.
+    """
+    order = model.noise(x.shape[1], 1, draw=OTHERS + draw)[..., 0].argsort(-1)
+    images = order[..., x.col_indices()]
+    return images, ~are_linked(x, row_numbers(x).expand(images.shape), images)
 
 
 def biases_of(
@@ -99,3 +138,14 @@ def by_ridge(model: Factorization, batch: Batch) -> Float[Tensor, "*r n k"]:
         with model.restarts(restart):
             found.append(ridge_rows(*model.ridge("sample", batch)))
     return torch.stack(found).to(model.precision)
+
+
+def ridge_codes(
+    left: Float[Tensor, "n f"], weight: Float[Tensor, "n f"], H: Float[Tensor, "*r k f"], l2: float
+) -> Float[Tensor, "*r n k"]:
+    """``argmin_w ½ Σ weight (left - w H)² + ½ l2 |w|²`` of every row and restart."""
+    none, ridge = H.new_zeros(H.shape[-2]), l2 * torch.eye(H.shape[-2]).to(H)
+    found = [
+        ridge_rows(left, weight, one, none, ridge).to(H) for one in H.reshape(-1, *H.shape[-2:])
+    ]
+    return torch.stack(found).reshape(*H.shape[:-2], *found[0].shape)

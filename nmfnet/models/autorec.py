@@ -20,8 +20,7 @@ from nmfnet.kernels.sparse import (
     transposed,
     with_values,
 )
-from nmfnet.kernels.weighted import ridge_rows
-from nmfnet.models._listed import biases_of, by_row, check_listed, listed, shrunk_means
+from nmfnet.models._listed import biases_of, by_row, check_listed, listed, ridge_codes, shrunk_means
 from nmfnet.settings.ranges import NotNegative
 from nmfnet.types import Batch, Float, Tensor
 
@@ -183,7 +182,10 @@ class AutoRec(Factorization):
     def row_terms(self, batch: Batch) -> dict[str, Float[Tensor, "*r n"]]:
         data = row_losses(self, batch, self.encode(batch))
         squares = (self.V().square().sum((-2, -1)) + self.W().square().sum((-2, -1)))[..., None]
-        return {"data": data, "l2": 0.5 * self.l2 / self.sizes.n_samples * squares.expand(data.shape)}
+        return {
+            "data": data,
+            "l2": 0.5 * self.l2 / self.sizes.n_samples * squares.expand(data.shape),
+        }
 
     def sparse_losses(self, batch: Batch, code: Float[Tensor, "*r n k"]) -> Float[Tensor, "*r n"]:
         check_listed(batch)
@@ -198,14 +200,7 @@ class AutoRec(Factorization):
         x, weight = listed(batch)
         _, b = self._residual(batch)
         level = self.level().reshape(-1, x.shape[1])[0][x.col_indices()] + b[row_numbers(x), 0]
-        left, none = with_values(x, x.values() - level), torch.zeros(self.n_components).to(b)
-        ridge = self.l2 * torch.eye(self.n_components).to(b)
-        units = self._of_items()
-        found = [
-            ridge_rows(left, weight, H, none, ridge).to(b)
-            for H in units.reshape(-1, *units.shape[-2:])
-        ]
-        W = torch.stack(found).reshape(*units.shape[:-2], *found[0].shape)
+        W = ridge_codes(with_values(x, x.values() - level), weight, self._of_items(), self.l2)
         return torch.cat([W, b.expand(*W.shape[:-1], 1)], -1)
 
     def example(self, rng: np.random.Generator) -> dict[str, Any]:

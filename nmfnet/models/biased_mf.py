@@ -19,6 +19,7 @@ from nmfnet.models._listed import ALTERNATIONS, by_ridge, by_row, check_listed, 
 from nmfnet.settings.ranges import Natural, NotNegative
 from nmfnet.types import Batch, Float, Tensor
 
+
 @final
 class BiasedMF(Factorization):
     r"""X ~ mu + b + c + P Q on the listed entries, factors of any sign, each shrunk once per entry.

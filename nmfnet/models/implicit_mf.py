@@ -10,10 +10,9 @@ import torch
 from nmfnet.core.constraints import Free
 from nmfnet.core.model import Factorization, Parts
 from nmfnet.errors import UserError
-from nmfnet.kernels.csr import csr_of
 from nmfnet.kernels.sparse import entries_of, transpose_of, transposed, with_values
 from nmfnet.kernels.weighted import Ridge
-from nmfnet.models._listed import by_ridge, by_row, counts_of
+from nmfnet.models._listed import by_ridge, by_row, choices_of, counts_of
 from nmfnet.settings.ranges import NotNegative, Positive
 from nmfnet.types import Batch, Float, Tensor, Terms
 
@@ -94,35 +93,17 @@ class ImplicitMF(Factorization):
 
     def sparse_losses(self, batch: Batch, code: Float[Tensor, "*r n k"]) -> Float[Tensor, "*r n"]:
         """Of all pairs: as if none were listed, then what the listed ones change."""
-        x = self._listed(batch)
+        x = choices_of(self, batch)
         said = entries_of(x, code, self.Q()).double()
         strength = 1 + self.alpha * x.values().double()
         Q, W = self.Q().double(), code.double()
         nothing = ((W @ (Q @ Q.mT)) * W).sum(-1)
         return 0.5 * (nothing + by_row(x, strength * (1 - said).square() - said.square()))
 
-    def _listed(self, batch: Batch) -> Tensor:
-        """What was chosen; zeros of a dense X were not."""
-        x = csr_of(batch.x)
-        if bad := int((x.values() <= 0).sum()):
-            raise UserError(
-                f"{bad} listed entries are not > 0, and model=implicit_mf takes a listed entry as a "
-                "choice: leave them out (data.at_least=...)"
-            )
-        return x
-
-    def _check_mask(self, batch: Batch) -> None:
-        if batch.mask is not None and not batch.x.is_sparse_csr:
-            raise UserError(
-                "model=implicit_mf takes every pair as chosen or not, and a mask says of some that they "
-                "are neither: leave the mask out, or give X as a list (data.sparse=true)"
-            )
-
     # ------------------------------------------------------------------ how it is fitted
     def start(self, proposal: dict[str, Tensor], batch: Batch) -> None:
         """Small normal numbers; 0 where nothing is listed."""
-        self._check_mask(batch)
-        rows, columns = counts_of(batch._replace(mask=self._listed(batch)))
+        rows, columns = counts_of(batch._replace(mask=choices_of(self, batch)))
         for factor, counts in ((self.P, rows[:, None]), (self.Q, columns)):
             drawn = [
                 torch.randn(factor.raw.shape[1:], generator=g, dtype=torch.float64)
@@ -132,7 +113,7 @@ class ImplicitMF(Factorization):
             factor.assign_(size * torch.stack(drawn).to(batch.x.device) * (counts > 0))
 
     def ridge(self, axis: Literal["sample", "feature"], batch: Batch) -> Ridge:
-        x, held = self._listed(batch), self.Q()
+        x, held = choices_of(self, batch), self.Q()
         if axis == "feature":
             pattern = self.transpose if batch.x.is_sparse_csr else None
             x, held = transposed(x, pattern or transpose_of(x)), self.encode(batch).mT
@@ -144,7 +125,6 @@ class ImplicitMF(Factorization):
 
     def infer(self, batch: Batch) -> Float[Tensor, "*r n k"]:
         """The ridge regression of every row on Q."""
-        self._check_mask(batch)
         return by_ridge(self, batch)
 
     def example(self, rng: np.random.Generator) -> dict[str, Any]:

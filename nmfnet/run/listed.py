@@ -11,6 +11,7 @@ import torch
 from nmfnet import metrics
 from nmfnet.core.model import Factorization
 from nmfnet.data.module import MatrixDataModule
+from nmfnet.types import Batch
 
 PLACES = 10
 """Places of a ranking that are looked at."""
@@ -34,6 +35,28 @@ def listed_scores(
     """Fit of the listed entries; of held-out ones also how many are cold, and how early they rank."""
     batch = datamodule.train if part == "train" else datamodule.test
     assert batch is not None
+    found = _scores(part, model, datamodule, batch, W)
+    for name, other in model.beside.items():
+        theirs = _scores(part, other, datamodule, batch, _codes(other, datamodule, batch))
+        found |= {f"{name}_{key}": value for key, value in theirs.items() if key != "cold_share"}
+    return found
+
+
+def _codes(model: Factorization, datamodule: MatrixDataModule, batch: Batch) -> np.ndarray:
+    """Codes of rows under a model that was fitted beside another: their own, or of new rows inferred."""
+    with torch.no_grad(), model.restarts(int(model.best)):
+        if bool((batch.index < 0).any()):
+            return model.infer(batch).cpu().numpy()
+        return model.encode(datamodule.train).cpu().numpy()
+
+
+def _scores(
+    part: Literal["train", "test"],
+    model: Factorization,
+    datamodule: MatrixDataModule,
+    batch: Batch,
+    W: np.ndarray,
+) -> dict[str, float]:
     known, listed = datamodule.values("train"), datamodule.values(part)
     with torch.no_grad(), model.restarts(int(model.best)):
         code = torch.from_numpy(W / model.units.code).to(batch.x)
@@ -69,10 +92,17 @@ def ranking(model: Factorization, datamodule: MatrixDataModule, W: np.ndarray) -
         said = f"Rankings are of {rows[::step].size} of {rows.size} rows, each among all features."
         if said not in datamodule.notes:
             datamodule.notes.append(said)
-    found = metrics.ranking_metrics(
-        lambda at: model.inverse_transform(W[at]), known, held_out, known.data.mean(), PLACES
-    )
-    return {f"ranking/{name}": value for name, value in found.items()}
+    sides = {"": (model, W)}
+    for name, other in model.beside.items():
+        sides[f"{name}_"] = (other, _codes(other, datamodule, datamodule.train))
+    found: dict[str, float] = {}
+    for prefix, (one, code) in sides.items():
+        ranks = metrics.ranking_metrics(
+            lambda at, one=one, code=code: one.inverse_transform(code[at]),  # type: ignore[misc]
+            known, held_out, known.data.mean(), PLACES,
+        )  # fmt: skip
+        found |= {f"ranking/{prefix}{name}": value for name, value in ranks.items()}
+    return found
 
 
 def _pattern(x: Any) -> Any:

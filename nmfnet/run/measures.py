@@ -43,6 +43,18 @@ MEASURES = (
     Measure("test/loss", "held-out loss", -1, told=True),
     Measure("train/relative_error", "training relative error", -1, told=True, column="rel. error"),
     Measure("test/relative_error", "held-out relative error", -1, told=True, column="held-out"),
+    Measure(
+        "train/dot_product_relative_error",
+        "training relative error of a tuned dot product",
+        -1,
+        told=True,
+    ),
+    Measure(
+        "test/dot_product_relative_error",
+        "held-out relative error of a tuned dot product",
+        -1,
+        told=True,
+    ),
     Measure("train/perplexity", "training perplexity", -1, told=True),
     Measure(
         "test/perplexity", "perplexity of completed documents", -1, told=True, column="perplexity"
@@ -65,6 +77,7 @@ MEASURES = (
     Measure("test/mae", "held-out mean absolute error", -1),
     Measure("test/cold_share", "share of held-out entries of unseen rows or columns", told=True),
     Measure("ranking/ndcg", "NDCG of the first 10, held-out entries among all", 1, told=True),
+    Measure("ranking/dot_product_ndcg", "NDCG of a tuned dot product", 1, told=True),
     Measure("ranking/recall", "recall in the first 10", 1),
     Measure("ranking/map", "mean average precision in the first 10", 1),
     Measure("ranking/auc", "area under the ROC curve of rankings", 1),

@@ -60,13 +60,18 @@ class WeightedALS(Solver):
         for restart in live:
             with torch.no_grad(), model.restarts(restart):
                 for _ in range(n_iter):
-                    for axis in AXES:
-                        task = model.ridge(axis, batch)
-                        if task.floor is not None:
-                            task = task._replace(begin=held(model, axis))
-                        place(model, axis, ridge_rows(*task))
+                    sweep(model, batch)
                 collected.append(model.objective(batch))
         return collect(collected)
+
+
+def sweep(model: Factorization, batch: Batch) -> None:
+    """All factors of the samples to their optimum, then all of the features, of one restart."""
+    for axis in AXES:
+        task = model.ridge(axis, batch)
+        if task.floor is not None:
+            task = task._replace(begin=held(model, axis))
+        place(model, axis, ridge_rows(*task))
 
 
 def held(model: Factorization, axis: str) -> Tensor:

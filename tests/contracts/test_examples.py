@@ -30,7 +30,10 @@ MODELS = [name for name in options("model") if brings_data(name)]
 NEVER_NEW = ("labels", "W", "H")
 """What ``fit`` takes and ``transform`` does not."""
 
-HEAVY = ("etm", "graph_ae", "lda", "mixture_of_unigrams", "plsi", "prodlda", "vae")
+HEAVY = (
+    *("autorec", "bpr", "etm", "graph_ae", "lda", "mixture_of_unigrams", "neumf", "nnmf", "plsi"),
+    *("prodlda", "sorec", "vae"),
+)
 """Models whose fits take seconds: their cases are slow tests."""
 
 pytestmark = pytest.mark.parametrize(

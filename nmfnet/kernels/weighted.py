@@ -106,7 +106,7 @@ def ridge_rows(
     base = torch.zeros_like(H @ H.mT) if base is None else base.to(torch.float64)
     floor = torch.full_like(ridge, -torch.inf) if floor is None else floor.to(torch.float64)
     sweeps = SWEEPS if begin is None else FEW_SWEEPS
-    begin = torch.zeros_like(x @ H.mT) if begin is None else begin.to(torch.float64).clone()
+    begin = H.new_zeros(x.shape[0], len(H)) if begin is None else begin.to(H).clone()
     bound = _Bound(floor, sweeps, begin)
     if not weight.is_sparse_csr and float((weight != 0).double().mean()) < FEW:
         at = csr_of(weight != 0)

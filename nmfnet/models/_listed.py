@@ -46,24 +46,32 @@ def listed(batch: Batch) -> tuple[Float[Tensor, "n f"], Float[Tensor, "n f"]]:
     return with_values(at, x[row_numbers(at), at.col_indices()]), at
 
 
+def check_choices(model: Factorization, batch: Batch) -> None:
+    """Refuse a mask beside a dense X, of which every pair is chosen or not.
+
+    Raises
+    ------
+    UserError
+    """
+    if batch.mask is not None and not batch.x.is_sparse_csr:
+        raise UserError(
+            f"{type(model).__name__} takes every pair as chosen or not, and a mask says of some that "
+            "they are neither: leave the mask out, or give X as a list (data.sparse=true)"
+        )
+
+
 def choices_of(model: Factorization, batch: Batch) -> Float[Tensor, "n f"]:
     """What was chosen, as CSR; zeros of a dense X were not.
 
     Raises
     ------
     UserError
-        Listed entries that are not > 0, or a mask beside a dense X.
+        Listed entries that are not > 0.
     """
-    kind = type(model).__name__
-    if batch.mask is not None and not batch.x.is_sparse_csr:
-        raise UserError(
-            f"{kind} takes every pair as chosen or not, and a mask says of some that they "
-            "are neither: leave the mask out, or give X as a list (data.sparse=true)"
-        )
     x = csr_of(batch.x)
     if bad := int((x.values() <= 0).sum()):
         raise UserError(
-            f"{bad} listed entries are not > 0, and {kind} takes a listed entry as a "
+            f"{bad} listed entries are not > 0, and {type(model).__name__} takes a listed entry as a "
             "choice: leave them out (data.at_least=...)"
         )
     return x

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from nmfnet.core.constraints import Free
 from nmfnet.core.model import Factorization, Parts
 from nmfnet.kernels.sparse import entries_of, row_numbers
-from nmfnet.models._listed import by_row, choices_of, counts_of, others
+from nmfnet.models._listed import by_row, check_choices, choices_of, counts_of, others
 from nmfnet.settings.ranges import Count, NotNegative
 from nmfnet.types import Batch, Float, Tensor
 
@@ -103,6 +103,7 @@ class BPR(Factorization):
 
     def start(self, proposal: dict[str, Tensor], batch: Batch) -> None:
         """Small normal numbers; 0 where nothing is listed."""
+        check_choices(self, batch)
         rows, columns = counts_of(batch._replace(mask=choices_of(self, batch)))
         self.c.assign_(torch.zeros_like(self.c.raw))
         for factor, counts in ((self.P, rows[:, None]), (self.Q, columns)):
@@ -112,6 +113,11 @@ class BPR(Factorization):
             ]
             size = 0.1 / self.n_components**0.5
             factor.assign_(size * torch.stack(drawn).to(batch.x.device) * (counts > 0))
+
+    def infer(self, batch: Batch) -> Float[Tensor, "*r n k"]:
+        """The codes that lower the objective most, all else held."""
+        check_choices(self, batch)
+        return super().infer(batch)
 
     def example(self, rng: np.random.Generator) -> dict[str, Any]:
         """Choices of users in two groups."""

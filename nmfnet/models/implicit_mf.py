@@ -12,7 +12,7 @@ from nmfnet.core.model import Factorization, Parts
 from nmfnet.errors import UserError
 from nmfnet.kernels.sparse import entries_of, transpose_of, transposed, with_values
 from nmfnet.kernels.weighted import Ridge
-from nmfnet.models._listed import by_ridge, by_row, choices_of, counts_of
+from nmfnet.models._listed import by_ridge, by_row, check_choices, choices_of, counts_of
 from nmfnet.settings.ranges import NotNegative, Positive
 from nmfnet.types import Batch, Float, Tensor, Terms
 
@@ -103,6 +103,7 @@ class ImplicitMF(Factorization):
     # ------------------------------------------------------------------ how it is fitted
     def start(self, proposal: dict[str, Tensor], batch: Batch) -> None:
         """Small normal numbers; 0 where nothing is listed."""
+        check_choices(self, batch)
         rows, columns = counts_of(batch._replace(mask=choices_of(self, batch)))
         for factor, counts in ((self.P, rows[:, None]), (self.Q, columns)):
             drawn = [
@@ -125,6 +126,7 @@ class ImplicitMF(Factorization):
 
     def infer(self, batch: Batch) -> Float[Tensor, "*r n k"]:
         """The ridge regression of every row on Q."""
+        check_choices(self, batch)
         return by_ridge(self, batch)
 
     def example(self, rng: np.random.Generator) -> dict[str, Any]:

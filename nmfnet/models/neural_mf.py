@@ -17,7 +17,15 @@ from nmfnet.errors import UserError
 from nmfnet.kernels.rows import spans
 from nmfnet.kernels.sparse import row_numbers
 from nmfnet.models._dot_product import tuned_dot_product
-from nmfnet.models._listed import biases_of, by_row, check_listed, choices_of, listed, others
+from nmfnet.models._listed import (
+    biases_of,
+    by_row,
+    check_choices,
+    check_listed,
+    choices_of,
+    listed,
+    others,
+)
 from nmfnet.settings.ranges import Count, NotNegative
 from nmfnet.types import Batch, Float, Tensor
 
@@ -203,6 +211,8 @@ class NeuralMF(Factorization):
     # ------------------------------------------------------------------ how it is fitted
     def start(self, proposal: dict[str, Tensor], batch: Batch) -> None:
         """Biases at their optimum, small normal factors, and Glorot's layers; then the dot product."""
+        if self.choices:
+            check_choices(self, batch)
         x, weight = (choices_of(self, batch), None) if self.choices else listed(batch)
         for name, factor in self.own_factors().items():
             drawn = [
@@ -221,6 +231,12 @@ class NeuralMF(Factorization):
         pairs = batch._replace(x=x, mask=weight)
         plain = tuned_dot_product(self.parts, pairs, self.n_components, self.choices)
         self.beside = {"dot_product": plain}
+
+    def infer(self, batch: Batch) -> Float[Tensor, "*r n k"]:
+        """The codes that lower the objective most, all else held."""
+        if self.choices:
+            check_choices(self, batch)
+        return super().infer(batch)
 
     def example(self, rng: np.random.Generator) -> dict[str, Any]:
         """Choices of users in two groups: 1 where something was chosen."""

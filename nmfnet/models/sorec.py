@@ -136,8 +136,8 @@ class SoRec(Factorization):
                 for g in self.generators
             ]
             factor.assign_(SIZE * torch.stack(drawn).to(self.device))
-        self.low.assign_(torch.full((1, 1), low))
-        self.span.assign_(torch.full((1, 1), high - low))
+        self.low.assign_(torch.tensor([[low]], dtype=torch.float64))
+        self.span.assign_(torch.tensor([[high - low]], dtype=torch.float64))
         self.trusted_by.assign_((view > 0).sum(0, keepdim=True))
 
     def scores(

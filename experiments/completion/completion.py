@@ -4,7 +4,7 @@ One tenth of the ratings is held out (every user and film keeps at least one) an
 side; of the choices (ratings of 4 and more) one fifth. The options of a side are chosen on a tenth of
 what is left; then it learns from all of what is left and is scored once.
 
-    python experiments/completion/completion.py          # about twenty minutes of one core
+    python experiments/completion/completion.py          # about ten minutes of one core
 
 Writes ``completion.csv`` (a line per task, side and seed), ``calibration.png`` and ``popularity.png``
 beside this file. ``--splits FOLDER`` also leaves what every side has seen there, for ``peers.py``.
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -28,7 +28,6 @@ from sklearn.decomposition import NMF
 
 import nmfnet
 from nmfnet import metrics
-from nmfnet.core.model import Factorization
 from nmfnet.data import EntrySplit
 from nmfnet.data.matrix import Matrix
 from nmfnet.data.sources.registry import source
@@ -40,11 +39,10 @@ Options = dict[str, Any]
 
 
 class Said(NamedTuple):
-    """What a side says of all pairs, shape (n, f), how its fit ended, and what stands beside it."""
+    """What a side says of all pairs, shape (n, f), and how its fit ended."""
 
     scores: np.ndarray
     status: str = ""
-    dot_product: np.ndarray | None = None
 
 
 Side = Callable[[Matrix, Options], Said]
@@ -108,21 +106,11 @@ def ours(model: str, **held: Any) -> Side:
             known.values, model, mask=known.mask, figures=False, progress=False, threads=1,
             **held, **options,
         )  # fmt: skip
-        said = fitted.inverse_transform(codes(fitted, known))
-        if "dot_product" not in fitted.beside:
-            return Said(said, fitted.metrics["status"])
-        plain = fitted.beside["dot_product"]
-        return Said(said, fitted.metrics["status"], plain.inverse_transform(codes(plain, known)))
+        tables = [f()[int(fitted.best)] for f in fitted.code_factors().values()]
+        code = torch.cat(tables, -1).detach().numpy() * fitted.units.code
+        return Said(fitted.inverse_transform(code), fitted.metrics["status"])
 
     return side
-
-
-def codes(fitted: Factorization, known: Matrix) -> np.ndarray:
-    """Of the training rows: the tables, or what the encoder says of the rows."""
-    tables = [f()[int(fitted.best)] for f in fitted.code_factors().values()]
-    if not tables:
-        return fitted.transform(known.values, known.mask)
-    return torch.cat(tables, -1).detach().numpy() * fitted.units.code
 
 
 ADAM = {
@@ -145,9 +133,6 @@ RATINGS: dict[str, tuple[Side, list[Options]]] = {
         [{"l2": r} for r in (0.1, 0.15, 0.2)],
     ),
     "biased_mf, adam": (ours("biased_mf", **ADAM), [{"l2": 0.1}]),
-    "autorec, by item": (ours("autorec", max_iter=200), [{"l2": 100.0}]),
-    "autorec, by user": (ours("autorec", max_iter=200, **{"model.by": "user"}), [{"l2": 100.0}]),
-    "nnmf": (ours("nnmf", max_iter=200), [{}]),
 }
 CHOICES: dict[str, tuple[Side, list[Options]]] = {
     "popularity": (popularity, [{}]),
@@ -155,8 +140,6 @@ CHOICES: dict[str, tuple[Side, list[Options]]] = {
         ours("implicit_mf", max_iter=20),
         [{"l2": 1.0}, {"l2": 5.0, "model.alpha": 3.0}, {"l2": 10.0, "model.alpha": 10.0}],
     ),
-    "bpr": (ours("bpr", max_iter=200), [{}]),
-    "neumf": (ours("neumf", max_iter=100), [{}]),
 }
 
 
@@ -187,11 +170,11 @@ def best(
 
 def compare(
     task: str, full: Matrix, fraction: float, sides: dict[str, tuple[Side, list[Options]]],
-    by: str, sign: int, folder: Path | None, seeds: Sequence[int],
+    by: str, sign: int, folder: Path | None,
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:  # fmt: skip
     """A line for every side and seed, and what was said on the first seed."""
     lines, kept = [], {}
-    for seed in seeds:
+    for seed in SEEDS:
         known, held = hold_out(full, fraction, seed)
         if folder is not None:
             for name, table in (("known", known.values), ("held", held)):
@@ -201,18 +184,14 @@ def compare(
             began = time.process_time()
             said = side(known, chosen)
             seconds = time.process_time() - began
-            both = {name: (said.scores, seconds, said.status)}
-            if said.dot_product is not None:
-                both[f"{name}: its dot product"] = (said.dot_product, np.nan, "")
-            for one, (scores, spent, status) in both.items():
-                numbers = scored(scores, known, held)
-                if task == "choices":
-                    numbers |= {"rmse": np.nan, "mae": np.nan}
-                lines.append(
-                    {"task": task, "side": one, "seed": seed, **numbers, "cpu_seconds": spent,
-                     "status": status, "chosen": str(chosen)}
-                )  # fmt: skip
-                print(*(str(v)[:9] for v in lines[-1].values()), flush=True)
+            numbers = scored(said.scores, known, held)
+            if task == "choices":
+                numbers |= {"rmse": np.nan, "mae": np.nan}
+            lines.append(
+                {"task": task, "side": name, "seed": seed, **numbers, "cpu_seconds": seconds,
+                 "status": said.status, "chosen": str(chosen)}
+            )  # fmt: skip
+            print(*(str(v)[:9] for v in lines[-1].values()), flush=True)
             if seed == 0:
                 kept[name] = (said.scores[held.nonzero()], known, held)
     return lines, kept
@@ -267,27 +246,16 @@ def main() -> None:
     """Every side on every seed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--splits", type=Path)
-    parser.add_argument("--sides", nargs="*", help="only these; other lines stay as they are")
-    parser.add_argument("--seeds", nargs="*", type=int, default=list(SEEDS))
-    asked = parser.parse_args()
-    folder = asked.splits
+    folder = parser.parse_args().splits
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
-    choices, ratings = (
-        {name: side for name, side in sides.items() if asked.sides is None or name in asked.sides}
-        for sides in (CHOICES, RATINGS)
-    )
     chosen = source("movielens-latest-small", at_least=4.0).read()
-    lines, _ = compare("choices", chosen, 0.2, choices, "ndcg@10", -1, folder, asked.seeds)
+    lines, _ = compare("choices", chosen, 0.2, CHOICES, "ndcg@10", -1, folder)
     full = source("movielens-latest-small").read()
-    more, kept = compare("ratings", full, 0.1, ratings, "rmse", 1, folder, asked.seeds)
+    more, kept = compare("ratings", full, 0.1, RATINGS, "rmse", 1, folder)
     table = pd.DataFrame([*more, *lines])
-    if asked.sides is not None:
-        before = pd.read_csv(HERE / "completion.csv")
-        table = pd.concat([before, table]).drop_duplicates(["task", "side", "seed"], keep="last")
     table.to_csv(HERE / "completion.csv", index=False, float_format="%.4f")
-    if set(SHOWN) <= set(kept):
-        figures(kept)
+    figures(kept)
     means = table.groupby(["task", "side"], sort=False)[["rmse", "mae", "ndcg@10", "cpu_seconds"]]
     print(means.agg(["mean", "std"]).round(4).to_string())
 

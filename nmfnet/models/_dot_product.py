@@ -9,19 +9,22 @@ import torch
 
 from nmfnet.core.losses import Frobenius
 from nmfnet.core.model import Factorization, Parts
-from nmfnet.kernels.csr import entries_at, to_scipy
+from nmfnet.kernels.csr import entries_at
+from nmfnet.kernels.rows import dense, row_blocks, take_rows
 from nmfnet.kernels.sparse import transpose_of
-from nmfnet.metrics import ranking_metrics
 from nmfnet.models.biased_mf import BiasedMF
 from nmfnet.models.implicit_mf import ImplicitMF
 from nmfnet.solvers.weighted_als import sweep
-from nmfnet.types import Batch
+from nmfnet.types import Batch, Float, Tensor
 
 SWEEPS = 15
 """Of alternating least squares, for every candidate."""
 
 SHARE = 0.1
 """Of the listed entries, on which the options are chosen."""
+
+PLACES = 10
+"""First places of a row that the choice is made by, where X says what was chosen."""
 
 RATINGS = tuple({"l2": l2} for l2 in (0.05, 0.1, 0.15, 0.2))
 CHOICES = ({"l2": 1.0, "alpha": 1.0}, {"l2": 5.0, "alpha": 3.0}, {"l2": 10.0, "alpha": 10.0})
@@ -76,13 +79,24 @@ def _missed(model: Factorization, known: Batch, wanted: Batch, choices: bool) ->
     """Squared error at the wanted entries; of choices how much of the NDCG of ten is missing."""
     with model.restarts(0):
         code = model.encode(known)
-        if not choices:
-            assert wanted.mask is not None
-            wrong = wanted.x.values() - model.decode_at(code, wanted)
-            return float((wanted.mask.values() * wrong.square()).sum())
+        if choices:
+            return 1 - _ndcg(model, code, known.x, wanted.x)
+        assert wanted.mask is not None
+        wrong = wanted.x.values() - model.decode_at(code, wanted)
+        return float((wanted.mask.values() * wrong.square()).sum())
 
-        def score(rows: slice) -> Any:
-            return model.decode(code[rows]).cpu().numpy()
 
-        found = ranking_metrics(score, to_scipy(known.x), to_scipy(wanted.x), 0.0)
-        return 1 - found.get("ndcg", 0.0)
+def _ndcg(
+    model: Factorization, code: Tensor, known: Float[Tensor, "n f"], wanted: Float[Tensor, "n f"]
+) -> float:
+    """Mean NDCG of the first places, over the rows that want anything; known features are left out."""
+    places = min(PLACES, wanted.shape[1])
+    discount = 1 / torch.arange(2, places + 2, dtype=torch.float64, device=code.device).log2()
+    found = []
+    for rows in row_blocks(wanted):
+        seen, hits = (dense(take_rows(x, rows)) > 0 for x in (known, wanted))
+        first = model.decode(code[rows]).masked_fill(seen, -torch.inf).topk(places).indices
+        gain = hits.gather(1, first).double() @ discount
+        most = discount.cumsum(0)[hits.sum(1).clamp(1, places) - 1]
+        found.append((gain / most)[hits.any(1)])
+    return float(torch.cat(found).mean())

@@ -207,7 +207,7 @@ def test_bpr_orders_what_was_chosen_before_the_rest():
     model = fit(X, "bpr", max_iter=200, **{"solver.lr": 0.05})
     score = model.inverse_transform(values(model)["P"])
     ahead = [(score[u, x > 0][:, None] > score[u, x == 0]).mean() for u, x in enumerate(X)]
-    assert np.mean(ahead) > 0.9
+    assert np.mean(ahead) > 0.8  # by chance 0.5
 
 
 # ---------------------------------------------------------------------- trust

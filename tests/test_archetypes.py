@@ -151,7 +151,7 @@ def test_the_command(tmp_path):
     )  # fmt: skip
     assert done.code == 0, done.err
     numbers = json.loads((tmp_path / "run" / "metrics.json").read_text())
-    assert numbers["solver"] == "gd"
+    assert numbers["solver"] == "hull"
     said = refusal("data=planted", "model=archetypes", "solver=mu", cwd=tmp_path)
     assert "solver=mu needs a product of non-negative factors" in said
     assert "use " in said

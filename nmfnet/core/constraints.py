@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from nmfnet.kernels.hull import nearest_on_simplex
 from nmfnet.types import Float, Tensor
 
 FLOOR = 1e-12
@@ -266,12 +267,3 @@ class Free(Constraint):
 
     def violation(self, value: Tensor) -> Tensor:
         return torch.zeros((), dtype=value.dtype, device=value.device)
-
-
-def nearest_on_simplex(value: Float[Tensor, "*r a b"]) -> Float[Tensor, "*r a b"]:
-    """The Euclidean projection of every row on ``{v >= 0, sum v = 1}``."""
-    down = value.sort(-1, descending=True).values
-    excess = down.cumsum(-1) - 1
-    count = torch.arange(1, value.shape[-1] + 1, dtype=value.dtype, device=value.device)
-    kept = (down - excess / count > 0).sum(-1, keepdim=True).clamp_min(1)
-    return (value - excess.gather(-1, kept - 1) / kept).clamp_min(0)

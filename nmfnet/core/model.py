@@ -389,6 +389,10 @@ class Factorization(L.LightningModule, ABC):
         """For X ~ W (A X): (True, A, W); for its transpose X ~ (X G) H: (False, G, H); else None."""
         return None
 
+    def mixed_rows(self, batch: Batch) -> Float[Tensor, "n f"]:
+        """What A mixes in W (A X): the rows of X, or near ones."""
+        return batch.x
+
     def components(self) -> Float[Tensor, "*r k f"]:
         """H; for a non-linear decoder what each unit of W adds to ``decode(0)``."""
         lead = next(self.parameters()).shape[:-2]

@@ -7,9 +7,11 @@ from typing import Any, final
 import numpy as np
 import torch
 
+from nmfnet.core.factor import Factor
 from nmfnet.core.inference import fold_in
 from nmfnet.core.model import Factorization, Parts
 from nmfnet.errors import UserError
+from nmfnet.settings.ranges import Count
 from nmfnet.types import Batch, Float, Tensor
 
 EXCHANGES = 10
@@ -33,15 +35,21 @@ class Archetypes(Factorization):
     its W explains as well as it can. New rows get the W on the simplex that minimises the loss for the
     archetypes found. Missing entries of X have no weight in the loss, and count as 0 in B X.
 
+    With ``leading`` the archetypes mix the projections of the samples on the leading principal components
+    of X instead of the samples themselves. Under the squared error that is archetypal analysis of the
+    components' scores: the objective differs by a constant, what the projection leaves out.
+
     Parameters
     ----------
     n_components : int, 1 ... n_samples
+    leading : int >= 1, optional
+        Principal components that are kept; by default all.
 
     Source: Cutler & Breiman 1994, "Archetypal analysis"; start: Mørup & Hansen 2012, algorithm
     FurthestSum.
 
-    Differs from the source: both factors move together along projected spectral gradients
-    (``solver=gd``) in place of one after the other.
+    Differs from the source: with missing entries or under another loss both factors move together along
+    projected spectral gradients (``solver=gd``) in place of one after the other.
     """
 
     inductive = False
@@ -50,9 +58,17 @@ class Archetypes(Factorization):
     code = "simplex"
     multilinear = False  # type: ignore[assignment]  # X may have any sign, and rows sum to 1
 
-    def __init__(self, parts: Parts, *, n_components: int = 5) -> None:
+    def __init__(
+        self, parts: Parts, *, n_components: int = 5, leading: Count | None = None
+    ) -> None:
         super().__init__(parts, n_components=n_components)
         n, f = parts.sizes
+        self.leading = leading
+        if leading is not None and not parts.loss.real:
+            raise UserError(
+                f"model.leading={leading} is for loss=frobenius: projections may be negative, and "
+                f"loss={parts.loss.name} has no use for them"
+            )
         if n_components > n:
             raise UserError(
                 f"model.n_components={n_components}: archetypes are samples to begin with, and there are "
@@ -74,14 +90,25 @@ class Archetypes(Factorization):
     def components(self) -> Float[Tensor, "*r k f"]:
         return self.basis if self.x is None else self.B() @ self.x
 
+    def convex_pair(self) -> tuple[bool, Factor, Factor]:
+        return True, self.B, self.W
+
     def start(self, proposal: dict[str, Tensor], batch: Batch) -> None:
-        rows = [furthest_sum(batch.x, self.n_components, g) for g in self.generators]
-        chosen = torch.stack(rows)
-        self.basis.copy_(batch.x[chosen])
-        self.B.assign_(torch.nn.functional.one_hot(chosen, batch.x.shape[0]))
+        x = self.mixed_rows(batch)
+        chosen = torch.stack([furthest_sum(x, self.n_components, g) for g in self.generators])
+        self.basis.copy_(x[chosen])
+        self.B.assign_(torch.nn.functional.one_hot(chosen, len(x)))
         self.W.assign_(torch.full_like(self.W.raw, 1 / self.n_components))
         self.W.assign_(fold_in(self, batch))
-        self.x = batch.x
+        self.x = x
+
+    def mixed_rows(self, batch: Batch) -> Float[Tensor, "n f"]:
+        if self.leading is None:
+            return batch.x
+        x = batch.x.double()
+        mean = x.mean(0)
+        axes = torch.linalg.svd(x - mean, full_matrices=False).Vh[: self.leading]
+        return (mean + (x - mean) @ axes.mT @ axes).to(batch.x.dtype)
 
     def end(self, batch: Batch) -> None:
         self.basis.copy_(self.components())

@@ -13,6 +13,7 @@ from nmfnet.solvers.descent import GradientDescent
 from nmfnet.solvers.ding import Ding
 from nmfnet.solvers.exact import Exact
 from nmfnet.solvers.gradient import Adam
+from nmfnet.solvers.hull import Hull
 from nmfnet.solvers.multiplicative import Multiplicative
 from nmfnet.solvers.online import Online
 from nmfnet.solvers.pair import HALS, Newton
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 ORDER: tuple[Callable[[], Solver], ...] = (
     *(Exact, Variational, Ding, HALS, Symmetric, CoordinateDescent, Newton, WeightedALS),
-    *(ConvexNewton, Multiplicative, partial(Online, n_sub=10), GradientDescent),
+    *(ConvexNewton, Hull, Multiplicative, partial(Online, n_sub=10), GradientDescent),
 )
 """Who is asked, one after the other."""
 
@@ -38,7 +39,7 @@ class Auto(Solver):
     """The first solver that can do the task exactly.
 
     They are asked in this order: exact, variational, ding, hals, symmetric, cd, newton, weighted_als,
-    convex_newton, mu, online, gd and adam.
+    convex_newton, hull, mu, online, gd and adam.
 
     Where cd, convex_newton or mu has not settled after a thousand iterations, or its certificate failed,
     lbfgs goes on, if it can. The one that begins is recorded as ``solver`` in ``metrics.json``. online is

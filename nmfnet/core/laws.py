@@ -114,9 +114,9 @@ class Joint(Law):
 
 @final
 class LogisticNormal(Law):
-    """softmax of a normal, with the prior that stands for a symmetric Dirichlet(alpha).
+    """softmax of a normal, with the prior that stands for a Dirichlet(alpha).
 
-    ``mean`` is the softmax of the normal's mean, which is not the mean of the law but has no integral.
+    ``alpha`` is one number for all components, or one for each component of each row. ``mean`` is the softmax of the normal's mean, which is not the mean of the law but has no integral.
 
     Source: Srivastava & Sutton 2017 (ProdLDA), eq. (3): the Laplace approximation of the Dirichlet.
     """
@@ -125,20 +125,21 @@ class LogisticNormal(Law):
         self,
         mean: Float[Tensor, "*r n k"],
         log_variance: Float[Tensor, "*r n k"],
-        alpha: float = 1.0,
+        alpha: float | Tensor = 1.0,
     ) -> None:
         k = mean.shape[-1]
-        self.normal, self.noise = Normal(mean, log_variance), k
+        each = torch.as_tensor(alpha).to(mean).expand_as(mean)
+        logs, inverse = each.log(), 1 / each
+        middle = logs - logs.mean(-1, keepdim=True)
+        variance = (1 - 2 / k) * inverse + inverse.mean(-1, keepdim=True) / k
+        self.normal, self.noise = Normal(mean, log_variance, (middle, variance.sqrt())), k
         self.mean = mean.softmax(-1)
-        self.variance = (1 - 2 / k) / alpha + 1 / (k * alpha)
 
     def sample(self, noise: Float[Tensor, "*#r #n k"]) -> Float[Tensor, "*r n k"]:
         return self.normal.sample(noise).softmax(-1)
 
     def kl(self) -> Float[Tensor, "*r n"]:
-        own = D.Normal(self.normal.mean, self.normal.scale, validate_args=False)
-        width = torch.full_like(self.mean, self.variance**0.5)
-        return D.kl_divergence(own, D.Normal(torch.zeros_like(self.mean), width)).sum(-1)
+        return self.normal.kl()
 
 
 @final

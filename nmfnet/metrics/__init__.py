@@ -17,6 +17,14 @@ from nmfnet.metrics.clustering import (
     purity,
     silhouette,
 )
+from nmfnet.metrics.communities import (
+    distinct_anchors,
+    intrinsic_dimension,
+    markers_of,
+    nearest_spots,
+    signature_scores,
+    stable_matching,
+)
 from nmfnet.metrics.consensus import (
     consensus_clusters,
     consensus_matrix,

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from nmfnet.core.factor import Factor
 from nmfnet.core.model import Factorization
 from nmfnet.errors import UserError
 from nmfnet.types import Float, Tensor
@@ -71,6 +72,31 @@ class BatchNorm(nn.Module):
         else:
             mean, variance = self.mean, self.variance
         return (x - mean) * (variance + self.eps).rsqrt() * self.scale + self.shift
+
+
+@final
+class Affine(nn.Module):
+    """``h weights + c covariates``, then a bias, or the norm, in which a bias would be lost."""
+
+    def __init__(
+        self, weights: Factor, bias: Factor | None, beside: Factor | None, norm: BatchNorm | None
+    ) -> None:
+        super().__init__()
+        self.weights, self.bias, self.beside, self.norm = weights, bias, beside, norm
+
+    def forward(self, h: Tensor, c: Tensor | None = None) -> Tensor:
+        h = h @ self.weights()
+        if self.beside is not None:
+            assert c is not None
+            h = h + c @ self.beside()
+        if self.norm is not None:
+            h = self.norm(h)
+        return h if self.bias is None else h + self.bias()
+
+    def shift(self, value: Tensor) -> None:
+        """Set the bias."""
+        assert self.bias is not None
+        self.bias.assign_(value)
 
 
 def start_glorot(model: Factorization) -> None:

@@ -17,7 +17,7 @@ from nmfnet.core.model import Factorization, Parts
 from nmfnet.core.objective import row_losses
 from nmfnet.errors import UserError
 from nmfnet.kernels.rows import take_rows
-from nmfnet.models._layers import BatchNorm, dropped, start_glorot
+from nmfnet.models._layers import Affine, BatchNorm, dropped, start_glorot
 from nmfnet.settings.ranges import Natural, NotNegative, Range
 from nmfnet.types import Batch, Float, Output, Tensor
 
@@ -191,7 +191,7 @@ class VAE(Factorization):
         beside: bool,
         norm: bool = False,
         bias: bool = True,
-    ) -> _Affine:
+    ) -> Affine:
         def factor(word: str, rows: str) -> Factor:
             return self.factor(name + word, rows, width_out, constraint=Free())
 
@@ -199,7 +199,7 @@ class VAE(Factorization):
         width = self.axes[width_out]
         made = BatchNorm(self.n_restarts, width, eps=1e-3) if norm else None
         shift = factor("_bias", "one") if bias and made is None else None
-        return _Affine(factor("", width_in), shift, more, made)
+        return Affine(factor("", width_in), shift, more, made)
 
     # ------------------------------------------------------------------ the model
     def law(self, batch: Batch) -> Law:
@@ -344,28 +344,3 @@ class VAE(Factorization):
         profiles = rng.dirichlet(np.full(12, 0.5), size=3)[np.arange(30) % 3]
         mean = rng.uniform(50, 150, (30, 1)) * (0.9 * profiles + 0.1 / 12)
         return {"X": rng.negative_binomial(3, 3 / (3 + mean)).astype(float)}
-
-
-@final
-class _Affine(nn.Module):
-    """``h weights + c covariates``, then a bias, or the norm, in which a bias would be lost."""
-
-    def __init__(
-        self, weights: Factor, bias: Factor | None, beside: Factor | None, norm: BatchNorm | None
-    ) -> None:
-        super().__init__()
-        self.weights, self.bias, self.beside, self.norm = weights, bias, beside, norm
-
-    def forward(self, h: Tensor, c: Tensor | None = None) -> Tensor:
-        h = h @ self.weights()
-        if self.beside is not None:
-            assert c is not None
-            h = h + c @ self.beside()
-        if self.norm is not None:
-            h = self.norm(h)
-        return h if self.bias is None else h + self.bias()
-
-    def shift(self, value: Tensor) -> None:
-        """Set the bias."""
-        assert self.bias is not None
-        self.bias.assign_(value)

@@ -18,6 +18,7 @@ module                  figures
 ``selection``           rank_selection
 ``tree``                topic_tree
 ``topics``              topic_map
+``tissue``              tissue: every component where the samples lie
 ``code``                code_map, objective_terms, dispersion_of_means
 ======================  ============================================================================
 """
@@ -106,6 +107,13 @@ def _truth(run: Run) -> Figure:
     return against_truth(*run.true_shares)
 
 
+def _tissue(run: Run) -> Figure:
+    from nmfnet.plots.tissue import tissue
+
+    weights = run.W if run.shares is None else run.shares
+    return tissue(run.coordinates, weights, names=run.names)
+
+
 def _reference(run: Run) -> Figure:
     from nmfnet.plots.similarity import align_reference, cosine_heatmap
 
@@ -187,6 +195,7 @@ FIGURES = {
     "weights_by_class": Drawing(_weights_by_class, lambda run: run.labels is not None),
     "weights": Drawing(_weights, lambda run: run.W is not None),
     "proportions": Drawing(_proportions, lambda run: run.shares is not None),
+    "tissue": Drawing(_tissue, lambda run: run.coordinates is not None and run.W is not None),
     "truth": Drawing(_truth, lambda run: run.true_shares is not None),
     "code": Drawing(_code, lambda run: run.W is not None and run.real_code),
     "links": Drawing(_links, lambda run: run.links is not None and run.clusters is not None),

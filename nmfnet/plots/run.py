@@ -50,6 +50,8 @@ class Run:
         Whether W has entries of any sign that are no amounts: points, to be drawn as such.
     batches : mapping of str to sequence, optional
         Class of each sample by covariate.
+    coordinates : array, shape (n, 2), optional
+        Where the samples lie.
     dispersion : array, shape (f,), optional
         Inverse dispersion of every feature.
     links : scipy sparse matrix, shape (n, n), optional
@@ -89,6 +91,7 @@ class Run:
     dispersion: Any = None
     links: Any = None
     clusters: Any = None
+    coordinates: Any = None
 
     @property
     def groups(self) -> dict[str, Sequence[Any]]:

@@ -128,6 +128,7 @@ def run_of(
         batches=matrix.classes(rows[shown]),
         dispersion=_dispersion(factors),
         **_nodes(model, datamodule, factors),
+        coordinates=None if (held := matrix.extra.get("coordinates")) is None else held[rows[shown]],
     )
 
 
@@ -180,16 +181,8 @@ def _same(run: Run) -> Run:
 def _without_rows(run: Run) -> Run:
     absent: dict[str, Any] = dict.fromkeys(
         (
-            "W",
-            "x",
-            "mask",
-            "labels",
-            "sample_names",
-            "shares",
-            "true_shares",
-            "said",
-            "batches",
-            "links",
+            *("W", "x", "mask", "labels", "sample_names", "shares", "true_shares", "said", "batches"),
+            *("links", "coordinates"),
         )
     )
     return replace(run, **absent, x_hat=run.x_hat if callable(run.x_hat) else None)

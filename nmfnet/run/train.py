@@ -31,6 +31,7 @@ from nmfnet.data.stream.source import Stream
 from nmfnet.errors import UserError
 from nmfnet.loggers import Context, finish, log_result
 from nmfnet.plots import run_figures
+from nmfnet.run.callbacks.after import AfterFit
 from nmfnet.run.callbacks.convergence import Convergence
 from nmfnet.run.callbacks.history import History
 from nmfnet.run.callbacks.progress import ProgressBar
@@ -281,6 +282,9 @@ def _fit(
     if first and cfg.progress:
         callbacks.append(ProgressBar(title or cfg.model_name, convergence))
     callbacks += [*(build(node) for node in cfg.callbacks.values()), *more]
+    following = [step for step in callbacks if isinstance(step, AfterFit)]
+    for step in following:
+        step.ready(datamodule)
     kept = folder / "model.ckpt" if folder is not None and world.size == 1 else None
     resuming = Resuming(
         kept, cfg.checkpoint_every, convergence, lambda: _settle(model, datamodule, cfg.normalize)
@@ -312,6 +316,8 @@ def _fit(
             else:
                 trainer.fit(model, datamodule=datamodule, ckpt_path=before)
             result = _result(cfg, datamodule, model, folder, convergence)
+            for step in following:
+                step.follow(datamodule, result)
             if folder is not None:
                 figures = dict(run_figures(model.plot.run)) if cfg.figures else {}
                 write_run(cfg, datamodule, trainer, result, figures)

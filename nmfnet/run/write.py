@@ -40,9 +40,12 @@ def make_folder(folder: Path, *, keep: bool) -> None:
         (folder / "history.csv").touch()
         figures = (f"figures/*{kind}" for kind in KINDS)
         left = () if keep else ("model.ckpt",)
-        tables = ("top_features.csv", "topics.csv", "proportions.csv", "notes.csv", "*clusters.csv")
-        parts = "parts/*.wav"
-        for name in ("metrics.json", "model.ckpt.part", *tables, parts, *figures, *left):
+        tables = (
+            *("top_features", "topics", "proportions", "notes", "*clusters"),
+            *("communities", "markers", "signatures"),
+        )
+        stale = ("metrics.json", "model.ckpt.part", "parts/*.wav", *(f"{t}.csv" for t in tables))
+        for name in (*stale, *figures, *left):
             for old in folder.glob(name):
                 old.unlink()
     except OSError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, final, get_args
 
@@ -99,6 +99,9 @@ class Table(Source):
     covariates : sequence of str, optional
         Columns of ``obs`` of an h5ad file that models may read (batch, donor): text is one column for
         each of its levels, numbers are used as they are.
+    coordinates : str, optional
+        Where the samples lie: a table of name, x and y, or an entry of ``obsm`` of an h5ad file
+        (``spatial``). They are kept in ``extra["coordinates"]``, shape (n_samples, 2).
     origin : Origin, optional
         Catalogue entry that the file belongs to.
     """
@@ -127,6 +130,7 @@ class Table(Source):
     layer: str | None = None
     modality: str | None = None
     covariates: Sequence[str] | None = None
+    coordinates: str | None = None
     origin: Origin | None = None
 
     def read(self) -> Matrix:
@@ -168,6 +172,9 @@ class Table(Source):
         )
         if self.covariates:
             matrix = with_covariates(matrix, self._covariates(file))
+        if self.coordinates is not None:
+            places = self._places(self.coordinates, file, names)
+            matrix = replace(matrix, extra={**matrix.extra, "coordinates": places})
         kind = "image" if self.kind is None and self.image_shape is not None else self.kind
         matrix = with_truth(canonical_channels(matrix, kind), self.truth)
         return with_reference(matrix, self.reference)
@@ -187,6 +194,27 @@ class Table(Source):
                 "Python give nmfnet.fit(X, covariates=DataFrame)."
             )
         return read_obs(file, [str(name) for name in self.covariates or ()])
+
+    def _places(self, said: str, file: Path, names: list[str]) -> np.ndarray:
+        """Two coordinates of every sample."""
+        inside = file.suffix == ".h5ad" and not Path(said).expanduser().exists()
+        raw = read_raw(file, layer=said) if inside else read_raw(check_file(said, "Coordinates file"))
+        rows = np.asarray(raw.values, np.float64)
+        if rows.ndim != 2 or rows.shape[1] != 2 or raw.row_names is None:
+            raise UserError(
+                f"data.coordinates={said} must have a name and two coordinates for every sample, and holds "
+                f"{rows.shape[0]} rows of {rows.shape[1]} numbers{'' if raw.row_names else ' without names'}."
+            )
+        at = {name: i for i, name in enumerate(raw.row_names)}
+        if absent := [name for name in names if name not in at]:
+            raise UserError(
+                f"data.coordinates={said} does not say where {len(absent)} of {len(names)} samples lie "
+                f"(first: {absent[0]!r}; it has {shorten(raw.row_names)})."
+            )
+        found = rows[[at[name] for name in names]]
+        if not np.isfinite(found).all():
+            raise UserError(f"data.coordinates={said} has values that are no numbers.")
+        return found
 
     def _text(self, file: Path) -> TextOptions | None:
         """How ``file`` is to be read, if it is text; refuses what no file has a use for."""

@@ -15,6 +15,8 @@ import nmfnet
 from nmfnet.api import configuration
 from nmfnet.data import InMemory
 from nmfnet.data.sources.registry import source as data_set
+from nmfnet.kernels.hull import Ahead, centred, nearest_in_hull
+from nmfnet.kernels.refit import simplex_rows
 from nmfnet.models.archetypes import furthest_sum
 from nmfnet.run.train import train as run
 
@@ -49,6 +51,47 @@ def test_planted_vertices_are_found_and_all_is_feasible():
         torch.testing.assert_close(value.sum(-1), torch.ones_like(value[..., 0]), rtol=0, atol=1e-9)
     B, best = fitted.factors["B"]().detach(), int(fitted.best)
     np.testing.assert_allclose(B[best].numpy() @ X, fitted.components_, atol=1e-12)
+
+
+def test_the_nearest_point_of_a_hull_is_that_of_all_weights():
+    rng = np.random.default_rng(3)
+    points, targets = torch.from_numpy(rng.normal(size=(40, 4))), rng.normal(size=(6, 4)) * 3
+    exact = simplex_rows(torch.from_numpy(targets), points)
+    for target, best in zip(torch.from_numpy(targets), exact, strict=True):
+        for start in (torch.full((40,), 1 / 40), torch.eye(40)[7]):
+            w = nearest_in_hull(target, points, start.double())
+            assert float(w.min()) >= 0
+            assert float(w.sum()) == pytest.approx(1, abs=1e-12)
+            torch.testing.assert_close(w @ points, best @ points, rtol=0, atol=1e-6)
+
+
+def test_hull_ends_below_joint_gradients_and_never_rises():
+    X = simplex()[0] + 0.3 * np.random.default_rng(1).normal(size=(60, 6))
+    points = centred(torch.from_numpy(X))
+    B = torch.nn.functional.one_hot(torch.tensor([0, 1, 2]), 60).double()
+    ahead, values = Ahead(B, B), []
+    for _ in range(40):
+        ahead.iterate(points)
+        values.append(ahead.value)
+    assert all(b <= a for a, b in zip(values, values[1:], strict=False))
+    ours, joint = (fit(X, n_components=3, solver=s) for s in ("hull", "gd"))
+    assert ours.metrics["objective"] <= 1.001 * joint.metrics["objective"]
+    assert ours.metrics["converged"]
+
+
+@pytest.mark.slow
+def test_leading_components_are_archetypes_of_their_scores():
+    X = simplex(f=9)[0] + 0.3 * np.random.default_rng(1).normal(size=(60, 9))
+    mean = X.mean(0)
+    U, S, V = np.linalg.svd(X - mean, full_matrices=False)
+    scores = U[:, :3] * S[:3]
+    ours, theirs = fit(X, n_components=4, leading=3), fit(scores, n_components=4)
+    out = 0.5 * (S[3:] ** 2).sum()
+    assert ours.metrics["objective"] - out == pytest.approx(theirs.metrics["objective"], rel=1e-5)
+    same = to_vertices(ours.components_, theirs.components_ @ V[:3] + mean)
+    assert same.max() < 1e-3 * np.abs(X).max()
+    with pytest.raises(nmfnet.UserError, match="leading=3 is for loss=frobenius"):
+        fit(np.abs(X), n_components=4, leading=3, loss="kl")
 
 
 @pytest.mark.slow

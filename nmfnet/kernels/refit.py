@@ -329,7 +329,8 @@ def simplex_rows(
             G, seen = curvatures(weights, H), part * weights  # (*r, m, k, k)
         b = seen @ H.mT
         G = G - b[..., :, None] - b[..., None, :] + (seen * part).sum(-1)[:, None, None]
-        G = G + G.diagonal(dim1=-2, dim2=-1).mean(-1).clamp_min(TINY)[..., None, None]
+        size = G.diagonal(dim1=-2, dim2=-1).mean(-1)  # 0 = x is all the rows of H at once
+        G = G + torch.where(size > TINY, size, 1)[..., None, None]
         v = nnls(G, torch.ones_like(b)[..., None, :])[..., 0, :]
         blocks.append(v / v.sum(-1, keepdim=True))
     return torch.cat(blocks, -2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 
 import numpy as np
@@ -73,7 +74,7 @@ def test_hull_ends_below_joint_gradients_and_never_rises():
     for _ in range(40):
         ahead.iterate(points)
         values.append(ahead.value)
-    assert all(b <= a for a, b in zip(values, values[1:], strict=False))
+    assert all(b <= a for a, b in itertools.pairwise(values))
     ours, joint = (fit(X, n_components=3, solver=s) for s in ("hull", "gd"))
     assert ours.metrics["objective"] <= 1.001 * joint.metrics["objective"]
     assert ours.metrics["converged"]

@@ -103,7 +103,9 @@ def test_what_is_missing_is_said_before_anything_is_fitted(tmp_path):
 def test_coordinates_are_joined_by_name_and_may_not_lack_a_spot(tmp_path):
     tissue(tmp_path)
     read = Spots(
-        counts=str(tmp_path / "counts.csv"), coordinates=str(tmp_path / "places.csv"), top_genes=None
+        counts=str(tmp_path / "counts.csv"),
+        coordinates=str(tmp_path / "places.csv"),
+        top_genes=None,
     ).read()
     at = [int(name.removeprefix("spot")) for name in read.sample_names]
     expected = np.array([(i % 12, i // 12) for i in at])
@@ -144,12 +146,14 @@ def mixtures(n: int = 150) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 @pytest.mark.slow
 def test_shares_by_signatures_are_nearer_the_truth_than_least_squares_on_markers():
     X, signatures, shares = mixtures()
-    fitted = nmfnet.fit(X, "avae", H=signatures, hidden=[32], max_iter=150, figures=False, threads=1)
+    fitted = nmfnet.fit(
+        X, "avae", H=signatures, hidden=[32], max_iter=150, figures=False, threads=1
+    )
     known = signatures.any(0)
     Y = X / X.sum(1, keepdims=True)
-    W = nmfnet.fit(
-        Y[:, known], "reference_nmf", H=signatures[:, known], figures=False
-    ).transform(Y[:, known])
+    W = nmfnet.fit(Y[:, known], "reference_nmf", H=signatures[:, known], figures=False).transform(
+        Y[:, known]
+    )
     W = W / W.sum(1, keepdims=True)
     by_network = fitted.transform(X)
     np.testing.assert_allclose(by_network.sum(1), 1, atol=1e-5)

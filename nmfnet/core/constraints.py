@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from nmfnet.kernels.hull import nearest_on_simplex
-from nmfnet.types import Float, Tensor
+from nmfnet.types import Tensor
 
 FLOOR = 1e-12
 """Smallest value that the smooth parametrisations can be asked to represent."""

@@ -116,7 +116,8 @@ class Joint(Law):
 class LogisticNormal(Law):
     """softmax of a normal, with the prior that stands for a Dirichlet(alpha).
 
-    ``alpha`` is one number for all components, or one for each component of each row. ``mean`` is the softmax of the normal's mean, which is not the mean of the law but has no integral.
+    ``alpha`` is one number for all components, or one for each component of each row. ``mean`` is the
+    softmax of the normal's mean, which is not the mean of the law but has no integral.
 
     Source: Srivastava & Sutton 2017 (ProdLDA), eq. (3): the Laplace approximation of the Dirichlet.
     """

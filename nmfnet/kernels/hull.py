@@ -23,7 +23,7 @@ def centred(x: Float[Tensor, "n f"]) -> Float[Tensor, "n m"]:
     """The rows in float64, moved and turned into as few columns as they span: distances are the same."""
     x = x.double()
     U, S, _ = torch.linalg.svd(x - x.mean(0), full_matrices=False)
-    kept = max(1, int((S > FLAT * S[0]).sum()))
+    kept = max(1, int((S / S[0].clamp_min(1e-300) > FLAT).sum()))
     return U[:, :kept] * S[:kept]
 
 

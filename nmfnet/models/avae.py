@@ -29,37 +29,37 @@ LEAST = 0.01
 class AVAE(Factorization):
     r"""X ~ s softmax(D(c)) with c ~ Dirichlet(alpha A(X)), A by signatures and q(c) by a network E.
 
-    ======  ==========================================  =======================  ======================
-    symbol  meaning                                     code                     shape
-    ======  ==========================================  =======================  ======================
-    X       counts                                      ``batch.x``              n_samples, n_features
-    S       known signatures: 1 at genes of a type      ``batch.context``        n_components, n_features
-    A       shares by the scores of the signatures      ``shares_by_signature``  n_samples, n_components
-    s       sum of a row                                ``size``                 n_samples, 1
-    E_l     weights of encoder layer l, then relu       ``E1``, ...              width in, width out
-    m       what E adds to the mean of log c            ``M``                    width in, n_components
-    log v   log of its variance                         ``V``                    width in, n_components
-    c       shares of the types in a spot, of sum 1     ``law``                  n_samples, n_components
-    D_l     weights of hidden decoder layer l           ``D1``, ...              width in, width out
-    H       last decoder weights                        ``H``                    width in, n_features
-    ======  ==========================================  =======================  ======================
+    ======  ========================================  =======================  ========================
+    symbol  meaning                                   code                     shape
+    ======  ========================================  =======================  ========================
+    X       counts                                    ``batch.x``              n_samples, n_features
+    S       known signatures: 1 at genes of a type    ``signatures``           n_components, n_features
+    A       shares by the scores of the signatures    ``shares_by_signature``  n_samples, n_components
+    s       sum of a row                              ``outputs``              n_samples, 1
+    E_l     weights of encoder layer l, then relu     ``E1``, ...              width in, width out
+    m       what E adds to the mean of log c          ``M``                    width in, n_components
+    log v   log of its variance                       ``V``                    width in, n_components
+    c       shares of the types in a spot, of sum 1   ``law``                  n_samples, n_components
+    D_l     weights of hidden decoder layer l         ``D1``, ...              width in, width out
+    H       last decoder weights                      ``H``                    width in, n_features
+    ======  ========================================  =======================  ========================
 
-    The score of a signature in a spot is the share of its genes in the spot's counts (each gene weighted
-    as in S); it is 0 at its 5 % quantile over the training spots and 1 at its 99 % quantile, and scores
-    are scaled to sum 1: A. The prior of c is the Dirichlet with mean A and concentration alpha, as a
-    logistic normal by the Laplace approximation. The objective is minus the evidence lower bound, by one
-    draw for every spot and iteration in training and by eight fixed ones where it is judged.
+    The score of a signature in a spot is the share of its genes in the spot's counts (each gene
+    weighted as in S); it is 0 at its 5 % quantile over the training spots and 1 at its 99 % quantile, and
+    scores are scaled to sum 1: A. The prior of c is the Dirichlet with mean A and concentration alpha,
+    as a logistic normal by the Laplace approximation. The objective is minus the evidence lower bound, by
+    one draw for every spot and iteration in training and by eight fixed ones where it is judged.
 
-    With ``decoder: []`` X ~ s c softmax(H) instead: spots are mixtures of the types' profiles, the rows of
-    softmax(H), which are the components. They start at the mean profiles of the spots weighted by A.
+    With ``decoder: []`` X ~ s c softmax(H) instead: spots are mixtures of the types' profiles, the rows
+    of softmax(H), which are the components. They start at the mean profiles of the spots weighted by A.
 
     Parameters
     ----------
     n_components : int, optional
         The signatures; by default what the reference has.
     reference : str, optional
-        File or data set of the signatures by genes, >= 0, joined by name; only genes that it has are used,
-        so it needs a column for each that should be explained. By default what the data come with.
+        File or data set of the signatures by genes, >= 0, joined by name; only genes that it has are
+        used, so it needs a column for each that should be explained. By default what the data come with.
     overlap : float in (0, 1]
         Least share of the reference's genes that the data must have.
     hidden : sequence of int
@@ -108,7 +108,9 @@ class AVAE(Factorization):
                 "model.n_components out"
             )
         if known < 3:
-            raise UserError(f"model=avae needs 3 signatures at least, and the reference has {known}")
+            raise UserError(
+                f"model=avae needs 3 signatures at least, and the reference has {known}"
+            )
         super().__init__(parts, n_components=known)
         self.alpha, self.warm_up, self.has_components = alpha, warm_up, not decoder
         *inwards, code = axes_between(self, hidden)
@@ -199,7 +201,9 @@ class AVAE(Factorization):
             A = self.shares_by_signature(batch.x).square()
             self.H.weights.assign_((A.mT @ shares / A.sum(-2)[..., None] + floor).log())
         else:
-            self.H.shift((shares.mean(-2, keepdim=True) + floor).log().expand(*self.low.shape[:-1], -1))
+            self.H.shift(
+                (shares.mean(-2, keepdim=True) + floor).log().expand(*self.low.shape[:-1], -1)
+            )
 
     def scores(
         self, code: Float[Tensor, "*r n k"], batch: Batch, part: Literal["train", "test"]

@@ -42,9 +42,7 @@ def tissue(
     low, span = places.min(0), np.maximum(np.ptp(places, axis=0), 1e-12)
     width, height = SIDE * span / span.max()
     step_x, step_y = max(width, 1.2) + 0.15, height + 0.3
-    figure = style.new_figure(
-        max(4.0, 0.3 + across * step_x), style.HEAD + 0.1 + down * step_y
-    )
+    figure = style.new_figure(max(4.0, 0.3 + across * step_x), style.HEAD + 0.1 + down * step_y)
     note = "Each map from 0 (light) to its largest weight; the ring is the spot that has it."
     if drawn < k:
         note += f" The first {drawn} of {k} are drawn."
@@ -64,7 +62,9 @@ def tissue(
             vmin=-most if signed else 0, vmax=most,
         )  # fmt: skip
         best = int(column.argmax())
-        axes.scatter(*places[best], s=3 * size, facecolors="none", edgecolors=style.SECOND, linewidths=0.9)
+        axes.scatter(
+            *places[best], s=3 * size, facecolors="none", edgecolors=style.SECOND, linewidths=0.9
+        )
         margin = 0.03 * span
         axes.set_xlim(low[0] - margin[0], low[0] + span[0] + margin[0])
         axes.set_ylim(low[1] + span[1] + margin[1], low[1] - margin[1])

@@ -128,7 +128,9 @@ def run_of(
         batches=matrix.classes(rows[shown]),
         dispersion=_dispersion(factors),
         **_nodes(model, datamodule, factors),
-        coordinates=None if (held := matrix.extra.get("coordinates")) is None else held[rows[shown]],
+        coordinates=None
+        if (held := matrix.extra.get("coordinates")) is None
+        else held[rows[shown]],
     )
 
 
@@ -181,7 +183,17 @@ def _same(run: Run) -> Run:
 def _without_rows(run: Run) -> Run:
     absent: dict[str, Any] = dict.fromkeys(
         (
-            *("W", "x", "mask", "labels", "sample_names", "shares", "true_shares", "said", "batches"),
+            *(
+                "W",
+                "x",
+                "mask",
+                "labels",
+                "sample_names",
+                "shares",
+                "true_shares",
+                "said",
+                "batches",
+            ),
             *("links", "coordinates"),
         )
     )

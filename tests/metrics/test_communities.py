@@ -45,7 +45,9 @@ def test_markers_are_those_of_the_rank_sum_test():
     found, rates, apart = metrics.markers_of(values, inside, 10)
     assert sorted(found.tolist()) == [0, 1, 2]
     assert (apart > 1).all()
-    p = np.array([ranksums(values[inside, j], values[~inside, j], "greater").pvalue for j in range(40)])
+    p = np.array(
+        [ranksums(values[inside, j], values[~inside, j], "greater").pvalue for j in range(40)]
+    )
     expected = false_discovery_control(np.where(np.isnan(p), 1, p))[found]
     np.testing.assert_allclose(rates, expected, rtol=0.2)  # which has no correction for continuity
     assert len(metrics.markers_of(values, inside, 2)[0]) == 2

@@ -136,5 +136,7 @@ def _place(name: str) -> tuple[int, int]:
     """Coordinates out of the name of a spot."""
     match = re.fullmatch(r"(\d+)x(\d+)", name)
     if match is None:
-        raise UserError(f"The spot {name!r} is not called by its place, such as '10x24': give data.coordinates.")
+        raise UserError(
+            f"The spot {name!r} is not called by its place, such as '10x24': give data.coordinates."
+        )
     return int(match[1]), int(match[2])

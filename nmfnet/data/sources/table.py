@@ -198,12 +198,15 @@ class Table(Source):
     def _places(self, said: str, file: Path, names: list[str]) -> np.ndarray:
         """Two coordinates of every sample."""
         inside = file.suffix == ".h5ad" and not Path(said).expanduser().exists()
-        raw = read_raw(file, layer=said) if inside else read_raw(check_file(said, "Coordinates file"))
+        raw = (
+            read_raw(file, layer=said) if inside else read_raw(check_file(said, "Coordinates file"))
+        )
         rows = np.asarray(raw.values, np.float64)
         if rows.ndim != 2 or rows.shape[1] != 2 or raw.row_names is None:
+            named = "" if raw.row_names else " without names"
             raise UserError(
-                f"data.coordinates={said} must have a name and two coordinates for every sample, and holds "
-                f"{rows.shape[0]} rows of {rows.shape[1]} numbers{'' if raw.row_names else ' without names'}."
+                f"data.coordinates={said} must have a name and two coordinates for every sample, and "
+                f"holds {rows.shape[0]} rows of {rows.shape[1]} numbers{named}."
             )
         at = {name: i for i, name in enumerate(raw.row_names)}
         if absent := [name for name in names if name not in at]:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 class AfterFit(L.Callback, ABC):
     """A step after a fit, given like any callback (``callbacks=NAME``)."""
 
-    def ready(self, datamodule: MatrixDataModule) -> None:  # noqa: B027  (most need nothing)
+    def ready(self, datamodule: MatrixDataModule) -> None:
         """Called before training.
 
         Raises

@@ -46,12 +46,12 @@ class Community(NamedTuple):
 class Communities(AfterFit):
     """Anchors, communities, markers, and what these are called by known signatures.
 
-    The anchor of a component is the spot with the largest weight of it. Components whose anchors are among
-    each other's ``nearest`` spots are taken together; the community is these nearest spots. Its markers
-    are the features that are larger in it than elsewhere. With known ``signatures`` every community gets
-    the one that suits it (mean z-score of the signature's features in its spots) in a stable matching; a
-    community without one is a new type. Markers join the features of its signature, and the anchor of
-    the signature is then the spot where all of these are largest.
+    The anchor of a component is the spot with the largest weight of it. Components whose anchors are
+    among each other's ``nearest`` spots are taken together; the community is these nearest spots. Its
+    markers are the features that are larger in it than elsewhere. With known ``signatures`` every
+    community gets the one that suits it (mean z-score of the signature's features in its spots) in a
+    stable matching; a community without one is a new type. Markers join the features of its signature,
+    and the anchor of the signature is then the spot where all of these are largest.
 
     The run folder gets ``communities.csv`` and ``markers.csv``, with signatures also
     ``signatures.csv``; with classes of spots the table says which is the most common in a community, its
@@ -92,8 +92,8 @@ class Communities(AfterFit):
         n = datamodule.sizes.n_samples
         if self.nearest >= n:
             raise UserError(
-                f"callbacks.communities.nearest={self.nearest}: a community is some of the {n} samples, so "
-                "it must be smaller"
+                f"callbacks.communities.nearest={self.nearest}: a community is some of the {n} samples, "
+                "so it must be smaller"
             )
         self._known(datamodule)
 
@@ -184,7 +184,11 @@ class Communities(AfterFit):
                 anchor = int(metrics.signature_scores(values, [every])[:, 0].argmax())
                 row["type anchor"] = datamodule.sample_names[anchor]
             rows += [
-                {"type": row["type"], "feature": features[f], "from": "given" if f in own else "marker"}
+                {
+                    "type": row["type"],
+                    "feature": features[f],
+                    "from": "given" if f in own else "marker",
+                }
                 for f in every
             ]
         rows += [

@@ -178,7 +178,7 @@ def communities() -> Iterator[dict[str, Any]]:
 
 def avae() -> Iterator[dict[str, Any]]:
     """Shares of five simulated types in 300 spots: by signatures, and by least squares."""
-    for seed in range(3):
+    for seed in range(2):
         X, signatures, profiles, shares = simulated(np.random.default_rng(seed))
         Y, known = X / X.sum(1, keepdims=True), signatures.any(0)
         found = {

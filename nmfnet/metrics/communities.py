@@ -33,7 +33,7 @@ def intrinsic_dimension(X: npt.ArrayLike) -> float:
     rows = np.unique(np.asarray(X, np.float64), axis=0)
     if len(rows) < 4:
         return float("nan")
-    distances = KDTree(rows).query(rows, 3)[0]
+    distances = np.asarray(KDTree(rows).query(rows, 3)[0])
     logs = np.sort(np.log(distances[:, 2] / distances[:, 1]))
     kept = int(np.ceil((1 - OUTLYING) * len(logs)))
     return float(kept / (logs[:kept].sum() + (len(logs) - kept) * logs[kept - 1]))

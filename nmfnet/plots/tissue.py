@@ -57,13 +57,18 @@ def tissue(
         most = max(float(np.abs(column).max()), 1e-300)
         signed = bool(column.min() < 0)
         axes.scatter(
-            *places.T, c=column, s=size, linewidths=0,
+            places[:, 0], places[:, 1], c=column, s=size, linewidths=0,
             cmap=style.colour_map(style.DIVERGING if signed else style.SEQUENTIAL),
             vmin=-most if signed else 0, vmax=most,
         )  # fmt: skip
         best = int(column.argmax())
         axes.scatter(
-            *places[best], s=3 * size, facecolors="none", edgecolors=style.SECOND, linewidths=0.9
+            places[best, 0],
+            places[best, 1],
+            s=3 * size,
+            facecolors="none",
+            edgecolors=style.SECOND,
+            linewidths=0.9,
         )
         margin = 0.03 * span
         axes.set_xlim(low[0] - margin[0], low[0] + span[0] + margin[0])
@@ -79,6 +84,6 @@ def _dot(places: np.ndarray, span: np.ndarray, width: float, height: float) -> f
         return 9.0
     from scipy.spatial import KDTree
 
-    apart = float(np.median(KDTree(places).query(places, 2)[0][:, 1]))
+    apart = float(np.median(np.asarray(KDTree(places).query(places, 2)[0])[:, 1]))
     points = 72 * apart * min(width / span[0], height / span[1])
     return float(np.clip(points, 1.0, 12.0)) ** 2

@@ -118,7 +118,7 @@ class Communities(AfterFit):
             extended = self._match(datamodule, found, table, values)
             if result.folder is not None:
                 _write(result.folder / "signatures.csv", extended)
-        numbers = {"communities/number": len(found)}
+        numbers: dict[str, float] = {"communities/number": len(found)}
         if "purity" in table[0]:
             clear = [row for row in table if row["purity"] >= 0.6 and row["lift"] >= 2]
             numbers |= {
@@ -156,7 +156,9 @@ class Communities(AfterFit):
             members = metrics.nearest_spots(places, [anchor], self.nearest)[0]
             inside = np.isin(np.arange(len(places)), members)
             markers = metrics.markers_of(values, inside, self.markers)
-            found.append(Community("+".join(names[i] for i in own), anchor, members, markers))
+            found.append(
+                Community("+".join(names[i] for i in own.tolist()), anchor, members, markers)
+            )
         return found
 
     def _match(

@@ -38,7 +38,8 @@ def fit(
     Parameters
     ----------
     X : array-like, DataFrame, Tensor or sparse matrix, shape (n_samples, n_features)
-        A DataFrame's index and columns become the names.
+        A DataFrame's index and columns become the names. The first modality of a MuData is X, and the
+        others are ``views``.
     model : str
         A choice of the group ``model``.
     mask : array-like, shape (n_samples, n_features), optional

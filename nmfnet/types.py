@@ -78,13 +78,15 @@ class View(NamedTuple):
         Dense or sparse CSR.
     mask : Tensor, shape (n, f), or None
         Weights >= 0, as in `Batch`.
-    scale : float, > 0
-        Weight of the view in the objective.
     """
 
     x: Tensor
     mask: Tensor | None = None
-    scale: float = 1.0
+
+    @property
+    def weights(self) -> Tensor:
+        """The weight of every entry, 1 where nothing else is said."""
+        return torch.ones_like(self.x) if self.mask is None else self.mask
 
 
 NO_VIEWS: Mapping[str, View] = MappingProxyType({})
@@ -133,6 +135,16 @@ class Batch(NamedTuple):
     extra: Mapping[str, Tensor] = NO_EXTRA
     context: Mapping[str, Tensor] = NO_EXTRA
     views: Mapping[str, View] = NO_VIEWS
+
+    @property
+    def tables(self) -> dict[str, View]:
+        """Everything that is measured: X, called ``x``, and the views."""
+        return {"x": View(self.x, self.mask), **self.views}
+
+    @property
+    def masked(self) -> bool:
+        """Whether entries of any of them are left out or weighted."""
+        return any(view.mask is not None for view in self.tables.values())
 
     def by_row(self, change: Callable[[Tensor], Tensor]) -> Batch:
         """The same batch with every tensor that has a row per sample passed through ``change``."""

@@ -184,6 +184,146 @@ def test_joint_is_nmf_of_the_views_side_by_side(loss):
     assert generic == pytest.approx(stacked, rel=1e-8)
 
 
+@pytest.mark.quick("hals", "newton-hole")
+@pytest.mark.parametrize(
+    ("solver", "loss", "hole"),
+    [
+        pytest.param("hals", "frobenius", False, id="hals"),
+        pytest.param("newton", "kl", False, id="newton"),
+        pytest.param("newton", "frobenius", True, id="newton-hole"),
+        pytest.param("newton", "kl", True, id="newton-kl-hole"),
+    ],
+)
+def test_fast_solvers_work_on_the_views_side_by_side(solver, loss, hole):
+    """Weight s of a view is NMF of ``c P`` with ``c**d = s``, to the same objective and factors."""
+    X, P = two()
+    seen = np.ones((30, 7))
+    if hole:
+        P[:4], seen[:4] = np.nan, 0
+    rng, weight = np.random.default_rng(1), 2.0
+    c = weight ** (1 / {"frobenius": 2, "kl": 1}[loss])
+    W, H, G = (rng.uniform(size=shape) for shape in ((30, 3), (3, 12), (3, 7)))
+    own = {"n_components": 3, "solver": solver, "init": "given", "loss": loss, "max_iter": 60}
+
+    def fitted(model: str, source: InMemory, given: dict, **more):
+        cfg = configuration({"model": model, "dtype": "float64", **own, **more, **QUIET})
+        return run(cfg, source, write=False, given=given)
+
+    mask = np.hstack([np.ones(X.shape), seen]) if hole else None
+    stacked = InMemory(X=np.hstack([X, c * np.nan_to_num(P)]), mask=mask)
+    one = fitted("nmf", stacked, {"W": W, "H": np.hstack([H, c * G])})
+    joint = InMemory(X=X, views={"p": P})
+    two_ = fitted("joint_nmf", joint, {"W": W, "H": H, "H_p": G}, weights={"p": weight})
+    assert two_.metrics["solver"] == solver
+    assert two_.metrics["objective"] == pytest.approx(one.metrics["objective"], rel=1e-10)
+    np.testing.assert_allclose(two_.factors.W, one.factors.W, rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(
+        c * two_.factors.tables["H_p"], one.factors.H[:, 12:], rtol=1e-6, atol=1e-9
+    )
+
+
+def test_auto_takes_the_fast_solver_of_views():
+    X, P = two()
+    assert fit(X, views={"p": P}, max_iter=5).metrics["solver"] == "hals"
+    P[:4] = np.nan
+    assert fit(X, views={"p": P}, max_iter=5).metrics["solver"] == "newton"
+    with pytest.raises(nmfnet.UserError, match="penalties of W alone beside several views"):
+        fit(X, views={"p": P}, solver="newton", penalty="l1", **{"penalty.l1.on": "H"})
+
+
+def test_a_view_of_weight_counts_more():
+    """The objective is the weighted sum, and what counts more is explained better."""
+    X, P = two()
+    rng = np.random.default_rng(5)
+    X, P = X + rng.exponential(size=X.shape), P + rng.exponential(size=P.shape)
+    light, heavy = (fit(X, views={"p": P}, weights={"p": w}, seed=2) for w in (0.1, 10.0))
+    assert heavy.metrics["view/p/r2"] > light.metrics["view/p/r2"] + 0.02
+    assert heavy.metrics["view/x/r2"] < light.metrics["view/x/r2"]
+    W = heavy.transform(X, views={"p": P})
+    G = heavy.factors["H_p"]()[0].detach().numpy()
+    value = 0.5 * ((X - W @ heavy.components_) ** 2).sum() + 5 * ((P - W @ G) ** 2).sum()
+    assert heavy.metrics["objective"] == pytest.approx(value, rel=1e-3)
+    for weights, message in (
+        ({"q": 1}, "there is no such view; there are x"),
+        ({"p": 0}, "above 0"),
+        ({"p": float("nan")}, "above 0"),
+    ):
+        with pytest.raises(nmfnet.UserError, match=message):
+            fit(X, views={"p": P}, weights=weights)
+
+
+def test_views_have_losses_of_their_own():
+    """The sum of half squares and KL; mu never raises it, and L-BFGS goes no lower."""
+    X, P = two()
+    own = {"loss": "by_view", "loss.views": {"p": "kl"}, "dtype": "float64"}
+    fitted = fit(X, views={"p": P}, solver="mu", max_iter=200, **own)
+    W, H, G = (fitted.factors[name]()[0].detach().numpy() for name in ("W", "H", "H_p"))
+    x_hat, p_hat = W @ H, W @ G
+    kl = (P * np.log(P / p_hat) - P + p_hat).sum()
+    value = 0.5 * ((X - x_hat) ** 2).sum() + kl
+    assert fitted.metrics["train/loss"] == pytest.approx(value, rel=1e-6)
+    again = fitted.transform(X, views={"p": P})
+    found = 0.5 * ((X - again @ H) ** 2).sum() + (P * np.log(P / (again @ G)) - P + again @ G).sum()
+    assert found <= value * (1 + 1e-6)
+    source = InMemory(X=X + 1, views={"p": P + 1})
+    model, batch = started(source, model="joint_nmf", n_components=3, solver="mu", **own)
+    model.solver.extrapolation = False
+    last = np.inf
+    for _ in range(20):
+        terms = model.solver.step(model, batch, 1, [0])
+        assert float(terms["data"]) <= last
+        last = float(terms["data"])
+    with pytest.raises(nmfnet.UserError, match=r"view p has .* negative values, and loss=kl"):
+        fit(X, views={"p": -P}, constraint="free", **own)
+    with pytest.raises(nmfnet.UserError, match=r"loss\.views\.q: there is no such view"):
+        fit(X, views={"p": P}, loss="by_view", **{"loss.views": {"q": "kl"}})
+    with pytest.raises(nmfnet.UserError, match=r"loss\.views\.p=zinb: a view takes frobenius, kl"):
+        fit(X, views={"p": P}, loss="by_view", **{"loss.views": {"p": "zinb"}})
+
+
+def test_variance_is_explained_by_component_and_view():
+    """Of views of disjoint components, each is lost without its own."""
+    rng = np.random.default_rng(0)
+    W = rng.exponential(size=(40, 2))
+    X, P = (np.outer(W[:, j], 0.5 + rng.random(8)) for j in (0, 1))
+    fitted = fit(X, views={"p": P}, n_components=2, n_restarts=3, tol=1e-8)
+    table = fitted.reports["views"]
+    assert table["component"] == ["C1", "C2", "all components"]
+    both = np.column_stack([table["x"], table["p"]])
+    np.testing.assert_allclose(both[2], 1, atol=1e-3)
+    own = both[:2].argmax(0)
+    assert sorted(own) == [0, 1]
+    assert both[own, [0, 1]].min() > 0.99
+    assert both[own[::-1], [0, 1]].max() < 0.02
+    assert fitted.metrics["view/p/r2"] == pytest.approx(table["p"][2])
+
+
+def test_a_missing_view_is_imputed():
+    X, P = two()
+    fitted = fit(X, views={"p": P}, dtype="float64", max_iter=2000, tol=1e-9)
+    assert relative(P, fitted.reconstruct(X, view="p")) < 0.05
+    assert relative(X, fitted.reconstruct(None, views={"p": P}, view="x")) < 0.05
+    with pytest.raises(nmfnet.UserError, match="without a view 'q'; it has p"):
+        fitted.reconstruct(X, view="q")
+
+
+def test_modalities_are_views():
+    from types import SimpleNamespace
+
+    import pandas as pd
+
+    X, P = two(6)
+    names = [f"s{i}" for i in range(6)]
+    frames = {
+        "rna": pd.DataFrame(X, index=names),
+        "protein": pd.DataFrame(P, index=names).iloc[[4, 0, 2]],
+    }
+    matrix = InMemory(X=SimpleNamespace(obs_names=names, mod=frames)).read()
+    np.testing.assert_array_equal(matrix.values, X)
+    np.testing.assert_array_equal(matrix.views["protein"].values[[4, 0, 2]], P[[4, 0, 2]])
+    assert "X is the modality 'rna'." in matrix.notes()
+
+
 @pytest.mark.quick("kl")
 @pytest.mark.parametrize("loss", ["frobenius", "kl"])
 def test_what_a_sample_lacks_changes_nothing_of_others(loss):
@@ -310,6 +450,9 @@ def test_the_command(tables, tmp_path):
     numbers = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert {"view/x/r2", "view/protein/r2"} <= numbers.keys()
     assert "weight 0 there" in done.out
+    written = (tmp_path / "run" / "views.csv").read_text().splitlines()
+    assert written[0] == "component,x,protein"
+    assert [line.split(",")[0] for line in written[1:]] == ["C1", "C2", "all components"]
     tables["protein"]["orientation"] = "samples_by_features"
     said = refusal("data=views", *words(tables), "model=joint_nmf", cwd=tmp_path)
     assert "no sample in common" in said

@@ -22,7 +22,7 @@ from nmfnet.kernels.bounded import minimise_within
 from nmfnet.kernels.refit import refit_by_scoring, refit_W, simplex_rows
 from nmfnet.kernels.rows import dense, take_rows
 from nmfnet.kernels.spectral import minimise
-from nmfnet.types import Batch, Float, Tensor, View
+from nmfnet.types import Batch, Float, Tensor
 
 if TYPE_CHECKING:
     from nmfnet.core.model import Factorization
@@ -139,20 +139,16 @@ def _by_scoring(
 def _side_by_side(
     model: Factorization, batch: Batch, components: Tensor
 ) -> tuple[Batch | None, Tensor | None]:
-    """X and its views as one matrix, and their components; None where a view has none by its axes."""
-    parts, weights = [components], []
-    views = [View(batch.x, batch.mask), *batch.views.values()]
-    for name in batch.views:
-        own = [f() for f in model.factors.values() if f.axes == ("component", f"view {name}")]
-        if len(own) != 1:
-            return None, None
-        parts += own
-    for view in views:
-        seen = torch.ones_like(dense(view.x)) if view.mask is None else dense(view.mask)
-        weights.append(view.scale * seen)
-    plain = all(view.mask is None and view.scale == 1 for view in views)
-    x = torch.cat([dense(view.x) for view in views], -1)
-    whole = Batch(x, batch.index, None if plain else torch.cat(weights, -1))
+    """X and its views as one matrix, and their components; None where these are no tables."""
+    found = model.side_by_side()
+    if not batch.views.keys() <= found.keys():
+        return None, None
+    parts = [components, *(found[name]() for name in batch.views)]
+    weights = {name: model.weight_of(name) for name in batch.tables}
+    plain = not batch.masked and set(weights.values()) == {1.0}
+    x = torch.cat([dense(view.x) for view in batch.tables.values()], -1)
+    seen = [weights[name] * view.weights for name, view in batch.tables.items()]
+    whole = Batch(x, batch.index, None if plain else torch.cat(seen, -1))
     return whole, torch.cat(parts, -1)
 
 

@@ -54,6 +54,15 @@ class Loss(nn.Module, ABC):
     unasked: bool = False
     """Whether a run has it where nobody asked for a loss, so that a model may pass over it."""
 
+    def for_view(self, view: str) -> Loss:
+        """The loss of a view, ``x`` is X: this one for all, unless it says otherwise."""
+        return self
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """Views of which it says something of their own."""
+        return ()
+
     def declare(self, declared: Callable[..., Factor]) -> None:
         """Declare own parameters, by ``declared(name, rows, columns, constraint=...)``."""
 
@@ -275,6 +284,57 @@ class Poisson(BetaLoss):
 
     def remarks(self, x: Any) -> Iterator[str]:
         yield from fractional(self.name, x)
+
+
+@final
+class ByView(Loss):
+    """A loss for every view of the same samples, each of its own kind; ``x`` is the first view.
+
+    Parameters
+    ----------
+    views : mapping of view name to {"frobenius", "kl", "itakura_saito"}
+        frobenius for a view that is not named.
+
+    The exponent of multiplicative updates is half the least that they allow: the surrogates of two
+    losses have a common upper bound, and its minimum is there.
+    """
+
+    name = "by_view"
+
+    def __init__(self, *, views: Mapping[str, str] | None = None) -> None:
+        super().__init__()
+        kinds: dict[str, type[BetaLoss]] = {
+            kind.name: kind for kind in (Frobenius, KL, ItakuraSaito)
+        }
+        for name, kind in (views or {}).items():
+            if kind not in kinds:
+                raise UserError(f"loss.views.{name}={kind}: a view takes {', '.join(kinds)}")
+        self.single = nn.ModuleDict({name: kinds[kind]() for name, kind in (views or {}).items()})
+        self.usual = Frobenius()
+
+    def for_view(self, view: str) -> Loss:
+        found = self.single[view] if view in self.single else self.usual  # noqa: SIM401
+        assert isinstance(found, Loss)
+        return found
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        return tuple(self.single)
+
+    def entries(
+        self, x: Tensor, x_hat: Tensor, mask: Tensor | None, heads: Mapping[str, Tensor]
+    ) -> Tensor:
+        return self.for_view("x").entries(x, x_hat, mask, heads)
+
+    def split(self, x: Tensor, x_hat: Tensor) -> tuple[Tensor, Tensor] | None:
+        return self.for_view("x").split(x, x_hat)
+
+    def exponent(self, degree: int, penalty_degree: int) -> float:
+        every = [self.usual, *(self.for_view(name) for name in self.single)]
+        return min(loss.exponent(degree, penalty_degree) for loss in every) / 2
+
+    def refused(self, x: Any) -> Iterator[tuple[Any, str, str]]:
+        yield from self.for_view("x").refused(x)
 
 
 @final

@@ -22,7 +22,7 @@ from nmfnet.core.objective import misfit, row_losses
 from nmfnet.core.parts import Parts
 from nmfnet.core.penalties import Penalty
 from nmfnet.core.prelude import Prelude
-from nmfnet.core.reading import CovariateReader, Reader, new_rows
+from nmfnet.core.reading import CovariateReader, Reader, new_rows, unseen
 from nmfnet.core.units import Units, inside
 from nmfnet.errors import UserError
 from nmfnet.kernels.rows import blocks, dense
@@ -40,7 +40,17 @@ JUDGED = 8
 """Draws, in pairs of opposite sign, by which a stochastic model is judged."""
 
 FITTED = (
-    *("factors", "metrics", "plot", "best", "objectives", "n_iter", "n_components", "n_restarts"),
+    *(
+        "factors",
+        "metrics",
+        "tables",
+        "plot",
+        "best",
+        "objectives",
+        "n_iter",
+        "n_components",
+        "n_restarts",
+    ),
     *("feature_names", "component_names", "notes"),
 )
 """Attributes of a fitted model that say what was found."""
@@ -157,6 +167,7 @@ class Factorization(L.LightningModule, ABC):
         self.world = World()
         self.transpose: Transpose | None = None  # of the training rows, when they are sparse
         self.numbers: Mapping[str, Any] = {}  # of a fit; until they are asked for, no plain dict
+        self.made: Mapping[str, Any] = {}  # tables, the same
         self.notes: list[str] = []
         self.units = Units()
         self.reader: Reader | None = None  # of users' rows, which know their columns by name
@@ -198,6 +209,10 @@ class Factorization(L.LightningModule, ABC):
     def outputs(self, code: Float[Tensor, "*r n k"], batch: Batch) -> dict[str, Output]:
         """What the decoder says of every view of these rows; ``x`` is X."""
         return {"x": Output(self.decode(code))}
+
+    def weight_of(self, view: str) -> float:
+        """How much the loss of a view counts in the objective; ``x`` is X."""
+        return 1.0
 
     def row_terms(self, batch: Batch) -> dict[str, Float[Tensor, "*r n"]]:
         """The objective of every row by itself: ``data``, and ``kl`` for a code with a law."""
@@ -381,6 +396,10 @@ class Factorization(L.LightningModule, ABC):
         """Factors (*, k) and (k, *) whose product keeps when d goes from one to the other; or None."""
         return None
 
+    def side_by_side(self) -> dict[str, Factor]:
+        """H of X and of every view by its name, for X_v ~ W H_v with free tables and nothing else."""
+        return {"x": self.factors["H"]} if self.bilinear else {}
+
     def symmetric_factor(self) -> Factor | None:
         """For X ~ H Hᵀ with a free H: H; else None."""
         return None
@@ -541,9 +560,26 @@ class Factorization(L.LightningModule, ABC):
     def metrics(self, numbers: Mapping[str, Any]) -> None:
         self.numbers = numbers
 
+    @property
+    def reports(self) -> dict[str, dict[str, Any]]:
+        """Tables of the training rows and of the components, computed when they are first asked for.
+
+        The tables that a run folder holds as csv files, each as columns by name, as
+        ``pandas.DataFrame`` takes them: ``proportions`` with intervals (``reference_nmf``), ``aligned``
+        codes (``inmf``), ``views``, the variance of every view by component (``joint_nmf``). A model
+        without any, or not fitted in this session, has none.
+        """
+        if not isinstance(self.made, dict):
+            self.made = dict(self.made)
+        return self.made
+
+    @reports.setter
+    def reports(self, tables: Mapping[str, Any]) -> None:
+        self.made = tables
+
     def __getstate__(self) -> dict[str, Any]:
         """With all numbers, since the training data that they come from stay here."""
-        self.numbers = self.metrics
+        self.numbers, self.made = self.metrics, self.reports
         state: dict[str, Any] = super().__getstate__()
         return state
 
@@ -636,14 +672,28 @@ class Factorization(L.LightningModule, ABC):
         graph: Any = None,
         views: Views = None,
         covariates: Any = None,
+        view: str = "x",
     ) -> np.ndarray:
         """What the model says of X for the codes of its rows, shape (n_samples, n_features).
 
-        Parameters as for :meth:`transform`.
+        Parameters as for :meth:`transform`, and
+
+        view : str
+            Of which view, where the model was fitted on several: ``x`` is X. The rows need not have it,
+            so that this is how a missing view is imputed.
+
+        Raises
+        ------
+        UserError
+            As :meth:`transform`, and for a view that the model does not have.
         """
         batch = new_rows(self, X, mask, graph, views, covariates)
         with self._fitted():
-            said = self.outputs(self.infer(batch), batch)["x"].mean
+            code = self.infer(batch)
+            if view not in batch.tables:
+                more = {view: unseen(self, view, len(batch.index))}
+                batch = batch._replace(views={**batch.views, **more})
+            said = self.outputs(code, batch)[view].mean
             return (said * self.units.data).cpu().numpy()
 
     @final

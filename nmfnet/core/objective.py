@@ -12,7 +12,7 @@ from nmfnet.kernels.generic_mu import generic_sums
 from nmfnet.kernels.optimality import kkt_residual
 from nmfnet.kernels.rows import blocks, dense
 from nmfnet.kernels.sparse import transposed
-from nmfnet.types import Batch, Float, Tensor, View
+from nmfnet.types import Batch, Float, Tensor
 
 if TYPE_CHECKING:
     from nmfnet.core.model import Factorization
@@ -42,13 +42,14 @@ def _block(
 ) -> Float[Tensor, "*r n"]:
     total = None
     for name, output in model.outputs(code, batch).items():
-        view = View(batch.x, batch.mask) if name == "x" else batch.views[name]
+        view = batch.tables[name]
         mask = None if view.mask is None else dense(view.mask)
         heads = output.heads
         if model.loss.by_row:
             heads = {**heads, **{word: batch.extra[word] for word in model.loss.by_row}}
-        loss = model.loss(dense(view.x), output.mean, mask, heads)
-        loss = loss if view.scale == 1 else view.scale * loss
+        loss = model.loss.for_view(name)(dense(view.x), output.mean, mask, heads)
+        weight = model.weight_of(name)
+        loss = loss if weight == 1 else weight * loss
         total = loss if total is None else total + loss
     assert total is not None
     return total
@@ -110,12 +111,12 @@ def factor_sums(model: Factorization, name: str, batch: Batch, *, fused: bool = 
         else:
             sums = model.sums(name, batch, beta)
     if sums is None:
-        views = {"x": View(batch.x, batch.mask), **batch.views}
         sums = generic_sums(
             lambda: model.outputs(model.encode(batch), batch),
             factor.raw,
-            views,
-            model.loss.split,
+            batch.tables,
+            lambda view: model.loss.for_view(view).split,
+            model.weight_of,
         )
     neg, pos = sums
     if model.world.size > 1 and not factor.per_sample:

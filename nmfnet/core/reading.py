@@ -82,16 +82,28 @@ def _new_graph(model: Factorization, graph: Any, n: int) -> Tensor:
     return links if links.is_sparse_csr else links.to_sparse_csr()
 
 
-def _new_view(model: Factorization, name: str, values: Any) -> View:
+def unseen(model: Factorization, name: str, n: int) -> View:
+    """A view of which n rows have nothing."""
+    nothing = torch.zeros(n, _width(model, name), dtype=model.precision, device=model.device)
+    return View(nothing, nothing)
+
+
+def _width(model: Factorization, name: str) -> int:
+    """Features of a view."""
     known = [axis.removeprefix("view ") for axis in model.axes if axis.startswith("view ")]
     if name not in known:
         raise UserError(
             f"the model was fitted without a view {name!r}; it has {', '.join(known) or 'none'}"
         )
+    return model.axes[f"view {name}"]
+
+
+def _new_view(model: Factorization, name: str, values: Any) -> View:
+    width = _width(model, name)
     x = dense(as_tensor(values, model.precision, model.device))
     absent = x.isnan().all(-1, keepdim=True)
     mask = (~absent).expand(x.shape) if bool(absent.any()) else None
-    return View(*_new_table(model, x, mask, f"view {name}", model.axes[f"view {name}"]))
+    return View(*_new_table(model, x, mask, f"view {name}", width))
 
 
 def _new_table(
@@ -115,7 +127,7 @@ def _new_table(
     names = [str(i) for i in range(max(x.shape))]
     whole = seen is None or seen.is_sparse_csr  # all that is stored is observed
     observed = None if seen is None or whole else seen.cpu().numpy()
-    model.loss.check(values, names, names, what, observed)
+    model.loss.for_view(what.removeprefix("view ")).check(values, names, names, what, observed)
     return x, seen
 
 

@@ -135,11 +135,15 @@ def _asks_loss(model: Factorization, batch: Batch) -> bool:
     few = batch
     if model.rows_independent:
         few = batch.by_row(lambda tensor: dense(take_rows(tensor, slice(0, 2))))
-    handle = model.loss.register_forward_pre_hook(lambda *call: asked.append(call))
+    handles = [
+        part.register_forward_pre_hook(lambda *call: asked.append(call))
+        for part in model.loss.modules()
+    ]
     try:
         model.terms(few)
     finally:
-        handle.remove()
+        for handle in handles:
+            handle.remove()
     return bool(asked)
 
 

@@ -17,6 +17,7 @@ from nmfnet.data.sources.simple import Digits, InMemory, Planted
 from nmfnet.data.sources.source import Source
 from nmfnet.data.sources.spectra import Spectra
 from nmfnet.data.sources.spots import Spots
+from nmfnet.data.sources.stacked import Stacked
 from nmfnet.data.sources.table import Table
 from nmfnet.data.sources.triples import Triples
 from nmfnet.data.sources.views import Views
@@ -70,6 +71,7 @@ __all__ = [
     "Spectra",
     "Split",
     "Spots",
+    "Stacked",
     "Stream",
     "Table",
     "TimeSplit",

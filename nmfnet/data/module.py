@@ -25,7 +25,7 @@ from nmfnet.types import Batch, Sizes, View
 
 __all__ = ["MatrixDataModule"]
 
-LossCheck = Callable[[Any, list[str], list[str], str, Any], None]
+LossCheck = Callable[[str], Callable[[Any, list[str], list[str], str, Any], None]]
 
 
 class MatrixDataModule(L.LightningDataModule):
@@ -213,19 +213,17 @@ class MatrixDataModule(L.LightningDataModule):
         return np.arange(self.sizes.n_samples)
 
     def check(self, loss_check: LossCheck) -> None:
-        """Hand the data to the check of a loss.
+        """Hand X and every view to the check of its loss, which is asked for by the view's name.
 
         Raises
         ------
         UserError
             What it raises.
         """
-        matrix = self.matrix
-        for where, held in {
-            "X": matrix,
-            **{f"view {n}": v for n, v in matrix.views.items()},
-        }.items():
-            loss_check(held.values, held.sample_names, held.feature_names, where, held.mask)
+        for name, held in {"x": self.matrix, **self.matrix.views}.items():
+            where = "X" if name == "x" else f"view {name}"
+            named = held.sample_names, held.feature_names
+            loss_check(name)(held.values, *named, where, held.mask)
 
     def val_dataloader(self) -> list[OneBatch]:
         """The held-out data as one batch; an empty list without any.

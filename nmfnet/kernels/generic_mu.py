@@ -12,14 +12,15 @@ import torch
 from nmfnet.kernels.rows import dense
 from nmfnet.types import Output, Tensor, View
 
-Split = Callable[[Tensor, Tensor], tuple[Tensor, Tensor] | None]
+Halves = Callable[[Tensor, Tensor], tuple[Tensor, Tensor] | None]
 
 
 def generic_sums(
     reconstruct: Callable[[], Mapping[str, Output]],
     theta: Tensor,
     views: Mapping[str, View],
-    split: Split,
+    split: Callable[[str], Halves],
+    weight: Callable[[str], float] = lambda view: 1.0,
 ) -> tuple[Tensor, Tensor]:
     """``Σ_v Jᵥᵀ(weight neg)`` and ``Σ_v Jᵥᵀ(weight pos)``, Jᵥ the derivative of view v by theta.
 
@@ -31,9 +32,11 @@ def generic_sums(
         The factor whose update is wanted; J must be non-negative (a multilinear model of
         non-negative factors).
     views : mapping of str to View
-        X, weights and scale of every view.
+        X and weights of every view.
     split : callable
-        ``Loss.split``: (x, x_hat) -> (neg, pos).
+        ``Loss.split`` of a view by its name: (x, x_hat) -> (neg, pos).
+    weight : callable
+        How much a view counts, by its name.
 
     Returns
     -------
@@ -46,14 +49,14 @@ def generic_sums(
     means, negs, poss = [], [], []
     for name, output in outputs.items():
         view, x_hat = views[name], output.mean
-        halves = split(dense(view.x), x_hat.detach())
+        halves = split(name)(dense(view.x), x_hat.detach())
         assert halves is not None
         if view.mask is not None:
             seen = dense(view.mask)
             halves = halves[0] * seen, halves[1] * seen
         means.append(x_hat)
-        negs.append((view.scale * halves[0]).expand_as(x_hat))
-        poss.append((view.scale * halves[1]).expand_as(x_hat))
+        negs.append((weight(name) * halves[0]).expand_as(x_hat))
+        poss.append((weight(name) * halves[1]).expand_as(x_hat))
     (neg,) = torch.autograd.grad(means, theta, negs, retain_graph=True)
     (pos,) = torch.autograd.grad(means, theta, poss)
     return neg, pos

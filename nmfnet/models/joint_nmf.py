@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, final
+from collections.abc import Mapping
+from typing import Any, final
 
 import numpy as np
-import torch
 from torch import nn
 
 from nmfnet.core.factor import Factor
@@ -13,7 +13,7 @@ from nmfnet.core.model import Factorization, Parts
 from nmfnet.errors import UserError
 from nmfnet.kernels.multiplicative import Sums, nmf_sums_H, nmf_sums_W
 from nmfnet.kernels.rows import dense
-from nmfnet.types import Batch, Float, Output, Tensor, View
+from nmfnet.types import Batch, Float, Output, Tensor
 
 SIDE = "view "
 """How the axis of the features of a view is called: ``view NAME``."""
@@ -33,17 +33,18 @@ class JointNMF(Factorization):
     H_v     the same components in view v            ``H_NAME``         n_components, features of v
     ======  =======================================  =================  ==========================
 
-    The objective is the sum of the loss over views. A sample that a view lacks has weight 0 there, so
-    its W comes from the views that it has; the same holds for new rows, of which any subset of the
-    views may be given: ``transform(X, views={"protein": P})``. Under the squared error without missing
-    entries this is NMF of the views side by side.
-
-    ``view/NAME/r2`` in the metrics is the share of the variance of a view (around the means of its
-    columns) that the model explains; the first view is called x.
+    The objective is the sum of the loss over views, each times its weight. A sample that a view lacks
+    has weight 0 there, so its W comes from the views that it has; the same holds for new rows, of which
+    any subset of the views may be given: ``transform(X, views={"protein": P})``, and
+    ``reconstruct(X, view="protein")`` says what they would be in a view that they lack. With one loss
+    for all views this is NMF of the views side by side, and is solved as such.
 
     Parameters
     ----------
     n_components : int, >= 1
+    weights : mapping of view name to number > 0, optional
+        How much the loss of a view counts, 1 by default; the first view is called x. Other losses for
+        single views are ``loss=by_view``.
 
     Source: Liu, Wang, Gao & Han 2013, "Multi-view clustering via joint nonnegative matrix
     factorization"; Zhang et al. 2012 (jNMF of several genomic data sets), eq. (1).
@@ -54,7 +55,13 @@ class JointNMF(Factorization):
 
     inductive = False
 
-    def __init__(self, parts: Parts, *, n_components: int = 5) -> None:
+    def __init__(
+        self,
+        parts: Parts,
+        *,
+        n_components: int = 5,
+        weights: Mapping[str, float] | None = None,
+    ) -> None:
         super().__init__(parts, n_components=n_components)
         self.W = self.factor("W", "sample", "component")
         self.H = self.factor("H", "component", "feature")
@@ -64,6 +71,15 @@ class JointNMF(Factorization):
                 f"loss={self.loss.name} has parameters for the features of X and none for those of other "
                 "views: use loss=frobenius, kl or another that has none"
             )
+        self.weights = {name: float(weight) for name, weight in (weights or {}).items()}
+        for name, weight in self.weights.items():
+            if name not in ("x", *names):
+                raise UserError(
+                    f"model.weights.{name}: there is no such view; there are x (the first), "
+                    f"{', '.join(names) or 'and no other'}"
+                )
+            if not 0 < weight < float("inf"):
+                raise UserError(f"model.weights.{name}={weight:g}: it must be a number above 0")
         self.others = nn.ModuleDict(
             {name: self.factor(f"H_{name}", "component", SIDE + name) for name in names}
         )
@@ -77,6 +93,12 @@ class JointNMF(Factorization):
     def outputs(self, code: Float[Tensor, "*r n k"], batch: Batch) -> dict[str, Output]:
         views = {name: Output(code @ self.others[name]()) for name in batch.views}
         return {"x": Output(self.decode(code)), **views}
+
+    def weight_of(self, view: str) -> float:
+        return self.weights.get(view, 1.0)
+
+    def side_by_side(self) -> dict[str, Factor]:
+        return {"x": self.H, **self.others}  # type: ignore[dict-item]
 
     def components(self) -> Float[Tensor, "*r k f"]:
         return self.H()
@@ -93,41 +115,21 @@ class JointNMF(Factorization):
             H.assign_(drawn * dense(batch.views[name].x).mean() / made)  # type: ignore[operator]
 
     def sums(self, name: str, batch: Batch, beta: float) -> Sums | None:
-        views = {"H": View(batch.x, batch.mask)} | {f"H_{v}": x for v, x in batch.views.items()}
         W, rule = self.W.raw, nmf_sums_W if name == "W" else nmf_sums_H
         parts = []
-        for key, view in views.items():
-            if name in ("W", key):
-                mask = None if view.mask is None else dense(view.mask)
-                neg, pos = rule(dense(view.x), W, self.factors[key].raw, beta, mask)
-                parts.append((view.scale * neg, view.scale * pos))
+        for view, H in self.side_by_side().items():
+            if name == "W" or H is self.factors[name]:
+                x, mask = batch.tables[view]
+                weight = self.weight_of(view)
+                neg, pos = rule(x, W, H.raw, beta, mask)
+                parts.append((weight * neg, weight * pos))
         total_neg, total_pos = parts[0]
         for neg, pos in parts[1:]:
             total_neg, total_pos = total_neg + neg, total_pos + pos
         return total_neg, total_pos
-
-    def scores(
-        self, code: Float[Tensor, "*r n k"], batch: Batch, part: Literal["train", "test"]
-    ) -> dict[str, float]:
-        views = {"x": View(batch.x, batch.mask), **batch.views}
-        outputs, prefix = self.outputs(code, batch), "" if part == "train" else "test/"
-        return {
-            f"{prefix}view/{name}/r2": _explained(view, outputs[name].mean)
-            for name, view in views.items()
-        }
 
     def example(self, rng: np.random.Generator) -> dict[str, Any]:
         W = rng.exponential(size=(30, 3))
         X, other = (W @ rng.exponential(size=(3, f)) + 0.1 for f in (12, 8))
         other[:4] = np.nan
         return {"X": X, "views": {"other": other}}
-
-
-def _explained(view: View, x_hat: Tensor) -> float:
-    """1 - squared error / squared distance from the means of the columns, over observed entries."""
-    x, x_hat = dense(view.x).double(), x_hat.double()
-    seen = torch.ones_like(x) if view.mask is None else dense(view.mask).double()
-    means = (seen * x).sum(0) / seen.sum(0).clamp_min(1e-12)
-    spread = float((seen * (x - means).square()).sum())
-    missed = float((seen * (x - x_hat).square()).sum())
-    return 1 - missed / spread if spread > 0 else float("nan")

@@ -19,6 +19,7 @@ module                  figures
 ``tree``                topic_tree
 ``topics``              topic_map
 ``tissue``              tissue: every component where the samples lie
+``views``               explained_by_view
 ``code``                code_map, objective_terms, dispersion_of_means
 ======================  ============================================================================
 """
@@ -152,6 +153,12 @@ def _terms(run: Run) -> Figure:
     return objective_terms(run.history)
 
 
+def _views(run: Run) -> Figure:
+    from nmfnet.plots.views import explained_by_view
+
+    return explained_by_view(run.explained, run.names)
+
+
 def _dispersion(run: Run) -> Figure:
     import numpy as np
 
@@ -197,6 +204,7 @@ FIGURES = {
     "proportions": Drawing(_proportions, lambda run: run.shares is not None),
     "tissue": Drawing(_tissue, lambda run: run.coordinates is not None and run.W is not None),
     "truth": Drawing(_truth, lambda run: run.true_shares is not None),
+    "views": Drawing(_views, lambda run: run.explained is not None),
     "code": Drawing(_code, lambda run: run.W is not None and run.real_code),
     "links": Drawing(_links, lambda run: run.links is not None and run.clusters is not None),
     "reference": Drawing(_reference, lambda run: run.reference is not None and run.H is not None),

@@ -52,6 +52,9 @@ class Run:
         Class of each sample by covariate.
     coordinates : array, shape (n, 2), optional
         Where the samples lie.
+    explained : mapping of str to array, shape (k + 1,), optional
+        Of every view, the share of its variance that is lost without each component, and last the share
+        that all explain.
     dispersion : array, shape (f,), optional
         Inverse dispersion of every feature.
     links : scipy sparse matrix, shape (n, n), optional
@@ -92,6 +95,7 @@ class Run:
     links: Any = None
     clusters: Any = None
     coordinates: Any = None
+    explained: Any = None
 
     @property
     def groups(self) -> dict[str, Sequence[Any]]:

@@ -44,7 +44,7 @@ CLOSE = 1e-6
 AS_GOOD = 1e-3
 """By how much the loss of inferred codes may be above that of the training codes."""
 
-TAKEN = ("X", "mask", "labels", "graph", "views", "W", "H")
+TAKEN = ("X", "mask", "labels", "graph", "views", "covariates", "W", "H")
 """What an example may hold."""
 
 NEVER_NEW = ("labels", "W", "H")
@@ -119,7 +119,7 @@ class Case:
             cfg,
             data.sizes,
             restarts,
-            masked=data.train.mask is not None,
+            masked=data.train.masked,
             sparse=data.train.x.is_sparse_csr,
             axes=data.axes,
             given=given,

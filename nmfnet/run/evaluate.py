@@ -23,6 +23,7 @@ from nmfnet.run.callbacks.convergence import Convergence
 from nmfnet.run.listed import is_listed, listed_scores, ranking
 from nmfnet.run.sound import sound_scores
 from nmfnet.run.topics import topic_scores
+from nmfnet.run.views import view_scores
 from nmfnet.types import Batch
 
 Rows = Callable[[slice], np.ndarray]
@@ -145,6 +146,7 @@ def run_metrics(
         partial(_fit, "train", model, datamodule, factors.W),
         partial(_held_out, model, datamodule, factors),
         partial(ranking, model, datamodule, factors.W),
+        partial(view_scores, model, datamodule, factors.W, factors.W_test),
         partial(_floor, model, datamodule),
         partial(_components, model, datamodule, factors),
         partial(_known, model, datamodule, factors),

@@ -17,6 +17,7 @@ from nmfnet.data.module import MatrixDataModule
 from nmfnet.errors import UserError
 from nmfnet.run.callbacks.convergence import Record
 from nmfnet.run.evaluate import Factors, clusters_of, layers_of, reconstruction, true_shares
+from nmfnet.run.views import explained_components
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -131,6 +132,7 @@ def run_of(
         coordinates=None
         if (held := matrix.extra.get("coordinates")) is None
         else held[rows[shown]],
+        explained=explained_components(model, datamodule, factors.W),
     )
 
 
@@ -183,18 +185,8 @@ def _same(run: Run) -> Run:
 def _without_rows(run: Run) -> Run:
     absent: dict[str, Any] = dict.fromkeys(
         (
-            *(
-                "W",
-                "x",
-                "mask",
-                "labels",
-                "sample_names",
-                "shares",
-                "true_shares",
-                "said",
-                "batches",
-            ),
-            *("links", "coordinates"),
+            *("W", "x", "mask", "labels", "sample_names", "shares", "true_shares", "said"),
+            *("batches", "links", "coordinates", "explained"),
         )
     )
     return replace(run, **absent, x_hat=run.x_hat if callable(run.x_hat) else None)

@@ -117,6 +117,8 @@ MEASURES = (
     Measure("stability/objective_spread", "spread of restarts' objectives", -1),
     Measure("stability/cophenetic", "cophenetic correlation", 1),
     Measure("stability/dispersion", "dispersion of the consensus", 1),
+    Measure("alignment/before", "mixing of the data sets", 1, told=True),
+    Measure("alignment/after", "mixing of the data sets, aligned", 1, told=True),
     Measure("truth/matched_cosine", "agreement with the truth (cosine)", 1, told=True),
     Measure("truth/r", "correlation with the true shares", 1, told=True),
     Measure("truth/rmse", "root mean squared error of the shares", -1, told=True),

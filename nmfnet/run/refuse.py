@@ -28,7 +28,19 @@ def check_rows(cfg: Config, datamodule: MatrixDataModule, model: Factorization) 
 
 
 def note_views(datamodule: MatrixDataModule, model: Factorization) -> None:
-    """Say which views, and which covariates, the model has no factor for."""
+    """Say which views, and which covariates, the model has no factor for.
+
+    Raises
+    ------
+    UserError
+        For a loss of a view that is not there.
+    """
+    views = ["x", *(axis[5:] for axis in datamodule.axes if axis.startswith("view "))]
+    if absent := [name for name in model.loss.named if name not in views]:
+        raise UserError(
+            f"loss.views.{absent[0]}: there is no such view; there are {', '.join(views)} "
+            "(x is the first)"
+        )
     used = {axis for factor in model.factors.values() for axis in factor.axes}
     unused = [axis for axis in datamodule.axes if axis.startswith("view ") and axis not in used]
     if unused:

@@ -32,6 +32,7 @@ from nmfnet.errors import UserError
 from nmfnet.loggers import Context, finish, log_result
 from nmfnet.plots import run_figures
 from nmfnet.run.callbacks.after import AfterFit
+from nmfnet.run.asked import Asked
 from nmfnet.run.callbacks.convergence import Convergence
 from nmfnet.run.callbacks.history import History
 from nmfnet.run.callbacks.progress import ProgressBar
@@ -51,7 +52,7 @@ from nmfnet.run.scale import rescale
 from nmfnet.run.sharding import block, check_shardable, join, shard
 from nmfnet.run.sound import remark_on_parts
 from nmfnet.run.stopping import stoppable
-from nmfnet.run.write import make_folder, write_run
+from nmfnet.run.write import make_folder, tables, write_run
 from nmfnet.settings.objects import build
 from nmfnet.solvers.base import total
 from nmfnet.solvers.choice import check_solver
@@ -172,7 +173,7 @@ def train(
         model = assemble(
             batched,
             datamodule.sizes,
-            masked=datamodule.train.mask is not None,
+            masked=datamodule.train.masked,
             sparse=datamodule.train.x.is_sparse_csr,
             axes=datamodule.axes,
             given=given or {},
@@ -180,7 +181,7 @@ def train(
         ).to(device)
     if isinstance(datamodule, StreamDataModule):
         check_streamed(cfg, datamodule, model, world)
-    datamodule.check(model.loss.check)
+    datamodule.check(lambda view: model.loss.for_view(view).check)
     datamodule.notes += model.loss.remarks(datamodule.sampled())
     rescale(datamodule, model)
     if said := dodged(model.penalty_list, model.factors, model.scale_pair()):
@@ -354,6 +355,7 @@ def _result(
     factors = factors_of(model, datamodule)
     model.recipe["component_names"] = factors.names
     model.plot = Figures(model, partial(run_of, datamodule, model, factors, convergence.records))
+    model.reports = Asked(partial(tables, model, datamodule, factors))
     model.metrics = numbers = run_metrics(model, datamodule, factors, convergence)
     remarks = (
         model.prelude.remark(),

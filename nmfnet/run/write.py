@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from nmfnet.run.provenance import provenance
 from nmfnet.run.sound import write_parts
 from nmfnet.run.stored import write_json
 from nmfnet.run.topics import write_topics
+from nmfnet.run.views import component_table, explained_components
 
 if TYPE_CHECKING:
     import lightning as L
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     from nmfnet.run.train import Result
 
-__all__ = ["make_folder", "write_run"]
+__all__ = ["make_folder", "tables", "write_run"]
 
 
 def make_folder(folder: Path, *, keep: bool) -> None:
@@ -42,7 +43,7 @@ def make_folder(folder: Path, *, keep: bool) -> None:
         left = () if keep else ("model.ckpt",)
         tables = (
             *("top_features", "topics", "proportions", "notes", "*clusters"),
-            *("communities", "markers", "signatures"),
+            *("communities", "markers", "signatures", "aligned", "views"),
         )
         stale = ("metrics.json", "model.ckpt.part", "parts/*.wav", *(f"{t}.csv" for t in tables))
         for name in (*stale, *figures, *left):
@@ -89,8 +90,8 @@ def write_run(
     np.savez_compressed(folder / "factors.npz", **arrays)  # type: ignore[arg-type]
     if len(factors.H) > 1 and _is_text(datamodule):
         write_topics(folder, factors, datamodule)
-    for name, columns in own_tables(result.model, datamodule, factors).items():
-        _write_table(folder / f"{name}.csv", datamodule.sample_names, columns)
+    for name, columns in result.model.reports.items():
+        _write_table(folder / f"{name}.csv", columns)
     write_parts(folder, result.model, datamodule, factors)
     _write_clusters(folder, result.model, datamodule, factors)
     if len(factors.H):
@@ -101,15 +102,21 @@ def write_run(
     write_json(folder / "metrics.json", numbers | {"notes": list(datamodule.notes)})
 
 
-def own_tables(
+def tables(
     model: Factorization, datamodule: MatrixDataModule, factors: Factors
-) -> dict[str, dict[str, np.ndarray]]:
-    """The tables of a model's own, of the training rows."""
-    if not model.overrides("tables_of"):
-        return {}
-    code = torch.from_numpy(factors.W / model.units.code).to(model.device)
-    with torch.no_grad(), model.restarts(int(model.best)):
-        return model.tables_of(code, datamodule.train, factors.names)
+) -> dict[str, dict[str, Any]]:
+    """Tables by name, columns by name, the first of which names the rows.
+
+    Those of the model's own have a row for every training sample; ``views`` has one for every component.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    if model.overrides("tables_of"):
+        code = torch.from_numpy(factors.W / model.units.code).to(model.device)
+        with torch.no_grad(), model.restarts(int(model.best)):
+            own = model.tables_of(code, datamodule.train, factors.names)
+        found = {name: {"sample": datamodule.sample_names, **own[name]} for name in own}
+    explained = explained_components(model, datamodule, factors.W)
+    return found | component_table(explained, factors.names)
 
 
 def _write_clusters(
@@ -124,14 +131,12 @@ def _write_clusters(
         ("feature_clusters.csv", datamodule.feature_names, columns, "feature"),
     ):
         if found is not None:
-            _write_table(folder / file, names, {"cluster": found.cpu().numpy() + 1}, of)
+            _write_table(folder / file, {of: names, "cluster": found.cpu().numpy() + 1})
 
 
-def _write_table(
-    file: Path, names: list[str], columns: dict[str, np.ndarray], of: str = "sample"
-) -> None:
+def _write_table(file: Path, columns: dict[str, Any]) -> None:
     with file.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
-        writer.writerow([of, *columns])
-        for name, *row in zip(names, *columns.values(), strict=True):
+        writer.writerow(columns)
+        for name, *row in zip(*columns.values(), strict=True):
             writer.writerow([name, *(f"{value:.6g}" for value in row)])

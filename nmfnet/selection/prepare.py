@@ -40,7 +40,8 @@ def data_of(cfg: Config, source: Source | None) -> MatrixDataModule:
         source, NoSplit(), dtype=torch.float64, seed=cfg.seed, device=torch.device("cpu")
     )
     datamodule.setup()
-    datamodule.check(build(cfg.loss).check)
+    loss = build(cfg.loss)
+    datamodule.check(lambda view: loss.for_view(view).check)
     matrix = datamodule.matrix
     values = matrix.values.astype(np.float64, copy=False)  # for probabilities that add up to 1
     datamodule.matrix = replace(matrix, values=values)

@@ -77,6 +77,14 @@ class Task(NamedTuple):
             if penalty.between_rows:
                 yield f"moves rows of a factor by themselves, and penalty={penalty.name} compares them"
 
+    def tables(self) -> Iterator[str]:
+        """The reason of a solver of X_v ~ W H_v, of one view or of several side by side."""
+        model, sides = self.model, self.model.side_by_side()
+        if not sides:
+            yield f"needs X ~ W H with free tables, which {type(model).__name__} as configured is not"
+        elif len(sides) > 1 and (odd := [p for p in model.penalty_list if p.on != "W"]):
+            yield f"takes penalties of W alone beside several views, and {odd[0].name} is of {odd[0].on}"
+
     def stages(self) -> Iterator[str]:
         """The reason of a solver that goes down one objective."""
         if len(self.model.stages()) > 1:

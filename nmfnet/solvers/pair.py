@@ -23,9 +23,10 @@ Both = tuple[float, float]
 
 
 class PairSolver(Solver, ABC):
-    """Moves the pair (W, H) of a bilinear model; its own running state is checkpointed.
+    """Moves W and H of X ~ W H, or W and all H_v of views side by side; its state is checkpointed.
 
-    The objective at the end of a training step never exceeds that of the step before.
+    Views are columns of one matrix: a view of weight s is ``c X_v ~ W (c H_v)`` with ``c**d = s``, d the
+    degree of the loss. The objective at the end of a training step never exceeds that of the step before.
     """
 
     transposed: bool | None = None
@@ -35,13 +36,14 @@ class PairSolver(Solver, ABC):
         super().__init__(n_inner=n_inner)
         self.extrapolation = extrapolation
         self.prepared: Matrix | None = None
+        self.scales: tuple[float, ...] = ()
         for name in State._fields:
             self.register_buffer(f"state_{name}", torch.empty(0))
 
     def attach(self, model: Factorization) -> None:
-        if model.bilinear:
-            w, h = (model.factors[name].raw.detach() for name in ("W", "H"))
-            self._keep(begin(w, h))
+        if sides := model.side_by_side():
+            self.scales = (1.0,) * len(sides)
+            self._keep(begin(*self._pair(model)))
             self.state.memory.zero_()  # not begun: the factors have no start yet
 
     @property
@@ -55,7 +57,7 @@ class PairSolver(Solver, ABC):
 
     def lacks(self, task: Task) -> Iterator[str]:
         yield from task.minibatches()
-        yield from task.pair()
+        yield from task.tables()
         yield from task.outside(NON_NEGATIVE)
         yield from task.fixed()
         if odd := [p.name for p in task.model.penalty_list if not (p.linear or p.quadratic)]:
@@ -64,26 +66,52 @@ class PairSolver(Solver, ABC):
 
     def step(self, model: Factorization, batch: Batch, n_iter: int, live: list[int]) -> Terms:
         count_step(model)
-        W, H = (model.factors[name].raw.data for name in ("W", "H"))
         with torch.no_grad():
-            if not bool(self.state.memory.any()):
-                self._keep(begin(W, H))
             if self.prepared is None:
-                self.prepared = matrix(batch.x, batch.mask, transposed=self.transposed)
+                self.prepared = self._data(model, batch)
+            if not bool(self.state.memory.any()):
+                self._keep(begin(*self._pair(model)))
             objective = self.advance(model, self.prepared, n_iter, live)
-            place(W, self.state.W, live)
-            place(H, self.state.H, live)
+            self._hand_back(model, live)
             if model.loss.is_divergence and not model.penalty_list:
                 return {"data": objective}
             with model.restarts(live):  # the kernel leaves out constants, and adds terms up
                 return model.objective(batch)
 
     def rebase(self, model: Factorization, restart: int, objective: float) -> None:
-        W, H = (model.factors[name].raw.data for name in ("W", "H"))
+        W, H = self._pair(model)
         place(self.state.W, W, [restart])
         place(self.state.H, H, [restart])
         rewind(self.state, [restart])
         self.state.memory[restart, 2] = torch.inf  # the objective has to be computed again
+
+    def _data(self, model: Factorization, batch: Batch) -> Matrix:
+        """X, or all views in one matrix."""
+        sides = model.side_by_side()
+        views = [batch.tables[name] for name in sides]
+        if len(views) == 1:
+            return matrix(batch.x, batch.mask, transposed=self.transposed)
+        assert model.loss.beta is not None
+        self.scales = tuple(model.weight_of(name) ** (1 / model.loss.beta) for name in sides)
+        x = torch.cat([c * view.x for c, view in zip(self.scales, views, strict=True)], -1)
+        mask = torch.cat([view.weights for view in views], -1) if batch.masked else None
+        return matrix(x, mask, transposed=self.transposed)
+
+    def _pair(self, model: Factorization) -> tuple[Tensor, Tensor]:
+        """W, and all H side by side in the units of the matrix."""
+        tables = [factor.raw.data for factor in model.side_by_side().values()]
+        if len(tables) > 1:
+            tables = [c * table for c, table in zip(self.scales, tables, strict=True)]
+        H = tables[0] if len(tables) == 1 else torch.cat(tables, -1)
+        return model.factors["W"].raw.data, H
+
+    def _hand_back(self, model: Factorization, live: list[int]) -> None:
+        """The factors reached, to the model."""
+        place(model.factors["W"].raw.data, self.state.W, live)
+        factors = list(model.side_by_side().values())
+        parts = self.state.H.split([factor.raw.shape[-1] for factor in factors], -1)
+        for factor, part, c in zip(factors, parts, self.scales, strict=True):
+            place(factor.raw.data, part if c == 1 else part / c, live)
 
     @abstractmethod
     def advance(self, model: Factorization, data: Matrix, n_iter: int, live: list[int]) -> Tensor:

@@ -130,7 +130,7 @@ def test_autograd_oracle_agrees():
     def split(a, y):
         return a / y, torch.ones_like(y)
 
-    oracle = generic_sums(lambda: {"x": Output(W @ H)}, W, {"x": View(x)}, split)
+    oracle = generic_sums(lambda: {"x": Output(W @ H)}, W, {"x": View(x)}, lambda view: split)
     found = sparse_sums("W", stored, None, W.detach(), H, 1.0, False)
     for one, other in zip(found, oracle, strict=True):
         torch.testing.assert_close(one.expand_as(W), other)

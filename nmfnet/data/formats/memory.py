@@ -12,7 +12,16 @@ from nmfnet.data.formats.frames import FRAME_ADVICE, as_float64, as_rows, read_f
 from nmfnet.data.formats.raw import as_text, did_you_mean, is_sparse, numbered, reading, shorten
 from nmfnet.errors import UserError
 
-__all__ = ["Given", "aligned", "as_labels", "as_matrix", "as_weights", "masked", "positions"]
+__all__ = [
+    "Given",
+    "aligned",
+    "as_labels",
+    "as_matrix",
+    "as_weights",
+    "masked",
+    "modalities_of",
+    "positions",
+]
 
 
 class Given(NamedTuple):
@@ -130,6 +139,11 @@ def _of_anndata(X: Any, what: str, layer: str | None) -> Given:
     rows = [as_text(name) for name in X.obs_names]
     columns = [as_text(name) for name in source.var_names]
     return _read(values, what, None)._replace(sample_names=rows, feature_names=columns)
+
+
+def modalities_of(X: Any) -> dict[str, Any]:
+    """The modalities of a MuData by name; none of anything else."""
+    return dict(X.mod) if all(hasattr(X, name) for name in ("obs_names", "mod")) else {}
 
 
 def _of_mudata(X: Any, what: str, layer: str | None) -> Given:

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, final
 
 import numpy as np
 
-from nmfnet.data.formats.memory import Given, aligned, as_labels, as_matrix, as_weights, masked
+from nmfnet.data.formats.memory import (
+    Given,
+    aligned,
+    as_labels,
+    as_matrix,
+    as_weights,
+    masked,
+    modalities_of,
+)
 from nmfnet.data.formats.raw import as_text, file_sha256, is_sparse, numbered
 from nmfnet.data.matrix import Matrix, Truth
 from nmfnet.data.sources.source import Source, encode_labels, split_missing, with_covariates
@@ -132,7 +140,8 @@ class InMemory(Source):
     Parameters
     ----------
     X : array-like, shape (n_samples, n_features)
-        Anything that `as_matrix` reads; masked arrays keep their mask.
+        Anything that `as_matrix` reads; masked arrays keep their mask. Of a MuData the first modality is
+        X, and the others are views, joined by the names of the samples.
     labels : sequence of length n_samples, optional
         Class of each sample, text or numbers; a Series is joined by its index.
     mask : array-like, shape (n_samples, n_features), optional
@@ -163,6 +172,9 @@ class InMemory(Source):
 
     def read(self) -> Matrix:
         """Names, values and mask of ``X``, and its views."""
+        modalities = modalities_of(self.X)
+        if len(modalities) > 1 and self.views is None:
+            return self._of_modalities(modalities)
         given = as_matrix(self.X, layer=self.layer, single=self.views is None)
         if self.views is not None:
             values, seen = without_absent(given.values, given.mask)
@@ -189,6 +201,12 @@ class InMemory(Source):
         named = self.sample_names is not None or given.sample_names is not None
         views = {name: self._view(name, X, names, named) for name, X in self.views.items()}
         return joined({"x": matrix, **views})
+
+    def _of_modalities(self, modalities: Mapping[str, Any]) -> Matrix:
+        """A MuData: its first modality is X, and the others are views."""
+        (first, X), *others = modalities.items()
+        read = replace(self, X=X, views=dict(others)).read()
+        return replace(read, remarks=(*read.remarks, f"X is the modality {first!r}."))
 
     def _view(self, name: str, X: Any, names: list[str], named: bool) -> Matrix:
         """A view with names of its own, or else those of X."""

@@ -16,7 +16,7 @@ from nmfnet.data.sources.source import Source, encode_labels
 from nmfnet.data.sources.table import Table
 from nmfnet.errors import UserError
 
-__all__ = ["SCALINGS", "Scaling", "Views", "joined", "without_absent"]
+__all__ = ["SCALINGS", "Scaling", "Views", "joined", "named_table", "without_absent"]
 
 Scaling = Literal["none", "minmax", "frobenius"]
 SCALINGS: tuple[str, ...] = get_args(Scaling)
@@ -78,18 +78,35 @@ class Views(Source):
         return ways
 
     def _table(self, name: str, options: Mapping[str, Any]) -> Matrix:
-        own = {k: v for k, v in options.items() if k not in ("scaling", "label_at")}
-        known = [field.name for field in fields(Table) if field.name != "origin"]
-        for key in own:
-            if key not in known:
-                hint = did_you_mean(key, [*known, "scaling", "label_at"])
-                raise UserError(f"data.views.{name}.{key}: a view has no such option.{hint}")
-        try:
-            table = Table(**own, origin=self.origin).read()
-        except UserError as error:
-            raise UserError(f"view {name!r}: {error}") from error
+        table = named_table("view", name, options, ("scaling", "label_at"), self.origin)
         at = options.get("label_at")
         return table if at is None else _with_label(table, name, at)
+
+
+def named_table(
+    what: str,
+    name: str,
+    options: Mapping[str, Any],
+    more: tuple[str, ...] = (),
+    origin: Origin | None = None,
+) -> Matrix:
+    """One of several tables by its options, those of `Table` and ``more`` of the caller's own.
+
+    Raises
+    ------
+    UserError
+        For an option that there is not, and what `Table` refuses, with the name of the table.
+    """
+    known = [field.name for field in fields(Table) if field.name != "origin"]
+    for key in options:
+        if key not in known and key not in more:
+            hint = did_you_mean(key, [*known, *more])
+            raise UserError(f"data.{what}s.{name}.{key}: a {what} has no such option.{hint}")
+    own = {key: value for key, value in options.items() if key not in more}
+    try:
+        return Table(**own, origin=origin).read()
+    except UserError as error:
+        raise UserError(f"{what} {name!r}: {error}") from error
 
 
 def _with_label(table: Matrix, name: str, at: Any) -> Matrix:

@@ -239,7 +239,7 @@ class StreamDataModule(MatrixDataModule):
         """Of the row with the smallest entry: if any is outside the domain of the loss, it is."""
         scan = self.matrix.scan
         name = f"row_{scan.lowest_row}"
-        loss_check(scan.lowest, [name], self.feature_names, f"{name} of X", None)
+        loss_check("x")(scan.lowest, [name], self.feature_names, f"{name} of X", None)
 
 
 def return_large_arrays_at_once() -> None:

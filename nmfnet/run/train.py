@@ -31,8 +31,8 @@ from nmfnet.data.stream.source import Stream
 from nmfnet.errors import UserError
 from nmfnet.loggers import Context, finish, log_result
 from nmfnet.plots import run_figures
-from nmfnet.run.callbacks.after import AfterFit
 from nmfnet.run.asked import Asked
+from nmfnet.run.callbacks.after import AfterFit
 from nmfnet.run.callbacks.convergence import Convergence
 from nmfnet.run.callbacks.history import History
 from nmfnet.run.callbacks.progress import ProgressBar

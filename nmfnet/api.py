@@ -24,6 +24,7 @@ def fit(
     model: str = "nmf",
     *,
     mask: Any = None,
+    uncertainty: Any = None,
     labels: Any = None,
     graph: Any = None,
     views: Mapping[str, Any] | None = None,
@@ -43,7 +44,10 @@ def fit(
     model : str
         A choice of the group ``model``.
     mask : array-like, shape (n_samples, n_features), optional
-        Weights >= 0: 1 or True = observed, 0 = missing, 1/u² = known to within u.
+        Weights >= 0: 1 or True = observed, 0 = missing.
+    uncertainty : array-like, shape (n_samples, n_features), optional
+        How far every entry may be off, > 0, in the unit of X: weights 1/u², and ``metrics`` and ``plot``
+        tell of residuals in u (``train/q_ratio``, ``plot.scaled_residuals()``).
     labels : array-like, shape (n_samples,), optional
         Class of each row, for figures and scores.
     graph : array-like or sparse matrix, shape (n_samples, n_samples), optional
@@ -96,7 +100,15 @@ def fit(
     from nmfnet.run.memory import hold, in_memory
     from nmfnet.run.train import train
 
-    source = in_memory(X, mask=mask, labels=labels, graph=graph, views=views, covariates=covariates)
+    source = in_memory(
+        X,
+        mask=mask,
+        uncertainty=uncertainty,
+        labels=labels,
+        graph=graph,
+        views=views,
+        covariates=covariates,
+    )
     if H is not None and model == "nmf":
         settings.setdefault("n_components", len(H))
     if isinstance(settings.get("n_components"), str):

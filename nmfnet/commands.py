@@ -93,6 +93,18 @@ def make_parser() -> argparse.ArgumentParser:
         default=None,
         help="folder that holds model/NAME.yaml; modules in it and in this folder can be imported",
     )
+    groups = add(commands, "modules", "features and samples that go together (ISA)", find_modules)
+    groups.add_argument(
+        "settings",
+        metavar="KEY=VALUE",
+        nargs="+",
+        help="data=NAME, and its options such as data.path=FILE",
+    )
+    groups.add_argument("--feature-threshold", type=float, default=2.0, help="(default: 2)")
+    groups.add_argument("--sample-threshold", type=float, default=1.5, help="(default: 1.5)")
+    groups.add_argument("--seeds", type=int, default=100, help="random starts (default: 100)")
+    groups.add_argument("--log", action="store_true", help="take log(1 + X) first")
+    groups.add_argument("-o", "--output", type=expanduser, metavar="FOLDER", default="modules")
     add_reports(commands)
     shell = add(commands, "completion", "lines with which a shell completes this command", complete)
     shell.add_argument("shell", choices=("bash", "zsh", "fish"), help="the shell")
@@ -310,6 +322,39 @@ def check_model(given: argparse.Namespace) -> None:
     broken = print_findings(check(cfg, asked), str(asked["model"]))
     if broken:
         sys.exit(1)
+
+
+def find_modules(given: argparse.Namespace) -> None:
+    """``nmfnet modules data=NAME -o FOLDER``."""
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    from nmfnet.report.modules import write_modules
+    from nmfnet.settings.arguments import in_a_sentence, setting
+    from nmfnet.settings.objects import build
+    from nmfnet.settings.words import configuration
+
+    asked = dict(setting(word) for word in given.settings)
+    if "data" not in asked:
+        raise UserError("say which data: nmfnet modules data=NAME")
+    try:
+        cfg = configuration(asked)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(in_a_sentence(error)) from error
+    matrix = build(cfg.data).read()
+    matrix.check()
+    found = write_modules(
+        matrix,
+        given.output,
+        log=given.log,
+        feature_threshold=given.feature_threshold,
+        sample_threshold=given.sample_threshold,
+        seeds=given.seeds,
+    )
+    for number, module in enumerate(found, start=1):
+        sizes = f"{(module.features != 0).sum()} features, {(module.samples != 0).sum()} samples"
+        print(f"module {number}: {sizes}, strength {module.strength:.1f}")
+    print(f"{len(found)} modules, in {given.output}")
 
 
 def print_findings(findings: Iterable[Finding], model: str) -> int:

@@ -109,6 +109,9 @@ class Factorization(L.LightningModule, ABC):
     named_components: bool = False
     """Whether the components are those of the data's reference, in its order."""
 
+    component_classes: Sequence[int] = ()
+    """The class of the labels that every component was learned from, where there is one for each."""
+
     estimates_x: bool = True
     """Whether X_hat is an estimate of X; False = a score that orders the features of a row."""
 
@@ -296,7 +299,10 @@ class Factorization(L.LightningModule, ABC):
     def tables_of(
         self, code: Float[Tensor, "*r n k"], batch: Batch, names: Sequence[str]
     ) -> dict[str, dict[str, np.ndarray]]:
-        """Tables of the model's own for the run folder: by file name, columns with a row per sample."""
+        """Tables of the model's own for the run folder: by file name, columns by their heading.
+
+        A table of numbers alone has a row per sample; columns of text say what the rows are.
+        """
         return {}
 
     def link_scores(

@@ -79,6 +79,8 @@ class Matrix:
     mask : ndarray of bool or of float64, or csr_matrix of bool, shape of ``values``, or None
         True = observed, or weights >= 0 of which 0 = not observed; None = everything observed.
         Sparse beside sparse values, and only there: the entries it stores are the observed ones.
+    uncertain : bool
+        Whether the mask is 1/u² of known uncertainties u, so that residuals can be measured in u.
     reference : Reference or None
     predefined_test : ndarray of int64 or None
         Rows of the published test set.
@@ -90,6 +92,9 @@ class Matrix:
         Whatever else has a row per sample: ``covariates`` (n_samples, c), ``size``.
     design : Design or None
         What the columns of the covariates are.
+    phenotypes : dict of str to ndarray, shape (n_samples,)
+        What components may go with, and no model reads: float64, NaN where unknown, or text, "" where
+        unknown.
     views : dict of str to Matrix
         Further matrices of the same samples, by name; ``values`` is the view called ``x``.
     graph : scipy.sparse.csr_matrix or None, shape (n_samples, n_samples)
@@ -113,12 +118,14 @@ class Matrix:
     labels: np.ndarray | None = None
     label_names: list[str] | None = None
     mask: Any = None
+    uncertain: bool = False
     reference: Reference | None = None
     predefined_test: np.ndarray | None = None
     truth: Truth | None = None
     hierarchy: dict[str, np.ndarray] = field(default_factory=dict)
     extra: dict[str, np.ndarray] = field(default_factory=dict)
     design: Design | None = None
+    phenotypes: dict[str, np.ndarray] = field(default_factory=dict)
     views: dict[str, Matrix] = field(default_factory=dict)
     graph: Any = None
     times: Any = None

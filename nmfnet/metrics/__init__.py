@@ -8,6 +8,7 @@ and scikit-learn are imported by the functions that need them.
 from __future__ import annotations
 
 from nmfnet.kernels.assignment import Assignment
+from nmfnet.metrics.association import Association, Associations, associate
 from nmfnet.metrics.cells import gene_scores, gene_variability
 from nmfnet.metrics.clustering import (
     adjusted_rand,
@@ -51,6 +52,7 @@ from nmfnet.metrics.factors import (
     match_components,
     matched_cosine,
     normalize_scale,
+    specific_features,
 )
 from nmfnet.metrics.fit import (
     Product,
@@ -60,6 +62,7 @@ from nmfnet.metrics.fit import (
     kl,
     mse,
     poisson_deviance,
+    q_values,
     relative_error,
     rmse,
     sample_cosine,
@@ -67,7 +70,7 @@ from nmfnet.metrics.fit import (
     svd_floor_curve,
     thinned_deviance,
 )
-from nmfnet.metrics.hierarchy import layer_metrics, readout_accuracy, topic_tree
+from nmfnet.metrics.hierarchy import layer_metrics, readout_accuracy, readout_metrics, topic_tree
 from nmfnet.metrics.kkt import kkt_residual, kkt_residuals
 from nmfnet.metrics.links import link_metrics
 from nmfnet.metrics.medoids import Medoids, pam

@@ -24,6 +24,7 @@ __all__ = [
     "match_components",
     "matched_cosine",
     "normalize_scale",
+    "specific_features",
 ]
 
 FloatArray = npt.NDArray[np.float64]
@@ -214,3 +215,29 @@ def feature_scores(H: Any) -> FloatArray:
     p = np.divide(components, total, out=np.zeros_like(components), where=total > 0)
     entropy = -np.sum(p * np.log2(np.where(p > 0, p, 1.0)), axis=0)
     return np.where(total > 0, 1.0 - entropy / np.log2(len(components)), 0.0)
+
+
+def specific_features(H: Any) -> npt.NDArray[np.bool_]:
+    """Which features tell the components apart, by their scores and by their size.
+
+    Those with a score above the median plus three median absolute deviations, of which the largest entry
+    is above the median of all entries.
+
+    Parameters
+    ----------
+    H : array, shape (k, f)
+        As for :func:`feature_scores`.
+
+    Returns
+    -------
+    ndarray of bool, shape (f,)
+
+    Notes
+    -----
+    Source: Kim & Park 2007 (selection of genes by their scores).
+    """
+    scores, components = feature_scores(H), as_dense("H", H, 2)
+    middle = np.median(scores)
+    spread = np.median(np.abs(scores - middle))
+    found = (scores > middle + 3 * spread) & (components.max(axis=0) > np.median(components))
+    return np.asarray(found)

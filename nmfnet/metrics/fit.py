@@ -35,6 +35,7 @@ __all__ = [
     "kl",
     "mse",
     "poisson_deviance",
+    "q_values",
     "relative_error",
     "rmse",
     "sample_cosine",
@@ -122,6 +123,43 @@ def thinned_deviance(x_test: Any, x_hat_train: Any, fraction: float, mask: Any =
         return poisson_deviance(x_test, Product(odds * x_hat_train.W, x_hat_train.H), mask)
     given = x_hat_train if callable(x_hat_train) else np.asarray(x_hat_train).__getitem__
     return poisson_deviance(x_test, lambda rows: odds * np.asarray(given(rows)), mask)
+
+
+def q_values(x: Any, x_hat: Any, weights: Any, n_components: int) -> dict[str, float]:
+    """How large the residuals are beside known uncertainties.
+
+    Parameters
+    ----------
+    x, x_hat
+        As for every function here.
+    weights : array, shape (n, f)
+        1/u² of the uncertainties u; 0 = the entry does not count.
+    n_components : int
+
+    Returns
+    -------
+    dict of str to float
+        ``q`` (the sum of squared residuals in units of u), ``q_expected`` (entries that count, less the
+        numbers in W and H) and, where that is above 0, their ratio ``q_ratio``.
+
+    Notes
+    -----
+    Source: Paatero & Tapper 1994 (Q); Norris et al. 2014, EPA PMF 5.0 (Q expected).
+    """
+    seen = readable(weights) > 0
+    scale = np.sqrt(readable(weights).astype(np.float64))
+    x, x_hat = _times(x, scale), _times(x_hat, scale)
+    q, (n, f) = _totals(x, x_hat, seen, (_squared_error,))[1], seen.shape
+    expected = float(seen.sum() - n_components * (n + f))
+    found = {"q": q, "q_expected": expected}
+    return found | ({"q_ratio": q / expected} if expected > 0 else {})
+
+
+def _times(table: Any, scale: FloatArray) -> Any:
+    """A table, or a function that gives rows of it, times another."""
+    if callable(table):
+        return lambda rows: np.asarray(table(rows), np.float64) * scale[rows]
+    return np.asarray(table, np.float64) * scale
 
 
 def feature_means(x: Any, mask: Any = None) -> FloatArray:

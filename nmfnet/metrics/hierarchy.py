@@ -14,7 +14,7 @@ from nmfnet.metrics._checks import as_dense
 from nmfnet.metrics.clustering import adjusted_rand, clusters_of
 from nmfnet.metrics.fit import Product, relative_error
 
-__all__ = ["layer_metrics", "readout_accuracy", "topic_tree"]
+__all__ = ["layer_metrics", "readout_accuracy", "readout_metrics", "topic_tree"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -58,7 +58,12 @@ def layer_metrics(
 
 
 def readout_accuracy(W: Any, labels: Any, W_new: Any, labels_new: Any) -> float:
-    """Share of new samples whose class is right by least squares of one-hot classes on W.
+    """Share of new samples whose class is right: ``accuracy`` of :func:`readout_metrics`."""
+    return readout_metrics(W, labels, W_new, labels_new)["accuracy"]
+
+
+def readout_metrics(W: Any, labels: Any, W_new: Any, labels_new: Any) -> dict[str, float]:
+    """How well classes of new samples are told by least squares of one-hot classes on W.
 
     ``B = argmin ||Y - W B||`` on the samples with known classes; the class of a new row w is the
     largest entry of ``w B``. The same for every model, whether or not it has seen labels.
@@ -74,8 +79,10 @@ def readout_accuracy(W: Any, labels: Any, W_new: Any, labels_new: Any) -> float:
 
     Returns
     -------
-    float
-        In [0, 1]; nan where no new row has a class.
+    dict of str to float
+        ``accuracy``, the share of new samples whose class is right, and ``auc``, the area under the ROC
+        curve of ``w B`` of a class against its mean over all, the mean over the classes that some new
+        samples have and others have not. Both in [0, 1]; nan where no new row has a class.
 
     Notes
     -----
@@ -90,10 +97,16 @@ def readout_accuracy(W: Any, labels: Any, W_new: Any, labels_new: Any) -> float:
         )
     scored = fresh >= 0
     if not scored.any() or not (known >= 0).any():
-        return float("nan")
+        return {"accuracy": float("nan"), "auc": float("nan")}
     one_hot = np.eye(int(max(known.max(), fresh.max())) + 1)[known[known >= 0]]
     B = np.linalg.lstsq(weights[known >= 0], one_hot, rcond=None)[0]
-    return float(((new[scored] @ B).argmax(1) == fresh[scored]).mean())
+    from sklearn.metrics import roc_auc_score
+
+    scores, true = new[scored] @ B, fresh[scored]
+    apart = scores - scores.mean(1, keepdims=True)
+    areas = [roc_auc_score(true == c, apart[:, c]) for c in np.unique(true) if (true != c).any()]
+    auc = float(np.mean(areas)) if areas else float("nan")
+    return {"accuracy": float((scores.argmax(1) == true).mean()), "auc": auc}
 
 
 def topic_tree(layers: Sequence[Any]) -> list[FloatArray]:

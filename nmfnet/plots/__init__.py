@@ -13,9 +13,12 @@ module                  figures
 ``proportions``         proportions, against_truth
 ``reconstruction``      reconstruction_examples
 ``sound``               spectra_of, activations, spectrogram
+``residuals``           scaled_residuals
 ``similarity``          cosine_heatmap, consensus_matrix, links_by_cluster
 ``decomposition``       decomposition: components as sums of references
 ``selection``           rank_selection
+``modules``             modules
+``association``         associations
 ``tree``                topic_tree
 ``topics``              topic_map
 ``tissue``              tissue: every component where the samples lie
@@ -76,6 +79,12 @@ def _reconstruction(run: Run) -> Figure:
     )
 
 
+def _scaled_residuals(run: Run) -> Figure:
+    from nmfnet.plots.residuals import scaled_residuals
+
+    return scaled_residuals(run.x, run.reconstruction, run.mask, run.feature_names)
+
+
 def _weights_by_class(run: Run) -> Figure:
     from nmfnet.plots.weights import weights_by_class
 
@@ -100,6 +109,12 @@ def _proportions(run: Run) -> Figure:
     from nmfnet.plots.proportions import proportions
 
     return proportions(run.shares, run.sample_names, names=run.names, kind=run.field)
+
+
+def _associations(run: Run) -> Figure:
+    from nmfnet.plots.association import associations
+
+    return associations(run.associations or ())
 
 
 def _truth(run: Run) -> Figure:
@@ -199,10 +214,14 @@ class Drawing(NamedTuple):
 FIGURES = {
     "components": Drawing(_components, lambda run: run.H is not None),
     "reconstruction": Drawing(_reconstruction, lambda run: run.x is not None and run.W is not None),
+    "scaled_residuals": Drawing(
+        _scaled_residuals, lambda run: run.uncertain and run.mask is not None and run.W is not None
+    ),
     "weights_by_class": Drawing(_weights_by_class, lambda run: run.labels is not None),
     "weights": Drawing(_weights, lambda run: run.W is not None),
     "proportions": Drawing(_proportions, lambda run: run.shares is not None),
     "tissue": Drawing(_tissue, lambda run: run.coordinates is not None and run.W is not None),
+    "associations": Drawing(_associations, lambda run: bool(run.associations)),
     "truth": Drawing(_truth, lambda run: run.true_shares is not None),
     "views": Drawing(_views, lambda run: run.explained is not None),
     "code": Drawing(_code, lambda run: run.W is not None and run.real_code),

@@ -27,6 +27,8 @@ class Run:
         called for the rows that are looked at. Without it W H.
     mask : array or scipy sparse matrix of bool, shape (n, f), optional
         True = observed; other entries are left out of the ``reconstruction``.
+    uncertain : bool
+        Whether the mask is 1/u² of known uncertainties u.
     history : pandas.DataFrame or mapping, optional
         Columns iteration, seconds, objective, ... (see `nmfnet.plots.curves.convergence`).
     kind : str
@@ -61,6 +63,8 @@ class Run:
         Of the samples.
     clusters : array of int, shape (n,), optional
         Cluster of each sample; -1 = none.
+    associations : sequence of Association, optional
+        Components against phenotypes.
     layers : sequence of arrays, shapes (k_l, f)
         Components of every layer of a hierarchy, from wide to narrow; drawn from two layers on.
     shares : array, shape (n, k), optional
@@ -74,6 +78,7 @@ class Run:
     x: Any = None
     x_hat: Any = None
     mask: Any = None
+    uncertain: bool = False
     history: Any = None
     kind: str = "generic"
     image_shape: tuple[int, int] | None = None
@@ -96,6 +101,7 @@ class Run:
     clusters: Any = None
     coordinates: Any = None
     explained: Any = None
+    associations: Sequence[Any] | None = None
 
     @property
     def groups(self) -> dict[str, Sequence[Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
@@ -19,6 +19,7 @@ from nmfnet.data.module import MatrixDataModule
 from nmfnet.data.sources.channels import component_names
 from nmfnet.kernels.rows import take_rows
 from nmfnet.run.asked import Asked
+from nmfnet.run.association import said_of, tested
 from nmfnet.run.callbacks.convergence import Convergence
 from nmfnet.run.listed import is_listed, listed_scores, ranking
 from nmfnet.run.sound import sound_scores
@@ -56,6 +57,9 @@ class Factors:
     shares : ndarray, shape (n_samples, n_components), or None
         Of the components in the samples: rows sum to 1, or are NaN where nothing is known.
 
+    associations : Associations or None
+        Of the components with the phenotypes of held-out samples, or without any of training samples.
+
     A model without components has an H of no rows.
     """
 
@@ -68,6 +72,7 @@ class Factors:
     axes: dict[str, tuple[str, str]] = field(default_factory=dict)
     names: list[str] = field(default_factory=list)
     shares: np.ndarray | None = None
+    associations: metrics.Associations | None = None
 
 
 @torch.no_grad()
@@ -95,9 +100,34 @@ def factors_of(model: Factorization, datamodule: MatrixDataModule) -> Factors:
     k = W.shape[-1]
     names = component_names(datamodule.feature_names, k) if known is None else list(known.names)
     names += [f"unknown {i + 1}" for i in range(k - len(names))]
+    if model.component_classes:
+        names = names_by_class(model.component_classes, datamodule.matrix.label_names or ())
     return Factors(
-        W[best], H[best], W_test, W, H, tables, axes, names, shares_of(model, datamodule, W[best])
-    )
+        W[best], H[best], W_test, W, H, tables, axes, names, shares_of(model, datamodule, W[best]),
+        _associations(datamodule, W[best], W_test, H[best], names),
+    )  # fmt: skip
+
+
+def _associations(
+    datamodule: MatrixDataModule,
+    W: np.ndarray,
+    W_test: np.ndarray | None,
+    H: np.ndarray,
+    names: list[str],
+) -> metrics.Associations | None:
+    """Components against the phenotypes of samples, those that are held out if there are any."""
+    if not (known := datamodule.matrix.phenotypes):
+        return None
+    rows = datamodule.train_rows if W_test is None else datamodule.partition.test_rows
+    of_rows = {name: values[rows] for name, values in known.items()}
+    found = tested(W if W_test is None else W_test, H, names, of_rows, datamodule.seed)
+    datamodule.notes += said_of(found, len(rows), W_test is not None)
+    return found
+
+
+def names_by_class(classes: Sequence[int], label_names: Sequence[str]) -> list[str]:
+    """``healthy 1``, ``healthy 2``, ``ill 1``, ...: components by the class they were learned from."""
+    return [f"{label_names[c]} {classes[:i].count(c) + 1}" for i, c in enumerate(classes)]
 
 
 def shares_of(
@@ -147,6 +177,7 @@ def run_metrics(
         partial(_held_out, model, datamodule, factors),
         partial(ranking, model, datamodule, factors.W),
         partial(view_scores, model, datamodule, factors.W, factors.W_test),
+        partial(_residuals, model, datamodule, factors.W),
         partial(_floor, model, datamodule),
         partial(_components, model, datamodule, factors),
         partial(_known, model, datamodule, factors),
@@ -197,6 +228,18 @@ def _held_out(
         return {}
     W = factors.W if factors.W_test is None else factors.W_test
     return _fit("test", model, datamodule, W)
+
+
+def _residuals(
+    model: Factorization, datamodule: MatrixDataModule, W: np.ndarray
+) -> dict[str, float]:
+    """How large residuals are beside known uncertainties."""
+    if not datamodule.matrix.uncertain or not model.estimates_x:
+        return {}
+    weights = to_numpy(datamodule.train.mask)
+    x_hat = reconstruction(model, W, datamodule.train)
+    found = metrics.q_values(datamodule.values("train"), x_hat, weights, model.n_components)
+    return {f"train/{name}": value for name, value in found.items()}
 
 
 def _floor(model: Factorization, datamodule: MatrixDataModule) -> dict[str, float]:
@@ -272,7 +315,7 @@ def _layers(model: Factorization, datamodule: MatrixDataModule) -> dict[str, flo
 
 
 def _held_out_labels(datamodule: MatrixDataModule, factors: Factors) -> dict[str, float]:
-    """Accuracy on labels that the training has not seen: hidden ones, or those of held-out rows."""
+    """How well labels are told that the training has not seen: hidden ones, or those of held-out rows."""
     truth, partition = datamodule.matrix.labels, datamodule.partition
     assert truth is not None
     seen = truth.copy()
@@ -280,13 +323,13 @@ def _held_out_labels(datamodule: MatrixDataModule, factors: Factors) -> dict[str
     known = seen[partition.train_rows]
     if partition.hidden_labels.size:
         hidden = np.where(known < 0, truth[partition.train_rows], -1)
-        accuracy = metrics.readout_accuracy(factors.W, known, factors.W, hidden)
+        found = metrics.readout_metrics(factors.W, known, factors.W, hidden)
     elif factors.W_test is not None:
         fresh = truth[partition.test_rows]
-        accuracy = metrics.readout_accuracy(factors.W, known, factors.W_test, fresh)
+        found = metrics.readout_metrics(factors.W, known, factors.W_test, fresh)
     else:
         return {}
-    return {"labels/accuracy": accuracy}
+    return {f"labels/{name}": value for name, value in found.items()}
 
 
 def _fit(

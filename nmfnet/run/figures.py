@@ -109,6 +109,7 @@ def run_of(
         if model.rows_independent
         else model.inverse_transform(factors.W[shown]),
         mask=None if datamodule.train.mask is None else to_numpy(datamodule.train.mask),
+        uncertain=matrix.uncertain and model.estimates_x,
         history={key: np.array([row[key] for row in history]) for key in history[0]},
         kind=matrix.kind,
         image_shape=matrix.image_shape,
@@ -133,6 +134,7 @@ def run_of(
         if (held := matrix.extra.get("coordinates")) is None
         else held[rows[shown]],
         explained=explained_components(model, datamodule, factors.W),
+        associations=None if factors.associations is None else factors.associations.rows,
     )
 
 
@@ -186,7 +188,7 @@ def _without_rows(run: Run) -> Run:
     absent: dict[str, Any] = dict.fromkeys(
         (
             *("W", "x", "mask", "labels", "sample_names", "shares", "true_shares", "said"),
-            *("batches", "links", "coordinates", "explained"),
+            *("batches", "links", "coordinates", "explained", "associations"),
         )
     )
     return replace(run, **absent, x_hat=run.x_hat if callable(run.x_hat) else None)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["leading_lines", "write_leading"]
 
-FILE = "top_features.csv"
+FILE, SCORES = "top_features.csv", "feature_scores.csv"
 HEAD = ("component", "rank", "feature", "share", "of_feature")
 
 MOST = 20
@@ -53,6 +53,27 @@ def write_leading(
                 if row[i]:
                     held = abs(row[i]) / whole[i]
                     writer.writerow([name, rank, feature_names[i], f"{row[i]:.6g}", f"{held:.6g}"])
+    if len(share) > 1 and share.min() >= 0:
+        _write_scores(folder / SCORES, share, feature_names, names)
+
+
+def _write_scores(
+    file: Path, share: np.ndarray, feature_names: Sequence[str], names: Sequence[str]
+) -> None:
+    """Write ``feature_scores.csv``: how specific every feature is to its component (Kim & Park 2007).
+
+    Columns: component (the one that the feature is the largest share of), feature, score in [0, 1], and
+    whether the feature is one of those that tell components apart; by component, the highest score first.
+    """
+    from nmfnet.metrics import feature_scores, specific_features
+
+    scores, specific, owner = feature_scores(share), specific_features(share), share.argmax(axis=0)
+    with file.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(("component", "feature", "score", "specific"))
+        for i in sorted(range(len(scores)), key=lambda i: (owner[i], -scores[i])):
+            told = "yes" if specific[i] else "no"
+            writer.writerow((names[owner[i]], feature_names[i], f"{scores[i]:.6g}", told))
 
 
 def leading_lines(folder: Path) -> list[str]:

@@ -73,6 +73,11 @@ MEASURES = (
         )
         for part, said in (("train", "training"), ("test", "held-out"))
     ),
+    Measure("train/q", "sum of squared residuals in their uncertainties, Q", -1),
+    Measure("train/q_expected", "Q expected of residuals that are all noise"),
+    Measure(
+        "train/q_ratio", "Q / Q expected (near 1 = residuals are as large as known)", told=True
+    ),
     Measure("train/mae", "training mean absolute error", -1),
     Measure("test/mae", "held-out mean absolute error", -1),
     Measure("test/cold_share", "share of held-out entries of unseen rows or columns", told=True),
@@ -129,6 +134,7 @@ MEASURES = (
     Measure("topics/diversity", "diversity of topics", 1, told=True),
     Measure("topics/smallest", "share of the smallest topic"),
     Measure("labels/accuracy", "accuracy of held-out labels", 1, told=True),
+    Measure("labels/auc", "area under the ROC curve of held-out labels", 1, told=True),
     Measure("labels/ari", "adjusted Rand index with the labels", 1, told=True),
     Measure("labels/nmi", "mutual information with the labels", 1),
 )

@@ -18,13 +18,21 @@ def in_memory(
     X: Any,
     *,
     mask: Any = None,
+    uncertainty: Any = None,
     labels: Any = None,
     graph: Any = None,
     views: Mapping[str, Any] | None = None,
     covariates: Any = None,
 ) -> Source:
     """The source of what :func:`nmfnet.fit` is given."""
-    source = InMemory(X=X, labels=labels, mask=mask, views=views, covariates=covariates)
+    source = InMemory(
+        X=X,
+        labels=labels,
+        mask=mask,
+        uncertainty=uncertainty,
+        views=views,
+        covariates=covariates,
+    )
     return source if graph is None else Linked(of=source, links=graph)
 
 

@@ -49,7 +49,8 @@ def note_views(datamodule: MatrixDataModule, model: Factorization) -> None:
         )
     if "covariate" in datamodule.axes and "covariate" not in used:
         datamodule.notes.append(
-            f"{type(model).__name__} as configured does not read the covariates: model=vae does."
+            f"{type(model).__name__} as configured does not read the covariates: model=vae and "
+            "model=balsamico do."
         )
 
 

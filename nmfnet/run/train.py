@@ -196,11 +196,12 @@ def train(
         if world.size > 1:
             check_shardable(model, cfg.batch_size, world)
             model.world = World()  # this is the whole; its blocks come later
+        design = datamodule.matrix.design
+        model.recipe["covariates"] = None if design is None else design.plain()
+        model.recipe["covariate_names"] = None if design is None else design.names
         spent = _start(model, datamodule, world)
         check_loss(cfg, model)
         datamodule.notes += model.remarks(datamodule.sample)
-        design = datamodule.matrix.design
-        model.recipe["covariates"] = None if design is None else design.plain()
         name_features(model, datamodule.feature_names)
         if folder is not None:  # which tell whether a checkpoint is of this run
             model.recipe |= {"run_id": run_id(cfg.plain()), "data_sha256": datamodule.fingerprint}

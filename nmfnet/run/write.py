@@ -15,6 +15,7 @@ from nmfnet.config import Config
 from nmfnet.core.model import Factorization
 from nmfnet.data.module import MatrixDataModule
 from nmfnet.errors import UserError
+from nmfnet.run.association import write_associations
 from nmfnet.run.evaluate import Factors
 from nmfnet.run.leading import write_leading
 from nmfnet.run.provenance import provenance
@@ -42,8 +43,16 @@ def make_folder(folder: Path, *, keep: bool) -> None:
         figures = (f"figures/*{kind}" for kind in KINDS)
         left = () if keep else ("model.ckpt",)
         tables = (
-            *("top_features", "topics", "proportions", "notes", "*clusters"),
-            *("communities", "markers", "signatures", "aligned", "views"),
+            *("top_features", "feature_scores", "topics", "proportions", "notes", "*clusters"),
+            *(
+                "communities",
+                "markers",
+                "signatures",
+                "aligned",
+                "views",
+                "effects",
+                "associations",
+            ),
         )
         stale = ("metrics.json", "model.ckpt.part", "parts/*.wav", *(f"{t}.csv" for t in tables))
         for name in (*stale, *figures, *left):
@@ -90,6 +99,8 @@ def write_run(
     np.savez_compressed(folder / "factors.npz", **arrays)  # type: ignore[arg-type]
     if len(factors.H) > 1 and _is_text(datamodule):
         write_topics(folder, factors, datamodule)
+    if factors.associations is not None:
+        write_associations(folder, factors.associations.rows)
     for name, columns in result.model.reports.items():
         _write_table(folder / f"{name}.csv", columns)
     write_parts(folder, result.model, datamodule, factors)
@@ -107,14 +118,21 @@ def tables(
 ) -> dict[str, dict[str, Any]]:
     """Tables by name, columns by name, the first of which names the rows.
 
-    Those of the model's own have a row for every training sample; ``views`` has one for every component.
+    A table of a model's own that holds numbers alone has a row for every training sample; ``views`` has
+    one for every component.
     """
     found: dict[str, dict[str, Any]] = {}
     if model.overrides("tables_of"):
         code = torch.from_numpy(factors.W / model.units.code).to(model.device)
         with torch.no_grad(), model.restarts(int(model.best)):
             own = model.tables_of(code, datamodule.train, factors.names)
-        found = {name: {"sample": datamodule.sample_names, **own[name]} for name in own}
+        samples = {"sample": datamodule.sample_names}
+        found = {
+            name: samples | columns
+            if all(cells.dtype.kind in "fi" for cells in columns.values())
+            else columns
+            for name, columns in own.items()
+        }
     explained = explained_components(model, datamodule, factors.W)
     return found | component_table(explained, factors.names)
 
@@ -135,8 +153,9 @@ def _write_clusters(
 
 
 def _write_table(file: Path, columns: dict[str, Any]) -> None:
+    """A table of text and numbers."""
     with file.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
         writer.writerow(columns)
-        for name, *row in zip(*columns.values(), strict=True):
-            writer.writerow([name, *(f"{value:.6g}" for value in row)])
+        for row in zip(*columns.values(), strict=True):
+            writer.writerow([v if isinstance(v, str) else f"{v:.6g}" for v in row])

@@ -14,6 +14,7 @@ from nmfnet.config import Config
 from nmfnet.data.module import MatrixDataModule
 from nmfnet.data.sources.channels import recognise_channels
 from nmfnet.errors import UserError
+from nmfnet.run.association import write_associations
 from nmfnet.run.leading import write_leading
 from nmfnet.run.provenance import provenance
 from nmfnet.run.signatures import write_activities, write_probabilities, write_signatures
@@ -54,6 +55,8 @@ def write_folder(
         write_leading(folder, result.components_, result.feature_names, result.names)
         if result.programs is not None:
             result.notes += result.programs.write(folder)
+        if result.associations is not None:
+            write_associations(folder, result.associations.rows)
         said = result.suggestion._asdict() | {"options": vars(options)}
         write_json(folder / "selection.json", said)
         write_json(folder / "provenance.json", provenance(cfg, datamodule))

@@ -15,6 +15,7 @@ from nmfnet.data.module import MatrixDataModule
 from nmfnet.data.sources.channels import component_names
 from nmfnet.metrics.decomposition import Decomposition
 from nmfnet.metrics.reference import ReferenceMatch
+from nmfnet.run.association import said_of, tested
 from nmfnet.selection.fits import Plan, replicate
 from nmfnet.selection.measures import Rank
 from nmfnet.selection.relevance import Kept
@@ -55,6 +56,8 @@ class Selected:
         How many components automatic relevance determination keeps.
     programs : Programs or None
         What the components of cells mean for all genes.
+    associations : Associations or None
+        Of the components with the phenotypes of held-out samples, or without any of all samples.
     metrics : dict
         As in ``metrics.json``.
     notes : list of str
@@ -73,6 +76,7 @@ class Selected:
     decompositions: list[Decomposition] = field(default_factory=list)
     ard: Kept | None = None
     programs: Programs | None = None
+    associations: metrics.Associations | None = None
     metrics: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     found: bool = False
@@ -124,6 +128,7 @@ def result_of(
     suggestion: Suggestion,
     datamodule: MatrixDataModule,
     relevance: Kept | None,
+    rest: Matrix,
 ) -> Selected:
     """Everything that is reported, of all samples: those that took no part have weight 0."""
     whole = datamodule.matrix
@@ -153,6 +158,13 @@ def result_of(
         result.reference = known
         result.decompositions = metrics.decompose(chosen.components, known.values)
     result.metrics = _metrics(cfg, result, whole, rows)
+    if whole.phenotypes:
+        held_out = rest.shape[0] > 0
+        part = rest if held_out else whole
+        H = result.components_
+        W = refit_weights(part.values, H, plan.beta, part.mask) if held_out else result.weights
+        result.associations = tested(W, H, names, part.phenotypes, cfg.seed)
+        notes += said_of(result.associations, part.shape[0], held_out)
     return result
 
 

@@ -24,13 +24,11 @@ from nmfnet.settings.objects import build
 __all__ = ["checked", "data_of", "plan_of", "unit_of"]
 
 
-def data_of(cfg: Config, source: Source | None) -> MatrixDataModule:
-    """The data, read and checked; refuses settings that a selection of ranks cannot have."""
+def data_of(cfg: Config, source: Source | None) -> tuple[MatrixDataModule, Matrix]:
+    """The data, read and checked, and the samples held out; refuses what no selection can have."""
     source = source or build(cfg.data)
     if isinstance(source, Stream):
         raise UserError("ranks=... needs the data in memory: use data=table, or single runs")
-    if not isinstance(build(cfg.split), NoSplit):
-        raise UserError("ranks=... holds out counts or entries itself: use split=none")
     if cfg.trainer.get("strategy") is not None:
         raise UserError("ranks=... shares its fits over processes: use selection.n_jobs=N instead")
     if "n_components" not in cfg.model:
@@ -43,9 +41,21 @@ def data_of(cfg: Config, source: Source | None) -> MatrixDataModule:
     loss = build(cfg.loss)
     datamodule.check(lambda view: loss.for_view(view).check)
     matrix = datamodule.matrix
+    partition = build(cfg.split)(matrix, cfg.seed)
+    within = (partition.held_out, partition.predicted, partition.graph)
+    if any(part is not None for part in within) or partition.hidden_labels.size:
+        raise UserError(
+            "ranks=... holds out counts or entries itself: use split=none, or split=rows to keep samples "
+            "out of all fits"
+        )
     values = matrix.values.astype(np.float64, copy=False)  # for probabilities that add up to 1
-    datamodule.matrix = replace(matrix, values=values)
-    return datamodule
+    matrix = replace(matrix, values=values)
+    datamodule.matrix = _rows(matrix, partition.train_rows)
+    if partition.test_rows.size:
+        datamodule.notes.append(
+            f"{partition.test_rows.size} of {matrix.shape[0]} samples are held out of every fit."
+        )
+    return datamodule, _rows(matrix, partition.test_rows)
 
 
 def checked(matrix: Matrix, ranks: list[int], options: Selection) -> Matrix:
@@ -91,6 +101,7 @@ def _rows(matrix: Matrix, rows: np.ndarray) -> Matrix:
         sample_names=[matrix.sample_names[i] for i in rows],
         labels=None if matrix.labels is None else matrix.labels[rows],
         mask=None if matrix.mask is None else matrix.mask[rows],
+        phenotypes={name: values[rows] for name, values in matrix.phenotypes.items()},
         predefined_test=None,
         truth=None,
     )

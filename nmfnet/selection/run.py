@@ -10,6 +10,7 @@ from typing import Any
 
 from nmfnet.config import Config, run_folder, run_id
 from nmfnet.data.sources.source import Source
+from nmfnet.errors import UserError
 from nmfnet.run.finished import Finished, finished
 from nmfnet.run.lock import locked
 from nmfnet.selection.fits import Job, Say, Store, fit_all, jobs, key_of
@@ -59,10 +60,15 @@ def _select(cfg: Config, source: Source | None, folder: Path | None, *, anew: bo
 
     assert cfg.ranks is not None
     ranks, options = parse_ranks(cfg.ranks), build(cfg.selection)
-    datamodule = data_of(cfg, source)
+    datamodule, rest = data_of(cfg, source)
     whole = datamodule.matrix
     datamodule.matrix, said = options.chosen(whole)
     datamodule.notes += said
+    if rest.shape[0] and datamodule.matrix is not whole:
+        raise UserError(
+            "this selection chooses and scales features by the samples that it fits, so none can be held "
+            "out: use split=none, or selection=default"
+        )
     matrix = checked(datamodule.matrix, ranks, options)
     plan, held, beta = plan_of(cfg, matrix, options)
     missing = applies(plan.cfg, matrix, beta) if options.ard else None
@@ -87,7 +93,7 @@ def _select(cfg: Config, source: Source | None, folder: Path | None, *, anew: bo
     if options.refine:
         k = suggestion.n_components
         found[k] = refined(plan, found[k], beta)
-    result = result_of(cfg, plan, found, rows, suggestion, datamodule, relevance)
+    result = result_of(cfg, plan, found, rows, suggestion, datamodule, relevance, rest)
     result.programs = options.extend(result, whole)
     if folder is not None:
         from nmfnet.selection.folder import write_folder

@@ -306,7 +306,7 @@ def test_fewer_samples_than_ranks(tmp_path):
     ("words", "fragments"),
     [
         (("ranks=8:2",), ("ranks=8:2", "2:8")),
-        (("ranks=2:3", "split=rows"), ("split=none",)),
+        (("ranks=2:3", "split=entries"), ("split=none",)),
         (("ranks=2:3", "selection.replicates=1"), ("selection.replicates", ">= 2")),
         (("ranks=2:3", "selection.replicate=9"), ("did you mean 'replicates'",)),
         (("ranks=2:3", "selection.held_out=thinning", "data.noise=gaussian"), ("counts",)),

@@ -12,6 +12,7 @@ from nmfnet.data.formats.frames import as_rows
 from nmfnet.data.formats.memory import positions
 from nmfnet.data.formats.raw import MISSING, as_text, reading, shorten
 from nmfnet.errors import UserError
+from nmfnet.kernels.collinear import leading_columns
 
 __all__ = ["Design", "columns_of"]
 
@@ -115,12 +116,29 @@ class Design:
                     f"The covariate {name!r} is {many[0]!r} in all samples: it tells a model nothing."
                 )
             values = np.unique(table[name]) if many is None else np.zeros(0)
-            if many is None and values.size <= FEW and not (values % 1).any():
+            if values.size == 1:
+                said.append(
+                    f"The covariate {name!r} is {values[0]:g} in all samples: it tells a model nothing."
+                )
+            elif many is None and values.size <= FEW and not (values % 1).any():
                 said.append(
                     f"The covariate {name!r} has {values.size} whole values and is taken as a number: "
                     "give text if they are names."
                 )
-        return said
+        return said + self._collinear(table)
+
+    def _collinear(self, table: Mapping[str, np.ndarray]) -> list[str]:
+        """Said of covariates that others determine; the last level of one in text is no news."""
+        last = {f"{name}={many[-1]}" for name, many in self.columns if many is not None}
+        names, values = self.names, self.encode(table)
+        told = {*leading_columns(values), *np.flatnonzero(np.ptp(values, axis=0) == 0)}
+        lost = [name for j, name in enumerate(names) if j not in told and name not in last]
+        if not lost:
+            return []
+        return [
+            f"The covariates before it determine {shorten(lost)}: what each of them does cannot be told "
+            "apart."
+        ]
 
 
 def columns_of(given: Any, names: Sequence[str] | None, n: int) -> dict[str, np.ndarray]:

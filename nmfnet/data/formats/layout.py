@@ -174,7 +174,7 @@ def find_layout(
     if not lines:
         raise UserError(f"{path} has no lines with values.")
     top, texts = lines[0][0], [line for _, line in lines]
-    mark = _delimiter(delimiter) or said or _sniff(texts, path)
+    mark = _delimiter(delimiter) or said or sniff(texts, path)
     found = list(_records(iter(texts), mark, top, path))
     if len(texts) == _PREVIEW and len(found) > 1:
         found.pop()  # perhaps cut inside of quotes
@@ -234,7 +234,7 @@ def _delimiter(given: str | None) -> str | None:
     return mark
 
 
-def _sniff(lines: Sequence[str], path: Path) -> str:
+def sniff(lines: Sequence[str], path: Path) -> str:
     """The delimiter with the most columns among those that most lines agree about."""
     preferred = "\t" if ".tsv" in path.suffixes else ","
     best, most = preferred, 1

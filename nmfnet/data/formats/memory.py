@@ -21,6 +21,7 @@ __all__ = [
     "masked",
     "modalities_of",
     "positions",
+    "weights_of",
 ]
 
 
@@ -290,8 +291,8 @@ def aligned(
         given.feature_names is None and f != len(features)
     ):
         raise UserError(
-            f"The mask is {n} x {f} but the data are {len(names)} x {len(features)} (samples x "
-            "features). Both need the same shape and orientation."
+            f"{what[0].upper()}{what[1:]} is {n} x {f} but the data are {len(names)} x "
+            f"{len(features)} (samples x features). Both need the same shape and orientation."
         )
     if rows.max(initial=-1) >= n or columns.max(initial=-1) >= f:
         raise UserError(f"{what} is {n} x {f}; {len(names)} x {len(features)} are needed.")
@@ -332,6 +333,42 @@ def as_weights(
     weights = values.astype(bool) if plain else values.copy()
     if is_sparse(weights):
         weights.eliminate_zeros()
+    return weights
+
+
+def weights_of(
+    uncertainty: Any, values: Any, names: Sequence[str], features: Sequence[str], what: str
+) -> np.ndarray:
+    """Weights 1/u² of entries that are known to within u, 0 where the value itself is missing.
+
+    Parameters
+    ----------
+    uncertainty : ndarray or csr_matrix, shape (n_samples, n_features)
+        u, in the unit of the data.
+    values : ndarray or csr_matrix, shape (n_samples, n_features)
+        The data, NaN where missing.
+    names, features : sequence of str
+        For messages.
+
+    Raises
+    ------
+    UserError
+        Uncertainties that are zero, negative, missing or infinite, with their number and the first
+        one's place.
+    """
+    u, x = (table.toarray() if is_sparse(table) else table for table in (uncertainty, values))
+    absent = np.isnan(x)
+    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+        weights = np.where(absent, 0.0, u.astype(np.float64) ** -2.0)
+    bad = ~absent & ~((u > 0) & np.isfinite(u) & np.isfinite(weights))
+    if bad.any():
+        row, column = np.argwhere(bad)[0]
+        raise UserError(
+            f"{what} holds {int(bad.sum())} uncertainties that are zero, negative, missing, infinite or "
+            f"too small for 1/u² (first: {u[row, column]:g} in sample {names[row]!r}, feature "
+            f"{features[column]!r}). An uncertainty is a number > 0 in the unit of X: give a value "
+            "below the detection limit a large one, and leave the value empty where it is missing."
+        )
     return weights
 
 

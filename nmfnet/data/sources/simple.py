@@ -16,6 +16,7 @@ from nmfnet.data.formats.memory import (
     as_weights,
     masked,
     modalities_of,
+    weights_of,
 )
 from nmfnet.data.formats.raw import as_text, file_sha256, is_sparse, numbered
 from nmfnet.data.matrix import Matrix, Truth
@@ -146,6 +147,8 @@ class InMemory(Source):
         Class of each sample, text or numbers; a Series is joined by its index.
     mask : array-like, shape (n_samples, n_features), optional
         True or 1 = observed, False or 0 = not; or weights >= 0. A DataFrame is joined by its names.
+    uncertainty : array-like, shape (n_samples, n_features), optional
+        Uncertainties u > 0 instead, in the unit of X: the weights are 1/u².
     missing : {"error", "mask"}
         Whether NaN is refused or means "not observed".
     sample_names, feature_names : sequence of str, optional
@@ -163,6 +166,7 @@ class InMemory(Source):
     X: Any
     labels: Any = None
     mask: Any = None
+    uncertainty: Any = None
     missing: Literal["error", "mask"] = "error"
     sample_names: Any = None
     feature_names: Any = None
@@ -181,7 +185,8 @@ class InMemory(Source):
             given = given._replace(values=values, mask=seen)
         names = _texts(self.sample_names, given.sample_names, "sample", given.values.shape[0])
         features = _texts(self.feature_names, given.feature_names, "feature", given.values.shape[1])
-        values, mask, remarks = _observed(given, self.mask, self.missing, names, features)
+        weights = self._uncertain(given, names, features)
+        values, mask, remarks = _observed(given, weights, self.missing, names, features)
         labels, label_names = None, None
         if self.labels is not None:
             labels, label_names = encode_labels(as_labels(self.labels, names))
@@ -192,6 +197,7 @@ class InMemory(Source):
             labels=labels,
             label_names=label_names,
             mask=mask,
+            uncertain=self.uncertainty is not None,
             remarks=(*given.remarks, *remarks),
         )
         if self.covariates is not None:
@@ -207,6 +213,20 @@ class InMemory(Source):
         (first, X), *others = modalities.items()
         read = replace(self, X=X, views=dict(others)).read()
         return replace(read, remarks=(*read.remarks, f"X is the modality {first!r}."))
+
+    def _uncertain(self, given: Given, names: list[str], features: list[str]) -> Any:
+        """The mask or weights that were given, or those of the uncertainties."""
+        if self.uncertainty is None:
+            return self.mask
+        if self.mask is not None:
+            raise UserError(
+                "mask and uncertainty both say what an entry counts: give one of them, and X as a "
+                "masked array where it is not observed."
+            )
+        found = as_matrix(self.uncertainty, what="uncertainty")
+        u, _ = aligned(found, names, features, "uncertainty")
+        absent = given.values if given.mask is None else np.where(given.mask, given.values, np.nan)
+        return weights_of(u, absent, names, features, "uncertainty")
 
     def _view(self, name: str, X: Any, names: list[str], named: bool) -> Matrix:
         """A view with names of its own, or else those of X."""

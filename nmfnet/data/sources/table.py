@@ -10,10 +10,19 @@ from typing import Any, Literal, final, get_args
 import numpy as np
 import scipy.sparse as sp
 
+from nmfnet.data.formats.about import phenotypes_of, read_about
 from nmfnet.data.formats.files import TextOptions, is_text, read_raw
 from nmfnet.data.formats.hdf5 import read_obs
-from nmfnet.data.formats.memory import Given, aligned, as_weights
-from nmfnet.data.formats.raw import RawTable, check_file, file_sha256, is_sparse, numbered, shorten
+from nmfnet.data.formats.memory import Given, aligned, as_weights, weights_of
+from nmfnet.data.formats.raw import (
+    RawTable,
+    as_text,
+    check_file,
+    file_sha256,
+    is_sparse,
+    numbered,
+    shorten,
+)
 from nmfnet.data.formats.text import read_labels, read_names
 from nmfnet.data.matrix import Kind, Matrix
 from nmfnet.data.sources.channels import recognise_channels
@@ -52,7 +61,8 @@ class Table(Source):
         What rows and columns of the file are. Needed unless the file says it (HDF5 formats, biom,
         npz and mat with names, 10x mtx; a complete set of mutation channels on one axis).
     label_column : str, optional
-        Column (or row, if the samples are columns) that holds the class of each sample; of h5ad and
+        Column (or row, if the samples are columns) that holds the class of each sample; or a column of
+        the phenotypes; of h5ad and
         h5mu a column of ``obs``, of loom an attribute of the columns, of npz and mat an array.
     label_pattern : str, optional
         Regular expression that finds the class in the sample name; its groups are joined by ``_``.
@@ -66,6 +76,9 @@ class Table(Source):
         where it has names.
     weight : str, optional
         Table of weights >= 0 instead; 0 = not observed.
+    uncertainty : str, optional
+        Table of uncertainties u > 0 instead, in the unit of the data: the weights are 1/u² (positive
+        matrix factorisation), and the run says how large residuals are in u.
     missing : {"error", "mask"}
         Whether empty, NA and NaN cells are refused or left out of the fit.
     kind : {"generic", "image", "sbs96", "sound", "text"}, optional
@@ -96,12 +109,16 @@ class Table(Source):
         entry of its ``obsm`` is that entry, if no layer is called so.
     modality : str, optional
         Modality of an h5mu file.
-    covariates : sequence of str, optional
-        Columns of ``obs`` of an h5ad file that models may read (batch, donor): text is one column for
-        each of its levels, numbers are used as they are.
+    covariates : str or sequence of str, optional
+        What models may read of the samples (batch, donor): a table with sample names in its first
+        column, or names of columns of ``obs`` of an h5ad file. Text is one column for each of its
+        levels, numbers are used as they are.
     coordinates : str, optional
         Where the samples lie: a table of name, x and y, or an entry of ``obsm`` of an h5ad file
         (``spatial``). They are kept in ``extra["coordinates"]``, shape (n_samples, 2).
+    phenotypes : str, optional
+        Table of what components may go with, and no model reads (disease, age, weight), with sample
+        names in its first column; the run tests every component against every column.
     origin : Origin, optional
         Catalogue entry that the file belongs to.
     """
@@ -115,6 +132,7 @@ class Table(Source):
     labels: str | None = None
     mask: str | None = None
     weight: str | None = None
+    uncertainty: str | None = None
     missing: Literal["error", "mask"] = "error"
     kind: Kind | None = None
     image_shape: Sequence[int] | None = None
@@ -129,8 +147,9 @@ class Table(Source):
     name_separator: str = ":"
     layer: str | None = None
     modality: str | None = None
-    covariates: Sequence[str] | None = None
+    covariates: str | Sequence[str] | None = None
     coordinates: str | None = None
+    phenotypes: str | None = None
     origin: Origin | None = None
 
     def read(self) -> Matrix:
@@ -143,10 +162,12 @@ class Table(Source):
         if self.label_column is not None and self.labels is not None:
             raise UserError("data.label_column and data.labels both say the classes: give one.")
         file = self._file(self.path)
+        about = None if self.phenotypes is None else read_about(self._file(self.phenotypes))
+        of_about = about is not None and self.label_column in about.columns
         raw = read_raw(
             file,
             text=self._text(file),
-            label=self.label_column,
+            label=None if of_about else self.label_column,
             layer=self.layer,
             modality=self.modality,
             drop=[str(name) for name in self.drop or ()],
@@ -155,8 +176,16 @@ class Table(Source):
         values, rows, columns = _oriented(raw, transposed)
         names = self._names(self.sample_names, rows, "sample", values.shape[0])
         features = self._names(self.feature_names, columns, "feature", values.shape[1])
-        mask = self._weights(raw, names, features, transposed)
+        mask = self._weights(raw, values, names, features, transposed)
         values, mask, remarks = split_missing(values, mask, self.missing, (names, features))
+        found: dict[str, np.ndarray] = {}
+        told: tuple[str, ...] = ()
+        if about is not None:
+            found, told = phenotypes_of(about, names, f"data.phenotypes={self.phenotypes}")
+        if of_about:
+            assert self.label_column is not None
+            raw.labels = [as_text(cell) for cell in found[self.label_column]]
+            raw.labels_on = "columns" if transposed else "rows"
         labels, label_names = self._labels(raw, transposed, names)
         matrix = Matrix(
             values,
@@ -166,7 +195,9 @@ class Table(Source):
             labels=labels,
             label_names=label_names,
             mask=mask,
-            remarks=(*raw.remarks, *remarks, *_totals(names), *_totals(features)),
+            uncertain=self.uncertainty is not None,
+            phenotypes=found,
+            remarks=(*raw.remarks, *remarks, *told, *_totals(names), *_totals(features)),
             sources=self._sources(file),
             citation="" if self.origin is None else self.origin.citation,
         )
@@ -186,12 +217,14 @@ class Table(Source):
     def _file(self, path: str) -> Path:
         return check_file(path) if self.origin is None else self.origin.path(path)
 
-    def _covariates(self, file: Path) -> dict[str, Any]:
-        """The columns that are asked for, by name."""
+    def _covariates(self, file: Path) -> Any:
+        """The table, or the columns that are asked for, by name."""
+        if isinstance(self.covariates, str):
+            return read_about(self._file(self.covariates))
         if file.suffix != ".h5ad":
             raise UserError(
-                f"data.covariates is for columns of obs of an h5ad file, and {file.name} is none: in "
-                "Python give nmfnet.fit(X, covariates=DataFrame)."
+                f"data.covariates=[names] is for columns of obs of an h5ad file; {file.name} is none: "
+                "give data.covariates=TABLE, with sample names in its first column."
             )
         return read_obs(file, [str(name) for name in self.covariates or ()])
 
@@ -229,8 +262,8 @@ class Table(Source):
             tuple(str(word) for word in self.missing_words or ()),
             self.decimal,
         )
-        files = (file, self.mask, self.weight)
-        if not any(is_text(read) for read in files if read is not None):
+        files: tuple[str | Path, ...] = (file, *self._beside())
+        if not any(is_text(read) for read in files):
             for (name, plain), value in zip(TextOptions()._asdict().items(), options, strict=True):
                 if value != plain:
                     raise UserError(f"data.{name} is for text files, and {file} is none.")
@@ -238,8 +271,12 @@ class Table(Source):
 
     def _sources(self, file: Path) -> dict[str, str]:
         if self.origin is not None:
-            return self.origin.sources(self.path, self.sample_names, self.feature_names)
-        beside = [self.mask, self.weight, self.labels, self.sample_names, self.feature_names]
+            return self.origin.sources(
+                self.path, self.sample_names, self.feature_names, self.phenotypes
+            )
+        table = self.covariates if isinstance(self.covariates, str) else None
+        beside = [*self._beside(), self.labels, self.sample_names, self.feature_names]
+        beside += [table, self.phenotypes]
         files = [file, *(Path(name).expanduser() for name in beside if name is not None)]
         return {item.name: file_sha256(item) for item in files}
 
@@ -281,22 +318,32 @@ class Table(Source):
             return encode_labels(labels_from_names(names, self.label_pattern))
         return None, None
 
+    def _beside(self) -> list[str]:
+        """Files with a number for every entry."""
+        return [name for name in (self.mask, self.weight, self.uncertainty) if name is not None]
+
     def _weights(
-        self, raw: RawTable, names: list[str], features: list[str], transposed: bool
+        self, raw: RawTable, data: Any, names: list[str], features: list[str], transposed: bool
     ) -> Any:
         """The mask or the weights of the entries, out of a file of their own or the data's."""
-        if self.mask is not None and self.weight is not None:
-            raise UserError("data.mask and data.weight say the same thing: give one of them.")
-        path = self.mask or self.weight
-        if path is None:
+        beside = self._beside()
+        if len(beside) > 1:
+            raise UserError(
+                "data.mask, data.weight and data.uncertainty all say what an entry counts: give one of "
+                "them."
+            )
+        if not beside:
             if raw.mask is None:
                 return None
             return as_weights(raw.mask.T if transposed else raw.mask, names, features)
-        word = "mask" if self.mask is not None else "weights"
+        path, word = beside[0], "mask" if self.mask is not None else "weights"
+        word = "uncertainties" if self.uncertainty is not None else word
         file = check_file(path, f"{word.capitalize()} file")
         values, rows, columns = _oriented(read_raw(file, text=self._text(file)), transposed)
         where = f"the {word} {file}"
         found, _ = aligned(Given(values, rows, columns), names, features, where)
+        if self.uncertainty is not None:
+            return weights_of(found, data, names, features, f"The uncertainties {file}")
         weights = as_weights(found, names, features, where)
         if self.mask is not None and weights.dtype != bool:
             stored = weights.data if is_sparse(weights) else weights

@@ -16,6 +16,7 @@ import torch
 from nmfnet.kernels.extrapolation import Pair, Rows, State, guarded, rewind, untouched
 from nmfnet.kernels.matrix import Matrix
 from nmfnet.kernels.products import (
+    Array,
     Both,
     Side,
     csr,
@@ -48,6 +49,9 @@ LEAST = 0.3
 
 KEPT_BYTES = 256_000_000
 """Most memory for curvatures that are used twice."""
+
+MOSTLY = 0.75
+"""Least share of observed entries for curvatures to be used twice."""
 
 SLOW = 0.8
 """The objective changes slowly when an iteration leaves more than this of it."""
@@ -194,7 +198,7 @@ def _run_dense(state: State, data: Matrix, live: Rows, options: Options) -> None
     kind = arrays[0].dtype.type
     numbers = _numbers(beta, x.dtype, curvature)
     limit = LIMIT if extrapolate else 0.0
-    lazy = extrapolate and _lazy(state)
+    lazy = extrapolate and _lazy(state, data)
     penalties = [(kind(a), kind(b)) for a, b in (l1, l2)]
     fields = [field.numpy() for field in state[2:]]
 
@@ -222,50 +226,55 @@ def _run_sparse(state: State, data: Matrix, live: Rows, options: Options) -> Non
     beta, l1, l2, n_iter, extrapolate, fit_h, curvature = options
     from nmfnet.kernels.compiled.lanes import extrapolate as ahead
     from nmfnet.kernels.compiled.lanes import penalty
-    from nmfnet.kernels.compiled.sparse import newton_rows
+    from nmfnet.kernels.compiled.sparse import in_registers, newton_rows
 
     kind = data.x.values().numpy().dtype.type
     *numbers, least = map(kind, _numbers(beta, data.x.dtype, curvature))
     entries = {side: csr(data, side) for side in ("w", "h")}
     flags = beta == 1, data.mask is not None
     penalties = [(kind(a), kind(b)) for a, b in zip(l1, l2, strict=True)]
+    k = state.w.shape[1]
     for i in live:
-        now = {"w": row_major(state.w_now[i]), "h": row_major(state.h_now[i])}
-        before = {"w": row_major(state.w_before[i]), "h": row_major(state.h_before[i])}
-        point = {side: np.empty_like(v) for side, v in now.items()}
-        t, previous = state.memory[i, :2].tolist()
-        size = len(now["w"][0]) if extrapolate and _lazy(state) else 0
-        store = {
-            side: np.empty((len(v) * (size > 0), size, size), v.dtype) for side, v in now.items()
+        fields = {
+            "w": (state.w_now[i], state.w_before[i]),
+            "h": (state.h_now[i], state.h_before[i]),
+        }
+        arrays = {side: [in_registers(row_major(v)) for v in both] for side, both in fields.items()}
+        point = {side: np.zeros_like(both[0]) for side, both in arrays.items()}
+        lazy = extrapolate and _lazy(state, data)
+        curves = {
+            side: np.empty((len(v) * lazy, k, *v.shape[1:]), kind) for side, v in point.items()
         }
         fresh = True
+        t, previous = state.memory[i, :2].tolist()
         for _ in range(n_iter):
             t, step = nesterov(t, extrapolate)
             value: list[float] = []
             for index, side in enumerate(("w", "h") if fit_h else ("w",)):
-                v, u = point[side], now["h" if side == "w" else "w"]
-                ahead(v, now[side], before[side], kind(step), least)
-                fixed = v, u, u.sum(0), *entries[side], *flags, *penalties[index]
-                moving = *numbers, SWEEPS, now[side]
+                v, (now, before) = point[side], arrays[side]
+                u = arrays["h" if side == "w" else "w"][0]
+                ahead(*map(flat, (v, now, before)), kind(step), least)
+                fixed = v, u, k, flat(u).sum(0), *entries[side], *flags, *penalties[index]
+                moving = *numbers, SWEEPS, now
                 measure = extrapolate and side == "w"
-
-                final = measure, store[side], fresh
+                final = measure, curves[side], fresh
 
                 def some(i: int, j: int, a=fixed, b=moving, c=final) -> None:  # type: ignore
                     value.append(newton_rows(*a, *b, i, j, *c))  # noqa: B023
 
                 if measure:
-                    value += [penalty(v, *p) for v, p in zip((v, u), penalties, strict=True)]
+                    weighed = zip((v, u), penalties, strict=True)
+                    value += [penalty(flat(a), *p) for a, p in weighed]
                 in_ranges(some, len(v), 64)
                 if measure:
                     found = math.fsum(value)
                     rose, slow = found > previous, found > SLOW * previous
                     t, step = (1.0, 0.0) if rose else (t, step)
                     previous = found
-            fresh = not (size and fresh and slow and not rose)
-        for name, arrays in (("now", now), ("before", before)):
-            for side, array in arrays.items():
-                getattr(state, f"{side}_{name}")[i] = torch.from_numpy(array).mT
+            fresh = not (lazy and fresh and slow and not rose)
+        for side, both in fields.items():
+            for tensor, array in zip(both, arrays[side], strict=True):
+                tensor.copy_(torch.from_numpy(flat(array)[:, :k]).mT)
         state.memory[i, 0], state.memory[i, 1] = t, previous
 
 
@@ -278,7 +287,7 @@ def _run(state: State, data: Matrix, live: Rows, options: Options) -> None:
         now, before = [state.w_now[i], state.h_now[i]], [state.w_before[i], state.h_before[i]]
         t, previous = state.memory[i, :2].tolist()
         curves: list[Tensor] = [now[0], now[1]]
-        fresh, lazy = True, extrapolate and _lazy(state)
+        fresh, lazy = True, extrapolate and _lazy(state, data)
         for _ in range(n_iter):
             t, step = nesterov(t, extrapolate)
             rose, slow = False, False
@@ -300,11 +309,24 @@ def _run(state: State, data: Matrix, live: Rows, options: Options) -> None:
         state.memory[i, 0], state.memory[i, 1] = t, previous
 
 
-def _lazy(state: State) -> bool:
-    """Whether the curvatures of all columns can be kept."""
+def _lazy(state: State, data: Matrix) -> bool:
+    """Whether curvatures are used twice: they can be kept, and most entries of X speak for them.
+
+    That of a column with few observed entries changes too much from one iteration to the next.
+    """
+    if data.mask is not None:
+        stored = data.x.is_sparse_csr
+        seen = data.x.values().numel() if stored else int(data.mask.count_nonzero())
+        if seen < MOSTLY * data.x.shape[0] * data.x.shape[1]:
+            return False
     k = state.w.shape[1]
     columns = state.w.shape[2] + state.h.shape[2]
     return columns * k * k * state.w.element_size() <= KEPT_BYTES
+
+
+def flat(rows: Array) -> Array:
+    """Rows of registers as rows of numbers."""
+    return rows.reshape(len(rows), -1)
 
 
 def nesterov(t: float, extrapolate: bool) -> tuple[float, float]:

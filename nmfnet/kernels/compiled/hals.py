@@ -19,7 +19,7 @@ from nmfnet.kernels.compiled.lanes import (
 NOISE = 8
 """Error of an objective by Gram matrices, as a multiple of the rounding of sum(x ** 2) / 2."""
 
-HIDDEN = 1e-4
+HIDDEN = 1e-3
 """Least share of the objective which that error has to hide for a sum of residuals to be worth it."""
 
 

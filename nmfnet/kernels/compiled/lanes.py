@@ -8,7 +8,14 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from nmfnet.kernels.compiled.vectors import BYTES, load, positive, spread, store
+
 MOST_LANES = 256
+DEPTH = 64
+"""Rows of a right-hand side that a product reads at a time."""
+
+ROWS = 32
+"""Rows of X whose reconstructions are in memory at a time."""
 LOG2 = 0.6931471805599453
 
 JIT: dict[str, Any] = {
@@ -51,38 +58,65 @@ def add_products(c, a, i, t, row, w, terms):  # type: ignore[no-untyped-def]
 
 @njit(**JIT)
 def matmul(left, right, out):  # type: ignore[no-untyped-def]
-    """``out (k, m) = left (k, p) @ right (p, m)``, blocked so that ``right`` is read once."""
+    """``out = left @ right``; see :func:`add_matmul`."""
+    out[:] = 0
+    add_matmul(left, right, out)
+
+
+@njit(**JIT)
+def add_matmul(left, right, out):  # type: ignore[no-untyped-def]
+    """``out (k, m) += left (k, p) @ right (p, m)``, four rows by two registers at a time.
+
+    ``right`` is read once and in order: DEPTH of its rows are multiplied with all of ``left``.
+    """
     k, p = left.shape
-    m = right.shape[1]
-    lanes = 4096 // out.itemsize
-    for s in range(0, m, lanes):
-        e = min(m, s + lanes)
-        for i in range(k):
-            c = out[i, s:e]
-            for j in range(e - s):
-                c[j] = 0
-        row = 0
-        while row + 8 <= p:
-            t0, t1, t2 = right[row, s:e], right[row + 1, s:e], right[row + 2, s:e]
-            t3, t4, t5 = right[row + 3, s:e], right[row + 4, s:e], right[row + 5, s:e]
-            t6, t7 = right[row + 6, s:e], right[row + 7, s:e]
-            for i in range(k):
-                c, a = out[i, s:e], left[i]
-                a0, a1, a2, a3 = a[row], a[row + 1], a[row + 2], a[row + 3]
-                a4, a5, a6, a7 = a[row + 4], a[row + 5], a[row + 6], a[row + 7]
-                for j in range(e - s):
-                    c[j] += (
-                        a0 * t0[j] + a1 * t1[j] + a2 * t2[j] + a3 * t3[j]
-                        + a4 * t4[j] + a5 * t5[j] + a6 * t6[j] + a7 * t7[j]
-                    )  # fmt: skip
-            row += 8
-        while row < p:
-            t0 = right[row, s:e]
-            for i in range(k):
-                a0, c = left[i, row], out[i, s:e]
-                for j in range(e - s):
-                    c[j] += a0 * t0[j]
-            row += 1
+    m, lanes = right.shape[1], BYTES // out.itemsize
+    zero, width = out.dtype.type(0), 2 * lanes
+    some, tile = np.zeros((DEPTH, width), out.dtype), np.empty((4, width), out.dtype)
+    for row in range(0, p, DEPTH):
+        depth = min(DEPTH, p - row)
+        for s in range(0, m, width):
+            w = min(width, m - s)
+            for q in range(depth):
+                if w == width:
+                    store(some, (q, 0), load(right, (row + q, s)))
+                    store(some, (q, lanes), load(right, (row + q, s + lanes)))
+                else:
+                    for j in range(w):
+                        some[q, j] = right[row + q, s + j]
+            for i in range(0, k, 4):
+                l0, l1 = left[i], left[min(i + 1, k - 1)]
+                l2, l3 = left[min(i + 2, k - 1)], left[min(i + 3, k - 1)]
+                c0, c1, c2, c3 = spread(zero), spread(zero), spread(zero), spread(zero)
+                d0, d1, d2, d3 = spread(zero), spread(zero), spread(zero), spread(zero)
+                for q in range(depth):
+                    a, b = load(some, (q, 0)), load(some, (q, lanes))
+                    c0, d0 = c0 + l0[row + q] * a, d0 + l0[row + q] * b
+                    c1, d1 = c1 + l1[row + q] * a, d1 + l1[row + q] * b
+                    c2, d2 = c2 + l2[row + q] * a, d2 + l2[row + q] * b
+                    c3, d3 = c3 + l3[row + q] * a, d3 + l3[row + q] * b
+                if w == width and i + 4 <= k:
+                    _add(out, i, s, c0, d0)
+                    _add(out, i + 1, s, c1, d1)
+                    _add(out, i + 2, s, c2, d2)
+                    _add(out, i + 3, s, c3, d3)
+                    continue
+                tile[:] = 0
+                _add(tile, 0, 0, c0, d0)
+                _add(tile, 1, 0, c1, d1)
+                _add(tile, 2, 0, c2, d2)
+                _add(tile, 3, 0, c3, d3)
+                for r in range(min(4, k - i)):
+                    for j in range(w):
+                        out[i + r, s + j] += tile[r, j]
+
+
+@njit(inline="always", **JIT)
+def _add(out, i, s, c, d):  # type: ignore[no-untyped-def]
+    """Add two registers to a row."""
+    t = s + BYTES // out.itemsize
+    store(out, (i, s), load(out, (i, s)) + c)
+    store(out, (i, t), load(out, (i, t)) + d)
 
 
 @njit(**JIT)
@@ -127,32 +161,54 @@ def penalty(v, l1, l2):  # type: ignore[no-untyped-def]
 def sweep(v, a, b, first, last, n_sweeps):  # type: ignore[no-untyped-def]
     """Coordinate descent on ``min_{v >= 0} 1/2 <v, b v> - <a, v>``, columns first:last of v.
 
-    Every column is a problem of its own; a coordinate whose curvature b_jj is 0 stays.
+    Every column is a problem of its own; a coordinate whose curvature b_jj is 0 stays. Eight registers of
+    columns are under way at any time.
     """
-    k = v.shape[0]
-    lanes = max(64, min(2048, 32768 // k) // v.itemsize // 16 * 16)
-    part, c = np.empty((k, lanes), v.dtype), np.empty(lanes, v.dtype)
-    zero = v.dtype.type(0)
-    for s in range(first, last, lanes):
-        w = min(last - s, lanes)
+    k, lanes = v.shape[0], BYTES // v.itemsize
+    zero, one, width = v.dtype.type(0), v.dtype.type(1), 8 * lanes
+    part, linear = np.zeros((k, width), v.dtype), np.zeros((k, width), v.dtype)
+    for s in range(first, last, width):
+        w = min(last - s, width)
         for i in range(k):
-            p, q = part[i], v[i, s : s + w]
+            p, q, c, d = part[i], v[i, s : s + w], linear[i], a[i, s : s + w]
             for j in range(w):
                 p[j] = q[j]
+                c[j] = d[j]
         for _ in range(n_sweeps):
             for i in range(k):
                 if not b[i, i] > 0:
                     continue
-                for j in range(w):
-                    c[j] = 0
-                add_products(c, b[i], 0, part, 0, w, k)
-                r, p, q = 1 / b[i, i], part[i], a[i, s : s + w]
-                for j in range(w):
-                    p[j] = max(p[j] + (q[j] - c[j]) * r, zero)
+                r, row = one / b[i, i], b[i]
+                c0, c1, c2, c3 = spread(zero), spread(zero), spread(zero), spread(zero)
+                c4, c5, c6, c7 = spread(zero), spread(zero), spread(zero), spread(zero)
+                for q in range(k):
+                    c0 = c0 + row[q] * load(part, (q, 0))
+                    c1 = c1 + row[q] * load(part, (q, lanes))
+                    c2 = c2 + row[q] * load(part, (q, 2 * lanes))
+                    c3 = c3 + row[q] * load(part, (q, 3 * lanes))
+                    c4 = c4 + row[q] * load(part, (q, 4 * lanes))
+                    c5 = c5 + row[q] * load(part, (q, 5 * lanes))
+                    c6 = c6 + row[q] * load(part, (q, 6 * lanes))
+                    c7 = c7 + row[q] * load(part, (q, 7 * lanes))
+                _move(part, linear, i, 0, c0, r)
+                _move(part, linear, i, lanes, c1, r)
+                _move(part, linear, i, 2 * lanes, c2, r)
+                _move(part, linear, i, 3 * lanes, c3, r)
+                _move(part, linear, i, 4 * lanes, c4, r)
+                _move(part, linear, i, 5 * lanes, c5, r)
+                _move(part, linear, i, 6 * lanes, c6, r)
+                _move(part, linear, i, 7 * lanes, c7, r)
         for i in range(k):
             p, q = part[i], v[i, s : s + w]
             for j in range(w):
                 q[j] = p[j]
+
+
+@njit(inline="always", **JIT)
+def _move(part, linear, i, at, fitted, r):  # type: ignore[no-untyped-def]
+    """Coordinate i of a register of columns to its optimum."""
+    slope = load(linear, (i, at)) - fitted
+    store(part, (i, at), positive(load(part, (i, at)) + r * slope))
 
 
 @njit(**JIT)
@@ -226,29 +282,38 @@ def dense_divergence(x, mask, w, h, kl, buffers):  # type: ignore[no-untyped-def
     ``mask`` is (0, 0) where everything is observed; KL if ``kl``, else half the squared error.
     """
     n, f = x.shape
-    k = w.shape[0]
-    wt, y = np.ascontiguousarray(w.T), np.empty(MOST_LANES, x.dtype)
-    part = np.empty((k, MOST_LANES), x.dtype)
+    wt, fitted = np.ascontiguousarray(w.T), np.empty((ROWS, f), x.dtype)
     none, total = np.empty(0, x.dtype), 0.0
-    for s in range(0, f, MOST_LANES):
-        e = min(f, s + MOST_LANES)
-        lanes = e - s
-        for i in range(k):
-            p, q = part[i], h[i, s:e]
-            for j in range(lanes):
-                p[j] = q[j]
-        for row in range(n):
-            for j in range(lanes):
-                y[j] = 0
-            add_products(y, wt[row], 0, part, 0, lanes, k)
-            o, seen = x[row, s:e], mask[row, s:e] if mask.shape[0] > 0 else none
-            if kl:
-                total += divergence(y, o, seen, lanes, buffers)
-            else:
-                for j in range(lanes):
-                    y[j] -= o[j]
-                total += squares(y[:lanes], seen)
+    for first in range(0, n, ROWS):
+        last = min(n, first + ROWS)
+        matmul(wt[first:last], h, fitted[: last - first])
+        if not kl and mask.shape[0] == 0:
+            total += distance(fitted[: last - first].reshape(-1), x[first:last].reshape(-1))
+            continue
+        for row in range(first, last):
+            for s in range(0, f, MOST_LANES):
+                e = min(f, s + MOST_LANES)
+                y, o = fitted[row - first, s:e], x[row, s:e]
+                seen = mask[row, s:e] if mask.shape[0] > 0 else none
+                if kl:
+                    total += divergence(y, o, seen, e - s, buffers)
+                else:
+                    for j in range(e - s):
+                        y[j] -= o[j]
+                    total += squares(y, seen)
     return total
+
+
+@njit(**JIT)
+def distance(y, x):  # type: ignore[no-untyped-def]
+    """``sum((x - y) ** 2) / 2``, parts of 1024 summed in float64."""
+    total = 0.0
+    for s in range(0, y.shape[0], 1024):
+        part = y.dtype.type(0)
+        for j in range(s, min(y.shape[0], s + 1024)):
+            part += (x[j] - y[j]) ** 2
+        total += part
+    return 0.5 * total
 
 
 @njit(**JIT)

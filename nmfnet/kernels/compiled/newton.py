@@ -7,9 +7,10 @@ from numba import njit
 
 from nmfnet.kernels.compiled.lanes import (
     JIT,
-    add_products,
+    add_matmul,
     divergence,
     extrapolate,
+    matmul,
     penalty,
     squares,
 )
@@ -78,7 +79,7 @@ def newton_half(  # type: ignore[no-untyped-def]
     t, z = np.empty((TILE, lanes), v.dtype), np.empty((TILE, lanes), v.dtype)
     slope, curve = np.empty((k, lanes), v.dtype), np.empty((pairs, lanes), v.dtype)
     part, move = np.empty((k, lanes), v.dtype), np.empty((k, lanes), v.dtype)
-    c, product = np.empty(lanes, v.dtype), np.empty(TILE, v.dtype)
+    c, product = np.empty(lanes, v.dtype), np.empty((pairs, TILE), v.dtype)
     masked = mask.shape[0] > 0
     value = 0.0
     for s in range(first, last, lanes):
@@ -94,11 +95,9 @@ def newton_half(  # type: ignore[no-untyped-def]
             copy_columns(store, s, curve, np.int64(0), w)
         for row in range(0, p, TILE):
             rows = min(TILE, p - row)
+            matmul(ut[row : row + rows], part[:, :w], t[:rows, :w])
             for q in range(rows):
                 y = t[q, :w]
-                for j in range(w):
-                    y[j] = 0
-                add_products(y, ut[row + q], 0, part, 0, w, k)
                 seen = mask[row + q, s:e] if masked else y[:0]
                 if measure and kl:
                     value += divergence(y, x[row + q, s:e], seen, w, buffers)
@@ -110,17 +109,14 @@ def newton_half(  # type: ignore[no-untyped-def]
                     for j in range(w):
                         y[j] *= o[j]
                         g[j] *= o[j]
-            for i in range(k):
-                add_products(slope[i], u[i], row, t, 0, w, rows)
-            pair = 0
-            for i in range(k if fresh else 0):
-                a = u[i, row : row + rows]
-                for o in range(i + 1):
-                    b = u[o, row : row + rows]
-                    for q in range(rows):
-                        product[q] = a[q] * b[q]
-                    add_products(curve[pair], product, 0, z, 0, w, rows)
-                    pair += 1
+            add_matmul(u[:, row : row + rows], t[:rows, :w], slope[:, :w])
+            if fresh:
+                for i in range(k):
+                    for o in range(i + 1):
+                        both = product[at(i, o)]
+                        for q in range(rows):
+                            both[q] = u[i, row + q] * u[o, row + q]
+                add_matmul(product[:, :rows], z[:rows, :w], curve[:, :w])
         if fresh and store.shape[0] > 0:
             copy_columns(curve, np.int64(0), store, s, w)
         for i in range(k):

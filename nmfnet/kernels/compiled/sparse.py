@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 from numba import njit
 
 from nmfnet.kernels.compiled.lanes import JIT
+from nmfnet.kernels.compiled.vectors import BYTES, load, spread, store
+
+Array = npt.NDArray[Any]
 
 
 @njit(**JIT)
@@ -68,80 +74,131 @@ def ratio_rows(v, u, start, column, value, out, first, last):  # type: ignore[no
                 o[q] += y * b[q]
 
 
+def in_registers(v: Array) -> Array:
+    """Rows (m, k) as (m, registers, lanes), a whole number of vector registers; zeros fill up."""
+    lanes = BYTES // v.itemsize
+    registers = -(-v.shape[1] // lanes)
+    out = np.zeros((v.shape[0], registers * lanes), v.dtype)
+    out[:, : v.shape[1]] = v
+    return out.reshape(v.shape[0], registers, lanes)
+
+
 @njit(**JIT)
 def newton_rows(  # type: ignore[no-untyped-def]
-    v, u, total, start, column, value, kl, observed, l1, l2, shrink, floor, damp, n_sweeps, out,
-    first, last, measure, store, fresh
+    v, u, k, total, start, column, value, kl, observed, l1, l2, shrink, floor, damp, n_sweeps, out,
+    first, last, measure, kept, fresh
 ):  # fmt: skip
     """One Newton step for rows first:last of v in ``x ~ v uᵀ``; see ``newton.newton_half``.
 
-    ``total`` is the sum of u's rows; ``observed`` = only the stored entries count (else KL, and
-    the absent entries are zeros). Returns the divergence at v where ``measure``, else 0. ``store`` is
-    (m, k, k), or (0, 0, 0).
+    ``v``, ``u`` and ``out`` have k numbers in each row of registers (:func:`in_registers`); ``total``
+    is the sum of u's rows; ``observed`` = only the stored entries count (else KL, and the absent
+    entries are zeros). Returns the divergence at v where ``measure``, else 0. ``kept`` (m, k, registers,
+    lanes), or with m = 0, is where curvatures stay, to be used again where not ``fresh``.
     """
-    k = v.shape[1]
+    registers, lanes = v.shape[1], v.shape[2]
+    numbers = u.reshape((u.shape[0], registers * lanes))
+    points, results = v.reshape((v.shape[0], u[0].size)), out.reshape((v.shape[0], u[0].size))
     one, tiny, zero = v.dtype.type(1), v.dtype.type(1e-30), v.dtype.type(0)
-    slope, scratch, y = np.empty(k, v.dtype), np.empty((k, k), v.dtype), np.empty(4, v.dtype)
-    z, w = np.empty(4, v.dtype), np.empty(k, v.dtype)
+    y, z, sums = np.empty(4, v.dtype), np.empty(4, v.dtype), np.empty((4, lanes), v.dtype)
+    slope = np.zeros((1, registers, lanes), v.dtype)
+    scratch, inverse = np.zeros((k, registers, lanes), v.dtype), np.empty(k, v.dtype)
+    down = slope.reshape(slope.size)
     objective = 0.0
     for i in range(first, last):
-        a = v[i]
-        curve = store[i] if store.shape[0] > 0 else scratch
-        for q in range(k):
-            slope[q] = -l1 - l2 * a[q] - (zero if observed else total[q])
-            w[q] = a[q]
-            if fresh:
-                for r in range(k):
-                    curve[q, r] = 0
-                curve[q, q] = l2
+        a, new = points[i], results[i]
+        curve = kept[i] if kept.shape[0] > 0 else scratch
+        rows = curve.reshape((k, slope.size))
+        for c in range(registers):
+            store(slope, (0, c), spread(zero))
+            for q in range(k if fresh else 0):
+                store(curve, (q, c), spread(zero))
         for e in range(start[i], start[i + 1], 4):
             n = min(4, start[i + 1] - e)
+            c0, c1 = np.int64(column[e]), np.int64(column[e + min(1, n - 1)])
+            c2, c3 = np.int64(column[e + min(2, n - 1)]), np.int64(column[e + min(3, n - 1)])
+            for c in range(registers):
+                point = load(v, (i, c))
+                b0, b1 = point * load(u, (c0, c)), point * load(u, (c1, c))
+                b2, b3 = point * load(u, (c2, c)), point * load(u, (c3, c))
+                if c > 0:
+                    b0, b1 = b0 + load(sums, (0,)), b1 + load(sums, (1,))
+                    b2, b3 = b2 + load(sums, (2,)), b3 + load(sums, (3,))
+                store(sums, (0,), b0)
+                store(sums, (1,), b1)
+                store(sums, (2,), b2)
+                store(sums, (3,), b3)
             for r in range(4):
-                b = u[column[e + min(r, n - 1)]]
                 fit = zero
-                for q in range(k):
-                    fit += a[q] * b[q]
-                x = value[e + min(r, n - 1)]
-                if measure and r < n:
+                for q in range(lanes):
+                    fit += sums[r, q]
+                if r >= n:
+                    y[r] = 0
+                    z[r] = 0
+                    continue
+                x = value[e + r]
+                if measure:
                     objective += stored_divergence(x, fit, kl, observed)
                 if kl:
-                    inverse = one / (fit + tiny)
-                    y[r] = x * inverse
-                    z[r] = y[r] * inverse
+                    over = one / (fit + tiny)
+                    y[r] = x * over
+                    z[r] = y[r] * over
                     if observed:
                         y[r] -= one
                 else:
                     y[r] = x - fit
                     z[r] = one
-                if r >= n:
-                    y[r] = 0
-                    z[r] = 0
-            b0, b1 = u[column[e]], u[column[e + min(1, n - 1)]]
-            b2, b3 = u[column[e + min(2, n - 1)]], u[column[e + min(3, n - 1)]]
-            for q in range(k):
-                slope[q] += y[0] * b0[q] + y[1] * b1[q] + y[2] * b2[q] + y[3] * b3[q]
-            for q in range(k if fresh else 0):
-                z0, z1, z2, z3 = z[0] * b0[q], z[1] * b1[q], z[2] * b2[q], z[3] * b3[q]
-                row = curve[q]
-                for r in range(k):
-                    row[r] += z0 * b0[r] + z1 * b1[r] + z2 * b2[r] + z3 * b3[r]
+            for c in range(registers):
+                b0, b1, b2, b3 = (
+                    load(u, (c0, c)),
+                    load(u, (c1, c)),
+                    load(u, (c2, c)),
+                    load(u, (c3, c)),
+                )
+                s = load(slope, (0, c)) + y[0] * b0 + y[1] * b1 + y[2] * b2 + y[3] * b3
+                store(slope, (0, c), s)
+                b0, b1, b2, b3 = z[0] * b0, z[1] * b1, z[2] * b2, z[3] * b3
+                for q in range(k if fresh else 0):
+                    s = load(curve, (q, c)) + numbers[c0, q] * b0 + numbers[c1, q] * b1
+                    store(curve, (q, c), s + numbers[c2, q] * b2 + numbers[c3, q] * b3)
+        for q in range(k if fresh else 0):
+            rows[q, q] += l2
         for q in range(k):
             if measure and not observed:
                 objective += a[q] * total[q]
-            slope[q] *= damp
-        for _ in range(n_sweeps):
-            for q in range(k):
-                new = max(w[q] + slope[q] / (curve[q, q] + tiny), shrink * a[q])
-                d, row = new - w[q], curve[q]
-                w[q] = new
-                for r in range(k):
-                    slope[r] -= d * row[r]
+            down[q] = (down[q] - l1 - l2 * a[q] - (zero if observed else total[q])) * damp
+        descend_row(a, slope, curve, down, rows, inverse, shrink, n_sweeps, new)
         peak = zero
         for q in range(k):
-            peak = max(peak, w[q])
+            peak = max(peak, new[q])
         for q in range(k):
-            out[i, q] = max(w[q], floor * peak)
+            new[q] = max(new[q], floor * peak)
     return objective
+
+
+@njit(**JIT)
+def descend_row(  # type: ignore[no-untyped-def]
+    a, slope, curve, down, rows, inverse, shrink, n_sweeps, new
+):  # fmt: skip
+    """Coordinate descent from a on the expansion there; ``new`` is the result.
+
+    ``down`` and ``rows`` are the numbers of ``slope``, which is changed, and of ``curve``.
+    """
+    k, registers = curve.shape[0], curve.shape[1]
+    one, tiny, close = a.dtype.type(1), a.dtype.type(1e-30), np.finfo(a.dtype).eps
+    for q in range(k):
+        inverse[q] = one / (rows[q, q] + tiny)
+        new[q] = a[q]
+    for _ in range(n_sweeps):
+        moved, peak = a.dtype.type(0), a.dtype.type(0)
+        for q in range(k):
+            to = max(new[q] + down[q] * inverse[q], shrink * a[q])
+            d = to - new[q]
+            new[q] = to
+            for c in range(registers):
+                store(slope, (0, c), load(slope, (0, c)) - d * load(curve, (q, c)))
+            moved, peak = max(moved, abs(d)), max(peak, to)
+        if moved <= close * peak:
+            break
 
 
 @njit(**JIT)

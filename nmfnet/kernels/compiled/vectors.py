@@ -39,9 +39,11 @@ def inlined(function: Callable[..., Any]) -> Any:
 
 
 def _place(context: Any, builder: Any, array_type: Any, array: Any, at_type: Any, at: Any) -> Any:
-    """Pointer to the vector at ``array[at]``."""
+    """Pointer to the vector at ``array[at]``, or ``array[at, 0]`` where an index is left out."""
     fields = context.make_array(array_type)(context, builder, array)
-    index = [*cgutils.unpack_tuple(builder, at, len(at_type)), context.get_constant(types.intp, 0)]
+    index = list(cgutils.unpack_tuple(builder, at, len(at_type)))
+    if len(index) < array_type.ndim:
+        index.append(context.get_constant(types.intp, 0))
     pointer = cgutils.get_item_pointer(context, builder, array_type, fields, index)
     vector = context.get_value_type(Vector(array_type.dtype))
     return builder.bitcast(pointer, vector.as_pointer())
@@ -53,7 +55,10 @@ def _bytes(array_type: Any) -> int:
 
 @inlined
 def load(typing: Any, array: Any, at: Any) -> Any:
-    """The vector ``array[at]``; ``at`` is a tuple with an index for all axes but the last."""
+    """The vector ``array[at]``; ``at`` is a tuple with an index for all axes but the last.
+
+    With one for the last axis too, the vector begins there.
+    """
 
     def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.load(

@@ -581,3 +581,18 @@ def test_factors_that_do_not_fit_are_refused_before_they_are_made(monkeypatch):
     monkeypatch.setattr("nmfnet.run.train.memory", lambda: 1000)
     with pytest.raises(nmfnet.UserError, match=r"40 samples and 25 features with 2 comp.*1e-06 GB"):
         run(listed(X, mask))
+
+
+def test_a_run_says_that_held_out_entries_are_not_determined():
+    """Three components for rows with two known entries: any weights fit, unless a penalty chooses."""
+    rng = np.random.default_rng(0)
+    X, mask = rng.random((12, 9)) + 1, np.zeros((12, 9), bool)
+    mask[:, :2] = mask[:4] = True
+    options = {"mask": mask, "n_components": 3, "split": "entries", "max_iter": 5}
+    options["split.fraction"] = 0.01  # one entry
+    said = "8 of 12 samples and 0 of 9 features have fewer known entries than the 3 components"
+    assert any(said in note for note in nmfnet.fit(X, **options).notes)
+    ridge = {"penalty": "l2", "penalty.l2.on": ["W", "H"]}
+    assert not any("fewer known" in note for note in nmfnet.fit(X, **options, **ridge).notes)
+    whole = nmfnet.fit(X, n_components=3, split="entries", max_iter=5)
+    assert not any("fewer known" in note for note in whole.notes)

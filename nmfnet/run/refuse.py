@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch
+
 from nmfnet.config import Config
 from nmfnet.core.distributed import World
 from nmfnet.core.model import Factorization
@@ -9,8 +11,16 @@ from nmfnet.core.starting import check_negative
 from nmfnet.data.module import MatrixDataModule
 from nmfnet.data.stream.module import StreamDataModule
 from nmfnet.errors import UserError
+from nmfnet.types import Tensor
 
-__all__ = ["check_links", "check_loss", "check_rows", "check_streamed", "note_views"]
+__all__ = [
+    "check_links",
+    "check_loss",
+    "check_rows",
+    "check_streamed",
+    "note_undetermined",
+    "note_views",
+]
 
 
 def check_rows(cfg: Config, datamodule: MatrixDataModule, model: Factorization) -> None:
@@ -52,6 +62,37 @@ def note_views(datamodule: MatrixDataModule, model: Factorization) -> None:
             f"{type(model).__name__} as configured does not read the covariates: model=vae and "
             "model=balsamico do."
         )
+
+
+def note_undetermined(datamodule: MatrixDataModule, model: Factorization) -> None:
+    """Say that held-out entries are predicted by weights that the known ones do not determine.
+
+    A row or column with fewer known entries than components is fitted exactly by many weights, however
+    large, unless a penalty chooses among them.
+    """
+    mask = datamodule.train.mask
+    if datamodule.partition.held_out is None or mask is None or not model.bilinear:
+        return
+    if model.penalty_list:
+        return
+    (n, f), k = datamodule.sizes, model.n_components
+    few = [int((known < k).sum()) for known in known_entries(mask)]
+    if any(few):
+        datamodule.notes.append(
+            f"{few[0]} of {n} samples and {few[1]} of {f} features have fewer known entries than the {k} "
+            "components, so that what is predicted of their held-out entries may be far off: add "
+            "penalty=l2 penalty.l2.on=[W,H] penalty.l2.weight=1 (or 5), lower model.n_components, or use "
+            "model=rsnmf or model=biased_mf."
+        )
+
+
+def known_entries(mask: Tensor) -> tuple[Tensor, Tensor]:
+    """How many entries of every row and of every column have a weight."""
+    if not mask.is_sparse_csr:
+        seen = mask != 0
+        return seen.sum(1), seen.sum(0)
+    columns = torch.bincount(mask.col_indices(), minlength=mask.shape[1])
+    return mask.crow_indices().diff(), columns
 
 
 def check_loss(cfg: Config, model: Factorization) -> None:

@@ -47,7 +47,14 @@ from nmfnet.run.lock import locked
 from nmfnet.run.loop import Loop
 from nmfnet.run.machine import device_of, threads
 from nmfnet.run.quiet import quiet
-from nmfnet.run.refuse import check_links, check_loss, check_rows, check_streamed, note_views
+from nmfnet.run.refuse import (
+    check_links,
+    check_loss,
+    check_rows,
+    check_streamed,
+    note_undetermined,
+    note_views,
+)
 from nmfnet.run.scale import rescale
 from nmfnet.run.sharding import block, check_shardable, join, shard
 from nmfnet.run.sound import remark_on_parts
@@ -189,6 +196,7 @@ def train(
     check_rows(cfg, datamodule, model)
     check_links(datamodule, model)
     note_views(datamodule, model)
+    note_undetermined(datamodule, model)
     check_solver(model.solver, task_of(model))
     check_normalise(model, cfg.normalize)
     calm = quiet((), module="lightning", messages=("Sparse CSR tensor support is in beta",))

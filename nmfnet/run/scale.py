@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import torch
-
 from nmfnet.core.model import Factorization
 from nmfnet.core.units import Units, units_of
 from nmfnet.data.module import MatrixDataModule
 from nmfnet.errors import UserError
+from nmfnet.kernels.rows import spans
 from nmfnet.types import Batch
 
 
@@ -44,7 +43,8 @@ def check_finite(model: Factorization, batch: Batch) -> None:
         if tensor is None:
             continue
         held = tensor.values() if tensor.is_sparse_csr else tensor
-        if not bool(held.sum(dtype=torch.float64).isfinite() or torch.isfinite(held).all()):
+        width = held[:1].numel()
+        if not all(bool(held[rows].isfinite().all()) for rows in spans(len(held), width)):
             raise UserError(
                 f"{what} has values beyond {str(model.precision).removeprefix('torch.')}: use "
                 "dtype=float64, or rescale"

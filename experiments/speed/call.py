@@ -36,6 +36,9 @@ TIMES = 5
 MOST = 20
 """Starts that a call may need."""
 
+STEP = 5
+"""Iterations from one ``max_iter`` that is tried to the next."""
+
 
 class Workload(NamedTuple):
     """A matrix and a rank; ``iterations``: so many on both sides, with no other end."""
@@ -115,13 +118,15 @@ def factors(model: Any) -> Pair:
 
 
 def enough(x: Any, work: Workload, seed: int, target: float) -> int | None:
-    """Iterations after which the call is at the target; None if it ends above."""
+    """Iterations, in fives, after which the call is at the target; None if it ends above."""
     history = fit(x, work, seed).plot.run.history
-    for iteration, value in zip(history["iteration"], history["objective"], strict=True):
+    step = int(history["iteration"][0])
+    for end, value in zip(history["iteration"], history["objective"], strict=True):
         if value <= target:
-            found = fit(x, work, seed, max_iter=int(iteration), tol=0.0)
-            if objective(x, *factors(found), work.loss) <= target:  # in float64
-                return int(iteration)
+            for most in range(int(end) - step + STEP, int(end) + 1, STEP):
+                found = fit(x, work, seed, max_iter=most, tol=0.0)
+                if objective(x, *factors(found), work.loss) <= target:  # in float64
+                    return most
     return None
 
 

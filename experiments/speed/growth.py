@@ -1,0 +1,184 @@
+"""How the time of a fit grows with samples, features, components, restarts, density and threads.
+
+    python experiments/speed/growth.py                  # light: up to 32,000 samples, a few minutes
+    python experiments/speed/growth.py --full           # up to a million samples
+    python experiments/speed/growth.py --axes n k       # some of it; the rest of the file stays
+
+Every fit makes the same ITERATIONS on planted counts, on one thread unless threads are what changes;
+the first of each solver in a process is not counted. CPU seconds of the whole call are the least of
+TIMES; for threads, seconds on the clock. A slope is that of log(seconds) over log(size), by least
+squares over the larger half of the sizes: 1 = in proportion. Writes ``growth.csv`` and ``growth.png``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import scipy.sparse as sp
+
+HERE = Path(__file__).parent
+ITERATIONS = 20
+TIMES = 3
+
+
+class Size(NamedTuple):
+    """What is fitted: a matrix with a share of entries that are not 0, components, restarts, threads."""
+
+    n: int = 4000
+    f: int = 200
+    k: int = 10
+    restarts: int = 1
+    density: float = 1.0
+    threads: int = 1
+
+
+AXES: dict[str, tuple[float, ...]] = {
+    "n": (2000, 4000, 8000, 16_000, 32_000),
+    "f": (50, 100, 200, 400, 800),
+    "k": (5, 10, 20, 40),
+    "restarts": (1, 2, 4, 8),
+    "density": (0.01, 0.03, 0.1, 0.3),
+    "threads": (1, 2),
+}
+FULL = AXES | {
+    "n": (2000, 8000, 32_000, 125_000, 500_000, 1_000_000),
+    "f": (50, 100, 200, 400, 800, 1600, 3200),
+    "k": (5, 10, 20, 40, 80),
+    "restarts": (1, 4, 16, 64),
+}
+OURS = {
+    "hals": {"solver": "hals"},
+    "newton": {"solver": "newton", "loss": "kl"},
+    "online": {"solver": "online", "batch_size": 512},
+}
+THEIRS = {
+    "scikit-learn cd": {"solver": "cd"},
+    "scikit-learn mu, KL": {"solver": "mu", "beta_loss": "kullback-leibler"},
+}
+LACKS = {("scikit-learn cd", "threads"), ("scikit-learn mu, KL", "threads")}
+"""What scikit-learn has no option for."""
+
+
+def counts(size: Size) -> Any:
+    """Planted counts in float32; sparse where not all entries are there."""
+    rng = np.random.default_rng(0)
+    W, H = rng.gamma(1.0, size=(size.n, size.k)), rng.gamma(1.0, size=(size.k, size.f))
+    if size.density == 1:
+        return rng.poisson(W @ H).astype(np.float32)
+    some = sp.random(size.n, size.f, size.density, format="csr", random_state=0)
+    rows = np.repeat(np.arange(size.n), np.diff(some.indptr))
+    some.data = 1.0 + rng.poisson((W[rows] * H.T[some.indices]).sum(1))
+    return some.astype(np.float32)
+
+
+def fitted(side: str, x: Any, size: Size) -> Callable[[], object]:
+    """The call that is timed."""
+    if side in THEIRS:
+        from sklearn.decomposition import NMF
+
+        options = {"init": "random", "max_iter": ITERATIONS, "tol": 0.0, "random_state": 0}
+        model = NMF(size.k, **options, **THEIRS[side])
+        return lambda: [model.fit_transform(x) for _ in range(size.restarts)]
+    import nmfnet
+
+    settings: dict[str, Any] = {"max_iter": ITERATIONS, "tol": 0.0, "certificate_tol": None}
+    settings |= OURS[side] | {"n_components": size.k, "n_restarts": size.restarts}
+    return lambda: nmfnet.fit(x, seed=0, threads=size.threads, **settings)
+
+
+def seconds(call: Callable[[], object], clock: Callable[[], float]) -> float:
+    """The least of TIMES."""
+    found = []
+    for _ in range(TIMES):
+        began = clock()
+        call()
+        found.append(clock() - began)
+    return min(found)
+
+
+def rows(axes: dict[str, tuple[float, ...]]) -> Iterator[dict[str, Any]]:
+    """A row for every side and size."""
+    base = Size()
+    for side in (*OURS, *THEIRS):
+        fitted(side, counts(base._replace(n=600)), base)()  # imports and kernels
+    for axis, values in axes.items():
+        for value in values:
+            size = base._replace(**{axis: value})
+            x = counts(size)
+            for side in (*OURS, *THEIRS):
+                if (side, axis) in LACKS:
+                    continue
+                clock = time.perf_counter if axis == "threads" else time.process_time
+                took = seconds(fitted(side, x, size), clock)
+                yield {"axis": axis, "size": value, "side": side, "seconds": f"{took:.4g}"}
+
+
+def slope(points: list[tuple[float, float]]) -> float:
+    """Of log(seconds) over log(size) in the larger half of the sizes."""
+    points = sorted(points)[-max(2, (len(points) + 1) // 2) :]
+    return float(np.polyfit(*np.log(np.array(points)).T, 1)[0])
+
+
+def curves(table: list[dict[str, Any]]) -> dict[tuple[str, str], list[tuple[float, float]]]:
+    """(size, seconds) by axis and side."""
+    found: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    for row in table:
+        points = found.setdefault((row["axis"], row["side"]), [])
+        points.append((float(row["size"]), float(row["seconds"])))
+    return found
+
+
+def draw(table: list[dict[str, Any]]) -> None:
+    """A panel for every axis."""
+    import matplotlib.pyplot as plt
+
+    axes = list(dict.fromkeys(row["axis"] for row in table))
+    shape = -(-len(axes) // 3), min(3, len(axes))
+    size = (3.4 * shape[1] + 2, 3 * shape[0] + 0.5)
+    figure, panels = plt.subplots(*shape, figsize=size, layout="constrained", squeeze=False)
+    for axis, panel in zip(axes, panels.flat, strict=False):
+        for (where, side), points in curves(table).items():
+            if where == axis:
+                dashed = "--" if side in THEIRS else "-"
+                panel.loglog(*zip(*points, strict=True), dashed, marker="o", ms=3, label=side)
+        panel.set_xlabel(axis)
+        panel.set_ylabel("seconds" if axis == "threads" else "CPU seconds")
+    figure.legend(*panels.flat[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    figure.savefig(HERE / "growth.png", dpi=80)
+
+
+def main() -> None:
+    """Measure, write and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--full", action="store_true", help="larger sizes")
+    parser.add_argument("--axes", nargs="*", choices=list(AXES), default=list(AXES), help="which")
+    arguments = parser.parse_args()
+    warnings.simplefilter("ignore")
+    sizes, path = FULL if arguments.full else AXES, HERE / "growth.csv"
+    table = []
+    if path.is_file():
+        with path.open(newline="") as file:
+            table = [row for row in csv.DictReader(file) if row["axis"] not in arguments.axes]
+    table += rows({axis: sizes[axis] for axis in arguments.axes})
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, ("axis", "size", "side", "seconds"))
+        writer.writeheader()
+        writer.writerows(table)
+    draw(table)
+    print(
+        "| grows with | side | sizes | seconds, least to most | slope |", "|---" * 5 + "|", sep="\n"
+    )
+    for (axis, side), points in curves(table).items():
+        (a, s), (b, t) = points[0], points[-1]
+        print(f"| {axis} | {side} | {a:g} to {b:g} | {s:.3g} to {t:.3g} | {slope(points):.2f} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -103,16 +103,18 @@ class AutoRec(Factorization):
         ends = ("sample", "component") if self.by_item else ("component", "feature")
         self.W = self.factor("W", *ends, constraint=free)
         self.a = self.factor("a", "one", "component", constraint=free)
-        held = [("mu", "one", "one"), ("c", "one", "feature")]
+        self.mu = self.factor("mu", "one", "one", constraint=free)
+        self.c = self.factor("c", "one", "feature", constraint=free)
+        held = [self.mu, self.c]
         if self.by_item:
-            held.append(("b", "sample", "one"))
+            self.b = self.factor("b", "sample", "one", constraint=free)
+            held.append(self.b)
             # what the network says of the items depends on the training rows: kept for a saved model
             size = (self.n_restarts, n_components, parts.sizes.n_features)
             self.register_buffer("units_of_items", torch.zeros(size))
             self.units_of_items: Tensor
-        for name, *axes in held:
-            setattr(self, name, self.factor(name, *axes, constraint=free))
-            self.factors[name].freeze()
+        for factor in held:
+            factor.freeze()
         self.left: tuple[Tensor, Transpose] | None = None  # of the columns, while there are rows
 
     # ------------------------------------------------------------------ the model

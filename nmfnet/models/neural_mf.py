@@ -146,7 +146,7 @@ class NeuralMF(Factorization):
         tables = [self.Q(), self.T(), self.c()] if self.dot else [self.Q(), self.c()]
         return torch.cat(tables, -2).mT
 
-    def score(
+    def scorer(
         self, user: Float[Tensor, "*r e k"], item: Float[Tensor, "*r e k"]
     ) -> Float[Tensor, "*r e"]:
         """X_hat of pairs of codes of a row and of a feature."""
@@ -168,12 +168,12 @@ class NeuralMF(Factorization):
             m = some.shape[-2]
             user = some.repeat_interleave(f, -2)
             item = items.repeat(*[1] * (items.ndim - 2), m, 1)
-            said = self.score(user, item)
+            said = self.scorer(user, item)
             found.append(said.reshape(*said.shape[:-1], m, f))
         return torch.cat(found, -2)
 
     def decode_at(self, code: Float[Tensor, "*r n k"], batch: Batch) -> Float[Tensor, "*r e"]:
-        return self.score(
+        return self.scorer(
             code[..., row_numbers(batch.x), :], self.columns()[..., batch.x.col_indices(), :]
         )
 
@@ -201,11 +201,11 @@ class NeuralMF(Factorization):
 
     def _choice_losses(self, x: Tensor, code: Tensor, items: Tensor) -> Float[Tensor, "*r n"]:
         users = code[..., row_numbers(x), :]
-        cost = F.softplus(-self.score(users, items[..., x.col_indices(), :]))
+        cost = F.softplus(-self.scorer(users, items[..., x.col_indices(), :]))
         for draw in range(self.n_others):
             at, kept = others(self, x, draw)
             at = at.unsqueeze(-1).expand(*at.shape, items.shape[-1])
-            cost = cost + kept * F.softplus(self.score(users, items.gather(-2, at)))
+            cost = cost + kept * F.softplus(self.scorer(users, items.gather(-2, at)))
         return by_row(x, cost)
 
     # ------------------------------------------------------------------ how it is fitted

@@ -82,7 +82,7 @@ class SupervisedNMF(Factorization):
         H = self.uniform(self.H)
         for c in classes.unique().tolist():
             rows = (labels == c).nonzero()[:, 0]
-            own = batch.by_row(lambda tensor, rows=rows: take_rows(tensor, rows))
+            own = batch.by_row(lambda t, at=rows: take_rows(t, at))  # type: ignore[misc]
             of_class = classes == c
             _, (A,) = layerwise(own, [H[:, of_class]], self.loss.beta, self.prelude.closely())
             H[:, of_class] = A

@@ -48,9 +48,9 @@ def associations(rows: Sequence[Any]) -> Figure:
     cmap, limits = style.heat_map(axes, effect, most=1.0)
     if limits[0] == 0:
         cmap, limits = style.SEQUENTIAL, (0.0, 1.0)
-    at = np.argwhere(sure)
+    places = np.argwhere(sure)
     dark = np.abs(effect[sure]) > 0.6
-    axes.scatter(at[:, 1], at[:, 0], s=10, c=np.where(dark, "white", style.INK))
+    axes.scatter(places[:, 1], places[:, 0], s=10, c=np.where(dark, "white", style.INK))
     axes.set_yticks(range(len(phenotypes)), [style.shorten(name, 24) for name in phenotypes])
     turned = 90 if widest > 4 else 0
     texts = [style.shorten(name, 16) for name in components]

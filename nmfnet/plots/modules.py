@@ -55,7 +55,9 @@ def modules(X: ArrayLike, found: Sequence[tuple[ArrayLike, ArrayLike]]) -> Figur
 
 def _order(scores: list[np.ndarray], count: int) -> tuple[np.ndarray, list[int]]:
     """Members of the first module, of the second, ... and the rest; where each begins."""
-    left, order, starts = np.ones(count, bool), [], []
+    left = np.ones(count, bool)
+    order: list[int] = []
+    starts: list[int] = []
     for score in scores:
         starts.append(len(order))
         own = np.flatnonzero((score != 0) & left)

@@ -226,9 +226,9 @@ def load(path: str | Path, *, trust: bool = False) -> Factorization:
         )
         model.load_state_dict(saved["state_dict"])
         model.iteration = recipe["iteration"]
-    names = ("feature_names", "component_names", "kind", "image_shape")
-    names += ("covariates", "covariate_names")
-    model.recipe |= {key: recipe[key] for key in names if key in recipe}
+    names = ("feature_names", "component_names", "covariates", "covariate_names")
+    kept = (*names, "kind", "image_shape")
+    model.recipe |= {key: recipe[key] for key in kept if key in recipe}
     know_rows(model)
     model.units = Units(*recipe.get("units", ()))
     broken = [name for name, value in model.named_parameters() if not value.isfinite().all()]

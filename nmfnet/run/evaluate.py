@@ -234,9 +234,10 @@ def _residuals(
     model: Factorization, datamodule: MatrixDataModule, W: np.ndarray
 ) -> dict[str, float]:
     """How large residuals are beside known uncertainties."""
-    if not datamodule.matrix.uncertain or not model.estimates_x:
+    mask = datamodule.train.mask
+    if not datamodule.matrix.uncertain or mask is None or not model.estimates_x:
         return {}
-    weights = to_numpy(datamodule.train.mask)
+    weights = to_numpy(mask)
     x_hat = reconstruction(model, W, datamodule.train)
     found = metrics.q_values(datamodule.values("train"), x_hat, weights, model.n_components)
     return {f"train/{name}": value for name, value in found.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import final
 
+from nmfnet.core.constraints import ANY
 from nmfnet.core.factor import Factor
 from nmfnet.core.model import Factorization, Parts
 from nmfnet.kernels.multiplicative import Sums, nmf_sums_H, nmf_sums_W
@@ -23,13 +24,14 @@ class NMF(Factorization):
     H       components                          ``H``       n_components, n_features
     ======  ==================================  ==========  ======================
 
-    W is a table, so new rows get the W that minimises the loss for the fitted H.
+    W is a table, so new rows get the W that minimises the loss for the fitted H. Under the squared error
+    a factor may have any sign (``constraint.H=free``, semi-NMF), and then so may X.
 
     Parameters
     ----------
     n_components : int, >= 1
 
-    Source: Lee & Seung 1999 and 2001; Paatero & Tapper 1994.
+    Source: Lee & Seung 1999 and 2001; Paatero & Tapper 1994; Ding, Li & Jordan 2010 (semi-NMF).
     """
 
     inductive = False
@@ -40,6 +42,8 @@ class NMF(Factorization):
         super().__init__(parts, n_components=n_components)
         self.W = self.factor("W", "sample", "component")
         self.H = self.factor("H", "component", "feature")
+        free = [factor.constraint.bounds == ANY for factor in (self.W, self.H)]
+        self.signed, self.code = any(free), "real" if free[0] else "nonnegative"
 
     def encode(self, batch: Batch) -> Float[Tensor, "*r n k"]:
         return self.W()[..., batch.index, :]

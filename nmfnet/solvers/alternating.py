@@ -2,8 +2,8 @@
 
 For the squared error the rows of a factor (W, or Hᵀ) each solve
 ``min_{θ >= 0} θ G θᵀ / 2 - c θᵀ`` with G (k, k) common to all rows: for W ``G = H Hᵀ`` and
-``c = x Hᵀ``. X enters through that one product per factor and iteration, so it may be sparse, and no
-reconstruction is formed.
+``c = x Hᵀ``. A factor of any sign is solved without the bound. X enters through that one product per
+factor and iteration, so it may be sparse, and no reconstruction is formed.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, final
 
 import torch
 
-from nmfnet.core.constraints import ANY, NON_NEGATIVE, Free
+from nmfnet.core.constraints import ANY, NON_NEGATIVE, Constraint, Free
+from nmfnet.core.factor import Factor
 from nmfnet.core.objective import normal_equations
 from nmfnet.errors import UserError
 from nmfnet.kernels.nnls import nnls
@@ -32,15 +33,19 @@ class Alternating(Solver, ABC):
     curved_penalties: bool = True
     """Whether G may be indefinite (the orthogonal penalty makes it so)."""
 
-    bounds = NON_NEGATIVE
-    """Of the values that ``improve`` returns."""
+    bounds: tuple[tuple[float, float], ...] = (NON_NEGATIVE, ANY)
+    """Within which a factor may lie."""
 
     def lacks(self, task: Task) -> Iterator[str]:
+        yield from self.about(task)
+        yield from task.outside(*self.bounds)
+
+    def about(self, task: Task) -> Iterator[str]:
+        """Why it cannot do a task, whatever the constraints."""
         yield from task.minibatches()
         yield from task.losses(2)
         yield from task.pair()
         yield from task.neighbours()
-        yield from task.outside(self.bounds)
         yield from task.fixed()
         if not self.curved_penalties:
             for penalty in task.model.penalty_list:
@@ -64,18 +69,34 @@ class Alternating(Solver, ABC):
             for name, factor in model.factors.items():
                 G, C = normal_equations(model, name, batch)
                 rows = factor.raw.data if factor.per_sample else factor.raw.data.mT
-                rows.copy_(self.improve(rows, G, C))
+                free = factor.constraint.bounds == ANY
+                rows.copy_(least_squares(G, C) if free else self.improve(rows, G, C, factor))
 
     @abstractmethod
     def improve(
-        self, rows: Float[Tensor, "*r n k"], G: Float[Tensor, "*r k k"], C: Float[Tensor, "*r n k"]
+        self,
+        rows: Float[Tensor, "*r n k"],
+        G: Float[Tensor, "*r k k"],
+        C: Float[Tensor, "*r n k"],
+        factor: Factor,
     ) -> Float[Tensor, "*r n k"]:
-        """New rows of a factor, from the old ones and the normal equations."""
+        """New feasible rows of a factor (W or Hᵀ), from the old ones and the normal equations."""
+
+
+def least_squares(
+    G: Float[Tensor, "*r k k"], C: Float[Tensor, "*r n k"], ridge: float = 1e-10
+) -> Float[Tensor, "*r n k"]:
+    """Rows of any sign that solve the normal equations, with a ridge in units of G's mean diagonal."""
+    size = G.double().diagonal(dim1=-2, dim2=-1).mean(-1).clamp_min(1e-200)[..., None, None]
+    A = G.double() + ridge * size * torch.eye(G.shape[-1], dtype=torch.float64, device=G.device)
+    return torch.linalg.solve(A, C.double().mT).mT.to(C.dtype)
 
 
 @final
 class ANLS(Alternating):
     """Alternating non-negative least squares: every factor to its optimum, by block pivoting.
+
+    A factor of any sign (semi-NMF: ``constraint.H=free``) takes its least squares.
 
     The objective never increases. A pull towards the factor as it is, of a few roundings, decides where
     the optimum is not unique (more components than features): what roundings leave of G has no inverse.
@@ -90,7 +111,11 @@ class ANLS(Alternating):
         super().__init__(n_inner=n_inner)
 
     def improve(
-        self, rows: Float[Tensor, "*r n k"], G: Float[Tensor, "*r k k"], C: Float[Tensor, "*r n k"]
+        self,
+        rows: Float[Tensor, "*r n k"],
+        G: Float[Tensor, "*r k k"],
+        C: Float[Tensor, "*r n k"],
+        factor: Factor,
     ) -> Float[Tensor, "*r n k"]:
         size = G.diagonal(dim1=-2, dim2=-1).sum(-1)[..., None, None]
         pull = 4 * torch.finfo(G.dtype).eps * size
@@ -124,7 +149,7 @@ class ALS(Alternating):
     ) -> None:
         super().__init__(n_inner=n_inner)
         self.project, self.ridge = project, ridge
-        self.bounds = NON_NEGATIVE if project else ANY
+        self.bounds = (NON_NEGATIVE if project else ANY,)
 
     def attach(self, model: Factorization) -> None:
         """Without projection the factors have any sign, also those of new rows."""
@@ -133,18 +158,20 @@ class ALS(Alternating):
                 factor.constraint = Free()
 
     def improve(
-        self, rows: Float[Tensor, "*r n k"], G: Float[Tensor, "*r k k"], C: Float[Tensor, "*r n k"]
+        self,
+        rows: Float[Tensor, "*r n k"],
+        G: Float[Tensor, "*r k k"],
+        C: Float[Tensor, "*r n k"],
+        factor: Factor,
     ) -> Float[Tensor, "*r n k"]:
-        G, C = G.double(), C.double()
-        eye = torch.eye(G.shape[-1], dtype=G.dtype, device=G.device)
-        mean = G.diagonal(dim1=-2, dim2=-1).mean(-1)[..., None, None].clamp_min(1e-300)
-        found = torch.linalg.lstsq(G + self.ridge * mean * eye, C.mT).solution.mT.to(rows.dtype)
-        return found.clamp_min(0) if self.project else found
+        return least_squares(G, C, self.ridge).clamp_min(0)
 
 
 @final
 class ProjectedGradient(Alternating):
-    """Projected gradient on each factor in turn, accelerated.
+    """Projected gradient on each factor in turn, accelerated where its set is convex.
+
+    For any constraint that is a projection (``simplex_project``, ``hoyer``).
 
     Parameters
     ----------
@@ -165,15 +192,30 @@ class ProjectedGradient(Alternating):
             raise UserError(f"solver.n_sub={n_sub}: it must be >= 1")
         self.accelerate, self.n_sub = accelerate, n_sub
 
+    def lacks(self, task: Task) -> Iterator[str]:
+        yield from self.about(task)
+        for name, factor in task.model.factors.items():
+            if not factor.constraint.identity:
+                said = type(factor.constraint).__name__.lower()
+                yield f"needs constraints that are projections, and {name} is under {said}"
+
     def improve(
-        self, rows: Float[Tensor, "*r n k"], G: Float[Tensor, "*r k k"], C: Float[Tensor, "*r n k"]
+        self,
+        rows: Float[Tensor, "*r n k"],
+        G: Float[Tensor, "*r k k"],
+        C: Float[Tensor, "*r n k"],
+        factor: Factor,
     ) -> Float[Tensor, "*r n k"]:
+        limits = factor.constraint
+        if not limits.convex and not factor.per_sample:
+            return self._in_turn(rows, G, C, limits)
         step = 1 / torch.linalg.matrix_norm(G, 2).clamp_min(1e-30)[..., None, None]
         theta, ahead, momentum = rows, rows, torch.ones_like(step)
         for _ in range(self.n_sub):
             gradient = ahead @ G - C
-            new = (ahead - step * gradient).clamp_min(0)
-            if not self.accelerate:
+            new = ahead - step * gradient
+            new = limits.project(new) if factor.per_sample else limits.project(new.mT).mT
+            if not (self.accelerate and limits.convex):
                 theta = ahead = new
                 continue
             following = (1 + (1 + 4 * momentum**2).sqrt()) / 2
@@ -182,3 +224,13 @@ class ProjectedGradient(Alternating):
             ahead = new + weight * (new - theta)
             momentum, theta = torch.where(uphill, 1, following), new
         return theta
+
+    def _in_turn(self, Ht: Tensor, G: Tensor, C: Tensor, limits: Constraint) -> Tensor:
+        """One component after the other to its optimum: the row nearest to the unconstrained one."""
+        H, C = Ht.mT.clone(), C.mT
+        for j in range(H.shape[-2]):
+            row = slice(j, j + 1)
+            size = G[..., row, row].clamp_min(1e-30)
+            best = H[..., row, :] + (C[..., row, :] - G[..., row, :] @ H) / size
+            H[..., row, :] = limits.project(best)
+        return H.mT

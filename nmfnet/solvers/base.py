@@ -51,13 +51,13 @@ class Task(NamedTuple):
         if self.masked:
             yield "cannot leave entries out, and some are missing, held out or weighted"
 
-    def outside(self, bounds: tuple[float, float]) -> Iterator[str]:
-        """The reason of a solver that moves values in place, with bounds and nothing else."""
+    def outside(self, *bounds: tuple[float, float]) -> Iterator[str]:
+        """The reason of a solver that moves values in place, within one of these bounds each."""
         for name, factor in self.model.factors.items():
             own = factor.constraint
-            if not own.identity or own.bounds != bounds:
-                said = type(own).__name__.lower()
-                yield f"needs {_between(bounds)} factors, and {name} is under constraint={said}"
+            if not own.identity or own.bounds not in bounds:
+                said, needed = type(own).__name__.lower(), " or ".join(map(_between, bounds))
+                yield f"needs {needed} factors, and {name} is under constraint={said}"
                 return
 
     def fixed(self) -> Iterator[str]:

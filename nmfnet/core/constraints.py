@@ -14,7 +14,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from nmfnet.errors import UserError
 from nmfnet.kernels.hull import nearest_on_simplex
+from nmfnet.kernels.sparseness import nearest_of_sparseness
+from nmfnet.settings.ranges import Positive, Share
 from nmfnet.types import Tensor
 
 FLOOR = 1e-12
@@ -249,6 +252,50 @@ class Orthogonal(Constraint):
     def balance(self, value: Tensor, neg: Tensor, pos: Tensor) -> Tensor:
         """``V Vᵀ neg``: where the components V are orthonormal it has the multipliers in it."""
         return value @ (value.mT @ neg) if self.axis == -1 else (neg @ value.mT) @ value
+
+
+@final
+class Hoyer(Constraint):
+    r"""value = raw, moved after every step to the nearest rows >= 0 of one sparseness (or of zeros).
+
+    The sparseness of a row v of d entries is ``(√d - |v|₁ / |v|₂) / (√d - 1)``: 0 where all entries are
+    equal, 1 where only one is not 0. It fixes the ratio of the two norms. Rows of H are components
+    (sparse parts), rows of W the codes of samples (few parts in each).
+
+    Parameters
+    ----------
+    sparseness : float in (0, 1)
+    norm : float, > 0, optional
+        Length |v|₂ that rows have, too; None = any, so that scale is free as in plain NMF.
+
+    Source: Hoyer 2004, "Non-negative matrix factorization with sparseness constraints", eq. (1); Thom
+    & Palm 2013, "Sparse activity and sparse connectivity in supervised learning" (the projection is a
+    threshold and a scale).
+
+    Differs from the source: the threshold is computed in closed form, where Hoyer projects in turns; and
+    rows are constrained, which for W are the samples and not the components.
+    """
+
+    identity = True
+    convex = False
+
+    def __init__(self, *, sparseness: Share = 0.75, norm: Positive | None = None) -> None:
+        super().__init__()
+        self.sparseness, self.norm = sparseness, norm
+
+    def forward(self, raw: Tensor) -> Tensor:
+        return raw
+
+    def right_inverse(self, value: Tensor) -> Tensor:
+        if value.shape[-1] < 2:
+            raise UserError(
+                "constraint=hoyer: the rows of a factor have a single entry, which has no sparseness: "
+                "use constraint=project for it, or more components"
+            )
+        return value
+
+    def project_(self, raw: Tensor) -> None:
+        raw.copy_(nearest_of_sparseness(raw, self.sparseness, self.norm))
 
 
 @final

@@ -207,7 +207,7 @@ class ProjectedGradient(Alternating):
         factor: Factor,
     ) -> Float[Tensor, "*r n k"]:
         limits = factor.constraint
-        if not limits.convex and not factor.per_sample:
+        if not (limits.convex or factor.per_sample or limits.one_in == "column"):
             return self._in_turn(rows, G, C, limits)
         step = 1 / torch.linalg.matrix_norm(G, 2).clamp_min(1e-30)[..., None, None]
         theta, ahead, momentum = rows, rows, torch.ones_like(step)

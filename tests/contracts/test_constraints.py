@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -9,7 +10,9 @@ from hypothesis import strategies as st
 from making import config
 
 from nmfnet.config import options
+from nmfnet.core.constraints import Hoyer
 from nmfnet.core.factor import Factor
+from nmfnet.metrics import hoyer_sparsity
 from nmfnet.settings.objects import build
 
 CONSTRAINTS = options("constraint")
@@ -56,7 +59,7 @@ def test_right_inverse_of_zero_and_of_large_values_is_finite(name):
         value = torch.tensor([[0.0, 1e-20, 1.0, 1e6]], dtype=dtype)
         raw = constraint.right_inverse(value)
         assert torch.isfinite(raw).all()
-        if not name.startswith(("simplex", "orthogonal")):
+        if not name.startswith(("simplex", "orthogonal", "hoyer")):
             torch.testing.assert_close(constraint(raw), value, rtol=1e-5, atol=1e-6)
 
 
@@ -100,8 +103,10 @@ def test_gradcheck_away_from_the_kink(name):
 def test_violation_sees_an_infeasible_value(name):
     constraint = constraint_of(name)
     bad = torch.tensor([[0.5, -0.25, 0.5]], dtype=torch.float64)
-    wanted = {"free": 0.0, "orthogonal": 0.5}.get(name, 0.25)
-    assert float(constraint.violation(bad)) == pytest.approx(wanted)
+    wanted = {"free": 0.0, "orthogonal": 0.5}
+    wanted["hoyer"] = float((constraint.project(bad) - bad).abs().max())
+    assert float(constraint.violation(bad)) == pytest.approx(wanted.get(name, 0.25))
+    assert (float(constraint.violation(bad)) > 0.2) == (name != "free")
 
 
 @pytest.mark.parametrize("name", CONSTRAINTS)
@@ -139,6 +144,40 @@ def test_bounds_and_scaling_are_what_they_say(name):
         assert constraint.contains(anything, 1e-9)
     scaled = value * (raws(4).abs() + 0.1)
     assert constraint.contains(scaled, 1e-9) == constraint.closed_under_scaling
+
+
+@few
+@given(seed=st.integers(0, 10**6), sparseness=st.floats(0.02, 0.99), tied=st.booleans())
+def test_hoyer_rows_have_their_sparseness_exactly_and_none_is_nearer(seed, sparseness, tied):
+    """Also where entries are equal, so that the nearest row is not unique."""
+    wanted = raws(seed)
+    wanted = wanted.round() if tied else wanted
+    limits = Hoyer(sparseness=sparseness)
+    nearest = limits.project(wanted)
+    dead = (nearest == 0).all(-1)
+    np.testing.assert_allclose(hoyer_sparsity(nearest)[~dead.numpy()], sparseness, atol=1e-9)
+    towards = torch.rand(
+        500, 1, 1, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1)
+    )
+    others = limits.project(towards - 0.3)
+    units = others / others.norm(dim=-1, keepdim=True).clamp_min(1e-30)
+    reach = (
+        (wanted * units).sum(-1).clamp_min(0).amax(0)
+    )  # how much of it the best of them explains
+    assert bool((reach <= nearest.norm(dim=-1) + 1e-9).all())
+    one = Hoyer(sparseness=sparseness, norm=2.0).project(wanted)
+    torch.testing.assert_close(one.norm(dim=-1), torch.full((2, 3), 2.0, dtype=torch.float64))
+    torch.testing.assert_close(
+        one[~dead] / 2, nearest[~dead] / nearest[~dead].norm(dim=-1)[:, None]
+    )
+
+
+def test_hoyer_refuses_rows_of_one_entry():
+    import nmfnet
+
+    X = raws(0)[0].abs().numpy()
+    with pytest.raises(nmfnet.UserError, match="a single entry"):
+        nmfnet.fit(X, n_components=1, **{"constraint.W": "hoyer"})
 
 
 def test_a_single_factor_has_a_constraint_of_its_own():

@@ -281,6 +281,10 @@ class Factorization(L.LightningModule, ABC):
         for factor, part in zip(tables.values(), code.split(widths, -1), strict=True):
             factor.assign_(part)
 
+    def ended(self, restart: int) -> bool:
+        """Whether a rule that has set all factors of a restart, none to be learned, came to its end."""
+        return True
+
     def scores(
         self, code: Float[Tensor, "*r n k"], batch: Batch, part: Literal["train", "test"]
     ) -> dict[str, float]:

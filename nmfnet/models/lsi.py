@@ -5,19 +5,15 @@ from __future__ import annotations
 from typing import Any, final
 
 import numpy as np
-import scipy.sparse.linalg
-import torch
 
-from nmfnet.core.constraints import Free
-from nmfnet.core.model import Factorization, Parts
-from nmfnet.errors import UserError
-from nmfnet.kernels.csr import to_scipy
-from nmfnet.models._documents import by_restart, documents
-from nmfnet.types import Batch, Float, Tensor
+from nmfnet.core.model import Parts
+from nmfnet.models._documents import documents
+from nmfnet.models._linear_map import LinearMap, leading_directions
+from nmfnet.types import Batch
 
 
 @final
-class LSI(Factorization):
+class LSI(LinearMap):
     r"""X ~ W H with W = X Hᵀ and H the leading right singular vectors of X, rows of length 1.
 
     ======  =========================================  ==============  ========================
@@ -42,53 +38,13 @@ class LSI(Factorization):
     """
 
     sparse = True
-    shardable = False
-    signed = True
-    code = "real"
-    multilinear = False  # type: ignore[assignment]
+    instead = "model=plsi (counts under their likelihood) or model=nmf"
 
     def __init__(self, parts: Parts, *, n_components: int = 20) -> None:
-        super().__init__(parts, n_components=n_components)
-        if n_components > min(parts.sizes):
-            raise UserError(
-                f"model.n_components={n_components}: X of {parts.sizes.n_samples} samples and "
-                f"{parts.sizes.n_features} features has at most {min(parts.sizes)} singular vectors"
-            )
-        if parts.loss.beta != 2:
-            raise UserError(
-                f"loss={parts.loss.name}: LSI is least squares in closed form, so use loss=frobenius; "
-                "for counts under their likelihood use model=plsi"
-            )
-        self.H = self.factor("H", "component", "feature", constraint=Free())
-
-    def encode(self, batch: Batch) -> Float[Tensor, "*r n k"]:
-        if not batch.x.is_sparse_csr:
-            return batch.x @ self.H().mT
-        return by_restart(lambda H: batch.x @ H.mT, self.H())
-
-    def decode(self, W: Float[Tensor, "*r n k"]) -> Float[Tensor, "*r n f"]:
-        return W @ self.H()
-
-    def components(self) -> Float[Tensor, "*r k f"]:
-        return self.H()
+        super().__init__(parts, n_components=n_components, limit=min(parts.sizes))
 
     def solve(self, batch: Batch) -> None:
-        x, k = batch.x.double(), self.n_components
-        if k < min(x.shape) and min(x.shape) > 2:
-            held = to_scipy(x) if x.is_sparse_csr else x.cpu().numpy()
-            first = np.random.default_rng(0).uniform(-1, 1, min(held.shape))
-            _, values, found = scipy.sparse.linalg.svds(held, k=k, v0=first)
-            V = torch.from_numpy(found[np.argsort(-values, kind="stable")].copy())
-        else:
-            V = torch.linalg.svd(x.to_dense(), full_matrices=False).Vh[:k]
-        at = V.abs().argmax(-1, keepdim=True)
-        self.H.assign_((V * V.gather(-1, at).sign()).to(x.device))
-
-    def start(self, proposal: dict[str, Tensor], batch: Batch) -> None:
-        if batch.mask is not None:
-            raise UserError(
-                "LSI cannot leave entries out: a document is all of its words; use model=nmf"
-            )
+        self.H.assign_(leading_directions(batch.x, self.n_components))
 
     def example(self, rng: np.random.Generator) -> dict[str, Any]:
         return documents(rng)

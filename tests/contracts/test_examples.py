@@ -96,7 +96,7 @@ def test_twenty_iterations_are_feasible_finite_and_no_worse_than_one(model):
     first = fit(model, n_restarts=2, max_iter=1)
     last = fit(model, n_restarts=2, max_iter=20 + first.warm_up)  # judged is what is trained
     assert torch.isfinite(last.objectives).all()
-    assert bool((last.objectives <= first.objectives * (1 + 1e-6)).all())
+    assert bool((last.objectives <= first.objectives + 1e-6 * first.objectives.abs()).all())
     for factor in last.factors.values():
         assert factor.constraint.contains(factor().detach(), 1e-6)
     code = last.transform(**rows(model))
@@ -116,8 +116,12 @@ def test_same_seed_same_bits(model):
     fits = [fit(model, n_restarts=2, max_iter=15, seed=seed) for seed in (4, 4, 5)]
     one, two, other = (fitted.transform(**rows(model)) for fitted in fits)
     assert np.array_equal(one, two)
-    if model != "kmeans":  # whose rule, though it is run at once, goes on from its start
-        assert np.array_equal(one, other) == fits[0].solver.at_once  # a closed form has one optimum
+    if model == "kmeans":
+        return  # its rule, though it is run at once, goes on from its start
+    if fits[0].solver.at_once:  # a closed form has one optimum, a fixed point nearly so
+        np.testing.assert_allclose(one, other, atol=5e-3 * np.abs(one).max())
+    else:
+        assert not np.array_equal(one, other)
 
 
 def test_three_restarts_are_three_runs(model):

@@ -201,7 +201,7 @@ class Convergence(L.Callback):
     def _end(self, model: Factorization, restart: int) -> None:
         """Stop a quiet restart, unless its certificate fails."""
         if not model.trainable():  # a rule gave the codes, and nothing is left to move
-            model.converged[restart] = True
+            model.converged[restart] = model.ended(restart)
             model.live.remove(restart)
             return
         tol = model.budget.certificate_tol

@@ -12,6 +12,8 @@ import torch
 from nmfnet.errors import UserError
 from nmfnet.kernels.csr import to_scipy
 from nmfnet.kernels.nndsvd import nndsvd
+from nmfnet.kernels.nnls import nnls_rows
+from nmfnet.kernels.separable import successive_projections
 from nmfnet.types import Float, Tensor
 
 
@@ -178,6 +180,33 @@ class KMeans(Init):
             torch.from_numpy(found.labels_).long(), n_components
         ).to(x)
         return Proposal(member + 0.2, H)
+
+
+@final
+class SPA(Init):
+    """Rows of X as H, chosen by successive projections, and their non-negative least squares as W.
+
+    Source: Gillis & Vavasis 2014, algorithm 1.
+    """
+
+    name = "spa"
+    deterministic = True
+
+    def check(self, n_components: int, n_samples: int, n_features: int, n_restarts: int) -> None:
+        super().check(n_components, n_samples, n_features, n_restarts)
+        if n_components > min(n_samples, n_features):
+            raise UserError(
+                f"init=spa needs n_components <= min(n_samples, n_features) = "
+                f"{min(n_samples, n_features)}, but model.n_components={n_components}: lower it, or use "
+                "init=random"
+            )
+
+    def __call__(
+        self, x: Float[Tensor, "n f"], n_components: int, generator: torch.Generator
+    ) -> Proposal:
+        rows = (x.to_dense() if x.is_sparse_csr else x).double().clamp_min(0)
+        H = rows[successive_projections(rows, n_components)]
+        return Proposal(nnls_rows(rows, H).to(x.dtype), H.to(x.dtype))
 
 
 @final

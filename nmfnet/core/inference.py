@@ -81,8 +81,9 @@ def _by_rule(
     model: Factorization, batch: Batch, tables: dict[str, Factor]
 ) -> Float[Tensor, "*r n k"] | None:
     """The non-negative fit to ``model.components()``, if that is what the model's objective asks."""
-    beta, (factor, *more) = model.loss.beta, tables.values()
-    if not rows_apart(model, tables, batch):
+    beta, (factor, *more) = model.loss.row_beta, tables.values()
+    alone = beta == model.loss.beta or not (penalties_on(model, tables, batch) or batch.views)
+    if not alone or not rows_apart(model, tables, batch):
         return None
     if beta is None and not more and not batch.views:
         return _by_scoring(model, batch, factor)

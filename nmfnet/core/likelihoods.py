@@ -111,7 +111,9 @@ class NegativeBinomial(Loss):
         """Of one theta for each feature, without inflation."""
         return not self.zero_inflated and not self.by_row
 
-    def split(self, x: Tensor, x_hat: Tensor) -> tuple[Tensor, Tensor] | None:
+    def split(
+        self, x: Tensor, x_hat: Tensor, mask: Tensor | None = None
+    ) -> tuple[Tensor, Tensor] | None:
         if not self.splits:
             return None
         y, theta = x_hat.clamp(min=TINY), self.dispersion().detach().clamp(*DISPERSIONS)
@@ -182,7 +184,7 @@ class Normal(Loss):
         scale = self.scale().clamp_min(LEAST_SCALE)
         return 0.5 * ((x - x_hat) / scale) ** 2 + scale.log() + 0.5 * float(np.log(2 * np.pi))
 
-    def split(self, x: Tensor, x_hat: Tensor) -> tuple[Tensor, Tensor]:
+    def split(self, x: Tensor, x_hat: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         precision = self.scale().detach().clamp_min(LEAST_SCALE) ** -2
         return precision * x.clamp_min(0), precision * (x_hat + (-x).clamp_min(0))
 

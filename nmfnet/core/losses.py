@@ -20,6 +20,7 @@ from nmfnet.errors import UserError
 from nmfnet.kernels.counts import nature
 from nmfnet.kernels.divergences import TINY, beta_entries, beta_split, monotone_exponent
 from nmfnet.kernels.sparse import row_sums, sparse_row_losses, with_values
+from nmfnet.settings.ranges import Positive
 from nmfnet.types import NO_EXTRA, Batch, Float, Tensor
 
 
@@ -97,8 +98,10 @@ class Loss(nn.Module, ABC):
     ) -> Tensor:
         """The loss of every entry, of x_hat's shape; finite also where the mask is 0."""
 
-    def split(self, x: Tensor, x_hat: Tensor) -> tuple[Tensor, Tensor] | None:
-        """``neg, pos >= 0`` with d loss / d x_hat = pos - neg: what multiplicative updates need.
+    def split(
+        self, x: Tensor, x_hat: Tensor, mask: Tensor | None = None
+    ) -> tuple[Tensor, Tensor] | None:
+        """``neg, pos >= 0`` with d loss / d x_hat = mask (pos - neg): what multiplicative updates need.
 
         None where the loss has no such split.
         """
@@ -110,6 +113,11 @@ class Loss(nn.Module, ABC):
         New rows get their codes by it; None = by a search without it.
         """
         return None
+
+    @property
+    def row_beta(self) -> float | None:
+        """The beta divergence that gives a row by itself the same code, where nothing is added to it."""
+        return self.beta
 
     @property
     def splits(self) -> bool:
@@ -195,7 +203,7 @@ class BetaLoss(Loss, ABC):
     ) -> Tensor:
         return beta_entries(x, x_hat, self.beta, mask)
 
-    def split(self, x: Tensor, x_hat: Tensor) -> tuple[Tensor, Tensor]:
+    def split(self, x: Tensor, x_hat: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return beta_split(x, x_hat, self.beta)
 
     def sparse_rows(self, x: Tensor, W: Tensor, H: Tensor, masked: bool) -> Tensor:
@@ -256,6 +264,52 @@ class Beta(BetaLoss):
     def __init__(self, *, beta: float = 1.5) -> None:
         super().__init__()
         self.beta = float(beta)
+
+
+@final
+class Alpha(Loss):
+    """``Σ (x^α x̂^(1-α) - α x + (α - 1) x̂) / (α (α - 1))``, the alpha divergence, for x >= 0.
+
+    Large α weighs entries that X_hat misses (α = 2 is half Pearson's χ², relative to X_hat), small α
+    those that it makes up (½ is ``2 Σ (√x - √x̂)²``, Hellinger's); α = 1 is kl.
+
+    Parameters
+    ----------
+    alpha : float, > 0, not 1
+
+    Source: Cichocki, Lee, Kim & Choi 2008, "Non-negative matrix factorization with α-divergence", eq. (5)
+    and (15).
+    """
+
+    name = "alpha"
+    homogeneity = 1.0
+
+    def __init__(self, *, alpha: Positive = 0.5) -> None:
+        super().__init__()
+        if alpha == 1:
+            raise UserError("loss.alpha=1 is the Kullback-Leibler divergence: use loss=kl")
+        self.alpha = float(alpha)
+
+    def entries(
+        self, x: Tensor, x_hat: Tensor, mask: Tensor | None, heads: Mapping[str, Tensor]
+    ) -> Tensor:
+        a, y = self.alpha, x_hat.clamp(min=TINY)
+        return (x**a * y ** (1 - a) - a * x + (a - 1) * y) / (a * (a - 1))
+
+    def split(self, x: Tensor, x_hat: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        neg = (x / x_hat.clamp(min=TINY)) ** self.alpha / self.alpha
+        return neg, torch.full_like(x_hat, 1 / self.alpha)
+
+    def information(self, x_hat: Tensor) -> Tensor:
+        return 1 / x_hat.clamp(min=TINY)
+
+    def exponent(self, degree: int, penalty_degree: int) -> float:
+        """As ``monotone_exponent``: the powers are ``degree`` and, of x̂^(1-α), ``degree (1 - α)``."""
+        bottom = degree * (1 - self.alpha) if self.alpha > 1 or degree == 1 else 0.0
+        return min(1.0, 1 / (max(degree, penalty_degree) - bottom))
+
+    def refused(self, x: Any) -> Iterator[tuple[Any, str, str]]:
+        yield negative(self.name, x)
 
 
 @final

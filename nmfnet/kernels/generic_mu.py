@@ -12,7 +12,7 @@ import torch
 from nmfnet.kernels.rows import dense
 from nmfnet.types import Output, Tensor, View
 
-Halves = Callable[[Tensor, Tensor], tuple[Tensor, Tensor] | None]
+Halves = Callable[[Tensor, Tensor, Tensor | None], tuple[Tensor, Tensor] | None]
 
 
 def generic_sums(
@@ -34,7 +34,8 @@ def generic_sums(
     views : mapping of str to View
         X and weights of every view.
     split : callable
-        ``Loss.split`` of a view by its name: (x, x_hat) -> (neg, pos).
+        ``Loss.split`` of a view by its name: (x, x_hat, mask) -> (neg, pos), which the mask is still
+        to weigh.
     weight : callable
         How much a view counts, by its name.
 
@@ -49,10 +50,10 @@ def generic_sums(
     means, negs, poss = [], [], []
     for name, output in outputs.items():
         view, x_hat = views[name], output.mean
-        halves = split(name)(dense(view.x), x_hat.detach())
+        seen = None if view.mask is None else dense(view.mask)
+        halves = split(name)(dense(view.x), x_hat.detach(), seen)
         assert halves is not None
-        if view.mask is not None:
-            seen = dense(view.mask)
+        if seen is not None:
             halves = halves[0] * seen, halves[1] * seen
         means.append(x_hat)
         negs.append((weight(name) * halves[0]).expand_as(x_hat))

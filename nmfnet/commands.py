@@ -105,6 +105,19 @@ def make_parser() -> argparse.ArgumentParser:
     groups.add_argument("--seeds", type=int, default=100, help="random starts (default: 100)")
     groups.add_argument("--log", action="store_true", help="take log(1 + X) first")
     groups.add_argument("-o", "--output", type=expanduser, metavar="FOLDER", default="modules")
+    bounds = add(commands, "rank-bounds", "bounds of the non-negative rank of a matrix", bound_rank)
+    bounds.add_argument(
+        "path", type=expanduser, metavar="FILE", help="as in data=table data.path=FILE"
+    )
+    bounds.add_argument(
+        "--starts", type=int, default=50, help="random starts by number of components (default: 50)"
+    )
+    bounds.add_argument(
+        "--tolerance",
+        type=float,
+        default=1e-6,
+        help="relative error below which a factorisation is exact (default: 1e-6)",
+    )
     add_reports(commands)
     shell = add(commands, "completion", "lines with which a shell completes this command", complete)
     shell.add_argument("shell", choices=("bash", "zsh", "fish"), help="the shell")
@@ -355,6 +368,30 @@ def find_modules(given: argparse.Namespace) -> None:
         sizes = f"{(module.features != 0).sum()} features, {(module.samples != 0).sum()} samples"
         print(f"module {number}: {sizes}, strength {module.strength:.1f}")
     print(f"{len(found)} modules, in {given.output}")
+
+
+def bound_rank(given: argparse.Namespace) -> None:
+    """``nmfnet rank-bounds FILE``."""
+    from rich.table import Table as Printed
+
+    from nmfnet.data import Table
+    from nmfnet.run.terminal import wide_console
+    from nmfnet.selection.nonnegative_rank import lines, rank_bounds
+
+    matrix = Table(path=given.path, orientation="samples_by_features").read()
+    values = matrix.values
+    dense = values if not hasattr(values, "toarray") else values.toarray()
+    bounds = rank_bounds(dense, given.starts, given.tolerance)
+    table = Printed(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for heading in ("bound", "value", "what it is"):
+        table.add_column(heading)
+    for line in lines(bounds):
+        table.add_row(*line)
+    console = wide_console()
+    console.print(table)
+    lower, upper = bounds.lower, bounds.upper
+    between = f"is {lower}" if lower == upper else f"lies between {lower} and {upper}"
+    console.print(f"the non-negative rank {between}")
 
 
 def print_findings(findings: Iterable[Finding], model: str) -> int:

@@ -74,6 +74,12 @@ from nmfnet.metrics.hierarchy import layer_metrics, readout_accuracy, readout_me
 from nmfnet.metrics.kkt import kkt_residual, kkt_residuals
 from nmfnet.metrics.links import link_metrics
 from nmfnet.metrics.medoids import Medoids, pam
+from nmfnet.metrics.nonnegative_rank import (
+    RectangleCover,
+    fooling_set,
+    rectangle_cover,
+    support_of,
+)
 from nmfnet.metrics.ratings import listed_metrics, ranking_metrics
 from nmfnet.metrics.reference import (
     ReferenceMatch,

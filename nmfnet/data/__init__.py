@@ -10,6 +10,7 @@ from nmfnet.data.sources.cells import Cells
 from nmfnet.data.sources.documents import Documents
 from nmfnet.data.sources.graph import Graph, GraphArchive, Linked, Neighbours, Points
 from nmfnet.data.sources.hierarchical import HierarchicalBlocks
+from nmfnet.data.sources.images import Images, Swimmer
 from nmfnet.data.sources.known import Referred
 from nmfnet.data.sources.mixtures import CellMixtures, TissueMixtures
 from nmfnet.data.sources.origin import Origin
@@ -50,6 +51,7 @@ __all__ = [
     "GraphArchive",
     "Hdf5File",
     "HierarchicalBlocks",
+    "Images",
     "InMemory",
     "LabelSplit",
     "LinkSplit",
@@ -73,6 +75,7 @@ __all__ = [
     "Spots",
     "Stacked",
     "Stream",
+    "Swimmer",
     "Table",
     "TimeSplit",
     "TissueMixtures",

@@ -35,6 +35,7 @@ FACTS: list[tuple[str, dict[str, Any], tuple[int, int], float, float, float, int
     ("gel-sbs", {"part": "prostate"}, (311, 96), 1220663, 0, None, 0),
     ("gel-sbs", {"part": "all"}, (1547, 96), 6951256 + 1220663 + 71666758, 0, None, 3),
     ("orl-faces", {}, (400, 1024), 54429100, 2, 235, 40),
+    ("cbcl-faces", {"standardise": None}, (2429, 361), 441484.26171875, 0.00390625, 1, 0),
     ("leukemia-brunet", {}, (38, 5000), 65006387, 20, 61225, 3),
     ("20news-bow", {}, (18846, 5000), 1250680 + 803389, 0, 777, 20),
     ("dblp-titles", {}, (54595, 1513), 294757, 0, 4, 4),

@@ -97,6 +97,8 @@ class MatFile(Source):
     image_shape : [height, width], optional
     column_major : bool
         Images are stored column by column, as MATLAB does; they are turned row by row.
+    standardise : [mean, deviation], optional
+        Bring every row to this mean and standard deviation, and cut it to [0, 1].
     """
 
     origin: Origin
@@ -110,6 +112,7 @@ class MatFile(Source):
     kind: Kind = "generic"
     image_shape: Sequence[int] | None = None
     column_major: bool = False
+    standardise: Sequence[float] | None = None
 
     def read(self) -> Matrix:
         """Read the variables and turn them into the package's orientation."""
@@ -125,6 +128,8 @@ class MatFile(Source):
             if self.column_major and shape is not None:
                 images = values.reshape(-1, shape[1], shape[0])
                 values = np.ascontiguousarray(images.transpose(0, 2, 1)).reshape(len(values), -1)
+        if self.standardise is not None:
+            values = _standardised(values, self.standardise)
         labels, label_names = self._labels(content)
         return Matrix(
             values,
@@ -173,6 +178,17 @@ class MatFile(Source):
             for name, chosen in (self.label_sets or {}).items()
         }
         return dict(sorted(found.items(), key=lambda item: -int(item[1].max())))
+
+
+def _standardised(values: np.ndarray, asked: Sequence[float]) -> np.ndarray:
+    if len(asked) != 2 or not asked[1] > 0:
+        raise UserError(
+            f"data.standardise={list(asked)} must be [mean, deviation], the second above 0."
+        )
+    mean, spread = values.mean(1, keepdims=True), values.std(1, keepdims=True)
+    flat = spread <= 1e-12 * np.abs(mean)  # up to rounding
+    centred = np.where(flat, 0, values - mean) / np.where(flat, 1, spread)
+    return (asked[0] + asked[1] * centred).clip(0.0, 1.0)
 
 
 @final

@@ -380,8 +380,10 @@ class ByView(Loss):
     ) -> Tensor:
         return self.for_view("x").entries(x, x_hat, mask, heads)
 
-    def split(self, x: Tensor, x_hat: Tensor) -> tuple[Tensor, Tensor] | None:
-        return self.for_view("x").split(x, x_hat)
+    def split(
+        self, x: Tensor, x_hat: Tensor, mask: Tensor | None = None
+    ) -> tuple[Tensor, Tensor] | None:
+        return self.for_view("x").split(x, x_hat, mask)
 
     def exponent(self, degree: int, penalty_degree: int) -> float:
         every = [self.usual, *(self.for_view(name) for name in self.single)]

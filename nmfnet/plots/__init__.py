@@ -14,6 +14,7 @@ module                  figures
 ``reconstruction``      reconstruction_examples
 ``sound``               spectra_of, activations, spectrogram
 ``residuals``           scaled_residuals
+``parts``               parts: parts x code = image
 ``similarity``          cosine_heatmap, consensus_matrix, links_by_cluster
 ``decomposition``       decomposition: components as sums of references
 ``selection``           rank_selection
@@ -83,6 +84,16 @@ def _scaled_residuals(run: Run) -> Figure:
     from nmfnet.plots.residuals import scaled_residuals
 
     return scaled_residuals(run.x, run.reconstruction, run.mask, run.feature_names)
+
+
+def _parts(run: Run) -> Figure:
+    from nmfnet.plots.parts import parts
+
+    return parts(run.H, run.W, run.x, run.reconstruction, run.image_shape, cmap=run.grey_map)
+
+
+def _adds_up(run: Run) -> bool:
+    return run.kind == "image" and run.linear and run.x is not None and run.W is not None
 
 
 def _weights_by_class(run: Run) -> Figure:
@@ -217,6 +228,7 @@ FIGURES = {
     "scaled_residuals": Drawing(
         _scaled_residuals, lambda run: run.uncertain and run.mask is not None and run.W is not None
     ),
+    "parts": Drawing(_parts, _adds_up),
     "weights_by_class": Drawing(_weights_by_class, lambda run: run.labels is not None),
     "weights": Drawing(_weights, lambda run: run.W is not None),
     "proportions": Drawing(_proportions, lambda run: run.shares is not None),

@@ -48,6 +48,8 @@ class Run:
     said : function, optional
         From row numbers to rows of the reconstruction, where a decoder reads more of a sample than its
         code.
+    linear : bool
+        Whether the reconstruction is W H, up to what no code changes.
     real_code : bool
         Whether W has entries of any sign that are no amounts: points, to be drawn as such.
     batches : mapping of str to sequence, optional
@@ -94,6 +96,7 @@ class Run:
     shares: Any = None
     true_shares: Any = None
     said: Any = None
+    linear: bool = False
     real_code: bool = False
     batches: Mapping[str, Sequence[Any]] | None = None
     dispersion: Any = None

@@ -413,8 +413,11 @@ def _links(model: Factorization, code: torch.Tensor, batch: Batch) -> dict[str, 
 def _components(
     model: Factorization, datamodule: MatrixDataModule, factors: Factors
 ) -> dict[str, Any]:
-    result: dict[str, Any] = {}
+    result: dict[str, Any] = {
+        "codes/sparsity": float(np.mean(metrics.hoyer_sparsity(factors.W, axis=0)))
+    }
     if model.has_components:
+        result["components/negative"] = float(np.mean(factors.H < 0))
         result["components/sparsity"] = float(np.mean(metrics.hoyer_sparsity(factors.H)))
         result["components/collapsed"] = metrics.collapse_count(factors.H)
     if not datamodule.streamed:  # it needs all rows at once

@@ -126,6 +126,7 @@ def run_of(
         said=None
         if sampled or not model.overrides("outputs") or not model.rows_independent
         else reconstruction(model, factors.W, datamodule.train),
+        linear=model.linear and model.has_components,
         real_code=model.code == "real",
         batches=matrix.classes(rows[shown]),
         dispersion=_dispersion(factors),
@@ -176,6 +177,7 @@ def _bare(model: Factorization) -> Run:
         image_shape=model.recipe.get("image_shape"),
         feature_names=model.feature_names,
         names=model.component_names,
+        linear=model.linear and model.has_components,
         real_code=model.code == "real",
     )
 

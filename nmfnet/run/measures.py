@@ -115,6 +115,8 @@ MEASURES = (
     Measure("certificate/kkt", "KKT residual at the end", -1, told=True),
     Measure("kkt_residual", "KKT residual", -1),
     Measure("components/sparsity", "sparsity of components"),
+    Measure("components/negative", "share of negative entries of components"),
+    Measure("codes/sparsity", "sparsity of codes (of columns of W)"),
     Measure("components/collapsed", "near-copies among components", -1),
     Measure("stability/silhouette_mean", "silhouette of components, mean", 1, told=True),
     Measure("stability/silhouette_min", "silhouette of components, least", 1),

@@ -156,7 +156,11 @@ def test_automatic_number_of_components():
 
 
 def test_only_models_of_free_factors_learn_from_batches():
-    assert {name for name in PLAIN if hasattr(Estimator(name), "partial_fit")} == {"nmf", "plca"}
+    assert {name for name in PLAIN if hasattr(Estimator(name), "partial_fit")} == {
+        "nmf",
+        "plca",
+        "semi_nmf",
+    }
 
 
 @pytest.mark.parametrize("model", ["nmf", "autoencoder", "deep_nmf"])

@@ -27,6 +27,7 @@ from nmfnet.run.lock import locked
 FILES = [
     "config.yaml",
     "factors.npz",
+    "feature_scores.csv",
     "history.csv",
     "metrics.json",
     "model.ckpt",

@@ -18,7 +18,7 @@ from nmfnet.types import Batch, Float, Tensor
 
 @final
 class BPR(Factorization):
-    r"""x̂ = c + P Q orders the features of a row: what is listed before what is not.
+    r"""X ~ c + P Q in the order of each row: what is listed comes before what is not.
 
     ======  ===========================================  ==========  ========================
     symbol  meaning                                      code        shape
@@ -41,7 +41,10 @@ class BPR(Factorization):
     n_components : int, >= 1
     others : int, >= 1
         Features that were not chosen, for each that was.
-    l2, l2_bias : float, >= 0
+    l2 : float, >= 0
+        Of P and Q, for every listed entry.
+    l2_bias : float, >= 0
+        Of c, likewise.
 
     Source: Rendle, Freudenthaler, Gantner & Schmidt-Thieme 2009, "BPR: Bayesian personalized ranking from
     implicit feedback", section 4.

@@ -26,7 +26,7 @@ BEND = 2.0
 
 @final
 class Flow(Factorization):
-    r"""z = f(X) ~ N(0, 1) with an invertible network f, and log p(X) = log N(z) + log det df/dX.
+    r"""X ~ g(z) with z ~ N(0, 1), g the inverse of a network f: log p(X) = log N(f(X)) + log det df/dX.
 
     ======  ===========================================  ===============  ======================
     symbol  meaning                                      code             shape

@@ -23,7 +23,7 @@ SIDE = "component x feature"
 
 @final
 class INMF(Factorization):
-    r"""X_i ~ W_i (H + V_i) for every data set i, with W, H, V_i >= 0.
+    r"""X ~ W (H + V_i) in every data set i, with W, H and all V_i >= 0.
 
     ======  ==========================================  =======================  =======================
     symbol  meaning                                     code                     shape

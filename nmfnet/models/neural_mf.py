@@ -76,7 +76,12 @@ class NeuralMF(Factorization):
     target : {"ratings", "choices"}
     others : int, >= 1
         Of choices: features that were not chosen, for each that was.
-    l2, l2_bias, l2_network : float, >= 0
+    l2 : float, >= 0
+        Of the factors, for every listed entry.
+    l2_bias : float, >= 0
+        Of the biases, likewise.
+    l2_network : float, >= 0
+        Of the layers.
 
     Source: Dziugaite & Roy 2015, "Neural network matrix factorization" (``nnmf``); He et al. 2017,
     "Neural collaborative filtering", eqs. (7) and (12) (``neumf``).
@@ -102,7 +107,7 @@ class NeuralMF(Factorization):
         dot: bool = False,
         target: Literal["ratings", "choices"] = "ratings",
         others: Count = 4,
-        l2: NotNegative = 0.1,
+        l2: NotNegative = 0.15,
         l2_bias: NotNegative = 0.05,
         l2_network: NotNegative = 1.0,
     ) -> None:

@@ -34,7 +34,7 @@ DENSE = 2000
 
 @final
 class Spectral(Factorization):
-    r"""S X S ~ Hᵀ H with S = D^-1/2 and orthogonal rows of H; nodes are clustered by their codes.
+    r"""A ~ Hᵀ H with A = S X S, S = D^-1/2 and orthogonal rows of H; nodes are clustered by their codes.
 
     ======  ============================================  ===========  ========================
     symbol  meaning                                       code         shape

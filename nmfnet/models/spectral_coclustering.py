@@ -29,7 +29,7 @@ from nmfnet.types import Batch, Float, Int, Tensor
 
 @final
 class SpectralCoclustering(Factorization):
-    r"""R X C - u₁ v₁ᵀ ~ U H, with R and C the inverse roots of the sums of rows and of columns.
+    r"""A ~ U H with A = R X C - u₁ v₁ᵀ, R and C the inverse roots of the sums of rows and of columns.
 
     ======  ==================================================  ===========  =======================
     symbol  meaning                                             code         shape

@@ -80,22 +80,28 @@ def factors_of(model: Factorization, datamodule: MatrixDataModule) -> Factors:
     """W and H of every restart, and W of held-out rows."""
     model.eval()
     if model.inductive:
-        all_W = _joined([model.law(block).mean for block in datamodule.blocks("train")])
+        codes = _joined([model.law(block).mean for block in datamodule.blocks("train")])
     else:
-        all_W = model.encode(datamodule.train)  # a table, which needs no X
+        codes = model.encode(datamodule.train)  # a table, which needs no X
     best, W_test = int(model.best), None
-    none = all_W.new_zeros(model.n_restarts, 0, model.sizes.n_features)
-    all_H = model.components() if model.has_components else none
+    every = codes.new_zeros(model.n_restarts, 0, model.sizes.n_features)
+    own = every[best]
+    if model.has_components:
+        every = model.components()
+        with model.restarts(best):  # a product alone may round otherwise than as one of several
+            own = model.components().clone()
     if datamodule.test is not None and bool((datamodule.test.index < 0).any()):
         with model.restarts(best):
             found = _joined([model.infer(block) for block in datamodule.blocks("test")])
         W_test = (found * model.units.code).cpu().numpy()
     units = model.units
-    W, H = (all_W * units.code).cpu().numpy(), (all_H * units.components).cpu().numpy()
+    all_W = (codes * units.code).cpu().numpy()
+    all_H, H = ((part * units.components).cpu().numpy() for part in (every, own))
+    W = all_W[best]
     tables = {name: factor()[best].cpu().numpy() for name, factor in model.factors.items()}
     axes = {"W": ("sample", "component"), "H": ("component", "feature")}
     axes = {name: factor.axes for name, factor in model.factors.items()} | axes
-    tables |= {"W": W[best], "H": H[best]}
+    tables |= {"W": W, "H": H}
     known = datamodule.matrix.reference if model.named_components else None
     k = W.shape[-1]
     names = component_names(datamodule.feature_names, k) if known is None else list(known.names)
@@ -103,8 +109,8 @@ def factors_of(model: Factorization, datamodule: MatrixDataModule) -> Factors:
     if model.component_classes:
         names = names_by_class(model.component_classes, datamodule.matrix.label_names or ())
     return Factors(
-        W[best], H[best], W_test, W, H, tables, axes, names, shares_of(model, datamodule, W[best]),
-        _associations(datamodule, W[best], W_test, H[best], names),
+        W, H, W_test, all_W, all_H, tables, axes, names, shares_of(model, datamodule, W),
+        _associations(datamodule, W, W_test, H, names),
     )  # fmt: skip
 
 

@@ -116,8 +116,8 @@ def test_same_seed_same_bits(model):
     fits = [fit(model, n_restarts=2, max_iter=15, seed=seed) for seed in (4, 4, 5)]
     one, two, other = (fitted.transform(**rows(model)) for fitted in fits)
     assert np.array_equal(one, two)
-    if model == "kmeans":
-        return  # its rule, though it is run at once, goes on from its start
+    if model in ("kmeans", "supervised_nmf"):
+        return  # what is run at once there goes on from a start that the seed makes
     if fits[0].solver.at_once:  # a closed form has one optimum, a fixed point nearly so
         np.testing.assert_allclose(one, other, atol=5e-3 * np.abs(one).max())
     else:

@@ -329,6 +329,7 @@ def test_yaml_values_are_the_defaults_of_the_signature(group):
             if parameter.default is not parameter.empty
         }
         written = {key: value for key, value in node.items() if key != "_target_"}
+        written = {key: None if value == {} else value for key, value in written.items()}
         required = {key for key, value in written.items() if value == "???"}
         assert set(written) - required == set(optional), f"{group}/{choice}.yaml"
         same = all(

@@ -50,7 +50,7 @@ def test_nan_and_inf_are_refused_with_count_and_place(sparse: bool, bad: float, 
         ({"sample_names": ["a"]}, "1 sample names for 4 samples"),
         ({"labels": np.zeros(3, dtype=np.int64)}, "3 labels for 4 samples"),
         ({"mask": np.ones((3, 4), dtype=bool)}, "mask is 3 x 4 but the data are 4 x 3"),
-        ({"kind": "picture"}, "kind='picture'.*generic, image, sbs96, text"),
+        ({"kind": "picture"}, "kind='picture'.*generic, image, sbs96, sound, text"),
         ({"kind": "image", "image_shape": (2, 2)}, "2x2 means 4 features, but the data have 3"),
     ],
 )

@@ -127,7 +127,7 @@ def test_autograd_oracle_agrees():
     x, _, stored, W, H = parts()
     W.requires_grad_()
 
-    def split(a, y):
+    def split(a, y, mask):
         return a / y, torch.ones_like(y)
 
     oracle = generic_sums(lambda: {"x": Output(W @ H)}, W, {"x": View(x)}, lambda view: split)

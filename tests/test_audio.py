@@ -392,10 +392,9 @@ def test_bases_of_clips_separate_their_mixture(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.catalogue
-@pytest.mark.parametrize(("loss", "power"), [("kl", 1.0), ("itakura_saito", 2.0)])
-def test_the_notes_of_a_piano_are_found(loss, power):
-    matrix = data_set("piano-fevotte", power=power).read()
+def test_the_notes_of_a_piano_are_found():
+    matrix = data_set("piano-fevotte").read()
     hertz = [float(name.split()[0]) for name in matrix.feature_names]
-    fitted = nmfnet.fit(matrix.values, n_components=6, loss=loss, n_restarts=3, max_iter=300)
+    fitted = nmfnet.fit(matrix.values, n_components=6, loss="kl", n_restarts=3, max_iter=300)
     found = {note_name(pitch(row, hertz)) for row in fitted.components_}
     assert {"Db4", "F4", "Ab4", "C5"} <= found

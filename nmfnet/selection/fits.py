@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import torch
 
-from nmfnet.config import Config
+from nmfnet.config import Config, read_choice
 from nmfnet.data.matrix import Matrix
 from nmfnet.data.sources.source import Source
 from nmfnet.data.splits import EntrySplit, only, without
@@ -187,7 +187,10 @@ def _train(plan: Plan, job: Job, matrix: Matrix, n_restarts: int | None = None) 
     model = {**plan.cfg.model, "n_components": job.n_components}
     words = (plan.cfg.seed, KINDS.index(job.kind), job.n_components, job.number)
     seed = int(np.random.SeedSequence(words).generate_state(1)[0] >> 1)
-    cfg = plan.cfg.but(model=model, seed=seed, n_restarts=n_restarts or plan.cfg.n_restarts)
+    whole = read_choice("split", "none")  # whatever is held out of all fits is out of the matrix
+    cfg = plan.cfg.but(
+        model=model, seed=seed, split=whole, n_restarts=n_restarts or plan.cfg.n_restarts
+    )
     return train(cfg, Held(matrix), write=False)
 
 

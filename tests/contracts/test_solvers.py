@@ -23,9 +23,9 @@ OF_NMF = [
     if name
     not in (
         *("cd", "convex_newton", "adam_early", "adam_deep", "exact", "weighted_als"),
-        *("symmetric", "variational"),
+        *("symmetric", "variational", "ding", "hull"),
     )
-]  # for models with an encoder, a closed form, ridge regressions, a graph or a bound
+]  # for models with an encoder, a closed form, ridge regressions, a graph, a bound, or rows of sum 1
 EXACT = [
     name for name in OF_NMF if name not in ("adam", "adam_lbfgs", "adam_network", "als", "online")
 ]

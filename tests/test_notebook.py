@@ -37,6 +37,13 @@ def test_dir_says_what_there_is():
         _ = nmfnet.fitt
 
 
+def test_a_model_has_what_its_dir_says(fitted):
+    _, model, folder = fitted
+    for one in (model, nmfnet.load(folder)):
+        assert all(hasattr(one, name) for name in dir(one))
+    assert model.reports == {}
+
+
 def test_a_model_shows_its_numbers(fitted):
     _, model, folder = fitted
     for shown in (repr(model), model._repr_html_(), repr(nmfnet.load(folder))):

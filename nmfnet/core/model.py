@@ -40,18 +40,8 @@ JUDGED = 8
 """Draws, in pairs of opposite sign, by which a stochastic model is judged."""
 
 FITTED = (
-    *(
-        "factors",
-        "metrics",
-        "tables",
-        "plot",
-        "best",
-        "objectives",
-        "n_iter",
-        "n_components",
-        "n_restarts",
-    ),
-    *("feature_names", "component_names", "notes"),
+    *("factors", "metrics", "reports", "plot", "notes", "best", "objectives", "n_iter"),
+    *("n_components", "n_restarts", "feature_names", "component_names"),
 )
 """Attributes of a fitted model that say what was found."""
 
@@ -176,9 +166,8 @@ class Factorization(L.LightningModule, ABC):
         self.reader: Reader | None = None  # of users' rows, which know their columns by name
         self.covariate_reader: CovariateReader | None = None
         self.plot: Any = None  # figures of a fitted model
-        self.beside: dict[
-            str, Factorization
-        ] = {}  # fits whose numbers stand beside the model's own
+        # fits whose numbers stand beside the model's own
+        self.beside: dict[str, Factorization] = {}
         for name, value in (
             ("best", torch.zeros((), dtype=torch.long)),
             ("objectives", torch.full((self.n_restarts,), float("inf"), dtype=torch.float64)),

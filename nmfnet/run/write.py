@@ -44,15 +44,8 @@ def make_folder(folder: Path, *, keep: bool) -> None:
         left = () if keep else ("model.ckpt",)
         tables = (
             *("top_features", "feature_scores", "topics", "proportions", "notes", "*clusters"),
-            *(
-                "communities",
-                "markers",
-                "signatures",
-                "aligned",
-                "views",
-                "effects",
-                "associations",
-            ),
+            *("communities", "markers", "signatures", "aligned", "views", "effects"),
+            *("associations", "anchors"),
         )
         stale = ("metrics.json", "model.ckpt.part", "parts/*.wav", *(f"{t}.csv" for t in tables))
         for name in (*stale, *figures, *left):

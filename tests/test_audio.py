@@ -20,8 +20,9 @@ from nmfnet.data import Audio, InMemory, NoSplit
 from nmfnet.data.module import MatrixDataModule
 from nmfnet.data.sources.registry import source as data_set
 from nmfnet.metrics import note_name, pitch, separation
+from nmfnet.plots.sound import spectrogram
 from nmfnet.run.evaluate import factors_of
-from nmfnet.run.sound import parts_of, remark_on_parts
+from nmfnet.run.sound import parts_of, write_parts
 
 RATE = 8000
 
@@ -313,7 +314,9 @@ def test_a_model_whose_components_do_not_add_up_has_no_parts(tmp_path):
     clip = Audio(path=str(mixed(tmp_path)["both"]), n_fft=256, hop=64)
     fitted, data, factors = at_the_start(clip, model="prodlda", n_components=2)
     assert parts_of(fitted, data, factors) == {}
-    assert "do not sum to X_hat" in remark_on_parts(fitted, data, factors)
+    write_parts(tmp_path, fitted, data, factors)
+    assert "do not sum to X_hat" in data.notes[-1]
+    assert not (tmp_path / "parts").exists()
 
 
 def test_how_well_sounds_were_separated():
@@ -329,6 +332,16 @@ def test_how_well_sounds_were_separated():
     assert got["b/si_sdr"] > 200
     assert got["si_sdr"] == pytest.approx((got["a/si_sdr"] + got["b/si_sdr"]) / 2)
     assert "b/si_sdr" not in separation({"a": a}, {"a": a, "b": b}, a + b)
+
+
+def test_energies_have_the_decibels_of_their_amplitudes():
+    X = np.random.default_rng(0).uniform(0.01, 1, (6, 5))
+    drawn = []
+    for power in (1.0, 2.0):
+        axes, *_ = spectrogram(X**power, X**power, power=power).axes
+        drawn.append(axes.images[0].get_array())
+    np.testing.assert_allclose(drawn[0], drawn[1], atol=1e-9)
+    np.testing.assert_allclose(drawn[0].T, 20 * np.log10(X / X.max()), atol=1e-9)
 
 
 def test_notes_are_told_from_noise():

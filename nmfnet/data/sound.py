@@ -25,6 +25,8 @@ class Sound:
         Samples a second.
     n_fft, hop : int
         Samples of a (Hann) window, and from one frame to the next.
+    power : float
+        Of the magnitudes in X: 1 = amplitudes, 2 = energies.
     start : float
         Where the wave begins in its file, in seconds.
     stems : dict of str to ndarray, shape (n,)
@@ -37,6 +39,7 @@ class Sound:
     rate: int
     n_fft: int
     hop: int
+    power: float = 1.0
     start: float = 0.0
     stems: dict[str, np.ndarray] = field(default_factory=dict)
     parts: bool = True

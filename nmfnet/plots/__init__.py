@@ -65,7 +65,8 @@ def _reconstruction(run: Run) -> Figure:
     if run.kind == "sound":
         from nmfnet.plots.sound import spectrogram
 
-        return spectrogram(run.x, run.reconstruction, run.sample_names, run.feature_names)
+        named = run.sample_names, run.feature_names
+        return spectrogram(run.x, run.reconstruction, *named, power=run.power)
     from nmfnet.plots.reconstruction import reconstruction_examples
 
     return reconstruction_examples(

@@ -48,6 +48,8 @@ class Run:
     said : function, optional
         From row numbers to rows of the reconstruction, where a decoder reads more of a sample than its
         code.
+    power : float
+        Of the magnitudes in a spectrogram: 1 = amplitudes, 2 = energies.
     linear : bool
         Whether the reconstruction is W H, up to what no code changes.
     real_code : bool
@@ -96,6 +98,7 @@ class Run:
     shares: Any = None
     true_shares: Any = None
     said: Any = None
+    power: float = 1.0
     linear: bool = False
     real_code: bool = False
     batches: Mapping[str, Sequence[Any]] | None = None

@@ -121,6 +121,8 @@ def spectrogram(
     X_hat: ArrayLike | Callable[[np.ndarray], ArrayLike],
     sample_names: Sequence[str] | None = None,
     feature_names: Sequence[str] | None = None,
+    *,
+    power: float = 1.0,
 ) -> Figure:
     """Draw a spectrogram above its reconstruction, in decibels below the largest entry.
 
@@ -132,6 +134,8 @@ def spectrogram(
         The reconstruction, or a function from row numbers to rows of it.
     sample_names, feature_names : sequence of str, optional
         Such as ``"0.1161 s"`` and ``"440.00 Hz"``.
+    power : float, > 0
+        Of the magnitudes in X: 1 = amplitudes, 2 = energies.
     """
     data = matrix(X, "X")
     rows = spread_rows(len(data), FRAMES)
@@ -143,7 +147,7 @@ def spectrogram(
     top = style.HEAD + 0.3
     for number, (title, part) in enumerate((("data", data[rows]), ("reconstruction", found))):
         axes = style.panel(figure, _LEFT, top + 2.05 * number, _WIDTH, 1.6, label=title)
-        level = 20 * np.log10(np.clip(part / largest, 10 ** (-RANGE / 20), None))
+        level = 20 / power * np.log10(np.clip(part / largest, 1e-300, None))
         axes.imshow(
             level.T,
             origin="lower",

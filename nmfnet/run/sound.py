@@ -17,7 +17,7 @@ from nmfnet.data.sound import Sound
 if TYPE_CHECKING:
     from nmfnet.run.evaluate import Factors
 
-__all__ = ["parts_of", "remark_on_parts", "sound_scores", "write_parts"]
+__all__ = ["parts_of", "sound_scores", "write_parts"]
 
 FOLDER, TABLE = "parts", "notes.csv"
 HEAD = ("component", "part", "pitch_hz", "note", "share")
@@ -88,24 +88,6 @@ def part_name(component: str) -> str:
     return found[1] if found else component
 
 
-def remark_on_parts(
-    model: Factorization, datamodule: MatrixDataModule, factors: Factors
-) -> str | None:
-    """Why a run on sound has no parts, or how parts were joined to stems."""
-    sound = sound_of(model, datamodule)
-    if sound is None:
-        return None
-    layers = _layers(model, factors)
-    if not _additive(model, factors, sum(layers.values(), np.zeros(datamodule.matrix.shape))):
-        return "The components do not sum to X_hat in this model, so no sound was separated."
-    if sound.stems and not set(sound.stems) <= set(layers):
-        return (
-            "The parts have other names than the stems: each was added to the stem that it is most like, "
-            "which only somebody who has the stems can do."
-        )
-    return None
-
-
 def sound_scores(
     model: Factorization, datamodule: MatrixDataModule, factors: Factors
 ) -> dict[str, float]:
@@ -116,6 +98,11 @@ def sound_scores(
     parts = parts_of(model, datamodule, factors)
     if parts and not set(sound.stems) <= set(parts):
         parts = _joined(parts, sound.stems)
+        _note(
+            datamodule,
+            "The parts have other names than the stems: each was added to the stem that it is most like, "
+            "which only somebody who has the stems can do.",
+        )
     scores = metrics.separation(parts, sound.stems, sound.wave)
     return {f"sound/{key}": value for key, value in scores.items()}
 
@@ -128,6 +115,11 @@ def _joined(parts: dict[str, np.ndarray], stems: dict[str, np.ndarray]) -> dict[
         nearest = max(like, key=like.__getitem__)
         found[nearest] = found[nearest] + wave if nearest in found else wave
     return found
+
+
+def _note(datamodule: MatrixDataModule, said: str) -> None:
+    if said not in datamodule.notes:
+        datamodule.notes.append(said)
 
 
 def write_parts(
@@ -151,8 +143,13 @@ def write_parts(
             note = metrics.note_name(hertz)
             said = f"{hertz:.1f}" if note else ""
             writer.writerow([name, part_name(name), said, note, f"{share:.4f}"])
-    parts = parts_of(model, datamodule, factors) if sound.parts else {}
-    if parts:
-        (folder / FOLDER).mkdir(exist_ok=True)
+    if not sound.parts:
+        return
+    parts = parts_of(model, datamodule, factors)
+    if not parts:
+        said = "The components do not sum to X_hat in this model, so no sound was separated."
+        _note(datamodule, said)
+        return
+    (folder / FOLDER).mkdir(exist_ok=True)
     for name, wave in parts.items():
         sound.write(folder / FOLDER / f"{UNSOUND.sub('_', name)}.wav", wave)

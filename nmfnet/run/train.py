@@ -57,7 +57,6 @@ from nmfnet.run.refuse import (
 )
 from nmfnet.run.scale import rescale
 from nmfnet.run.sharding import block, check_shardable, join, shard
-from nmfnet.run.sound import remark_on_parts
 from nmfnet.run.stopping import stoppable
 from nmfnet.run.write import make_folder, tables, write_run
 from nmfnet.settings.objects import build
@@ -366,11 +365,7 @@ def _result(
     model.plot = Figures(model, partial(run_of, datamodule, model, factors, convergence.records))
     model.reports = Asked(partial(tables, model, datamodule, factors))
     model.metrics = numbers = run_metrics(model, datamodule, factors, convergence)
-    remarks = (
-        model.prelude.remark(),
-        model.solver.remark(),
-        remark_on_parts(model, datamodule, factors),
-    )
+    remarks = model.prelude.remark(), model.solver.remark()
     datamodule.notes.extend(remark for remark in remarks if remark)
     return Result(folder, numbers, model, factors, datamodule.notes)
 

@@ -78,9 +78,9 @@ class Audio(Source):
         file = check_file(self.path) if self.origin is None else self.origin.path(self.path)
         rate, wave, remarks = _read_wave(file)
         wave = self._cut(wave, rate, file)
-        sound = Sound(
-            wave, rate, self.n_fft, self.hop, self.start, self._stems(wave, rate), self.parts
-        )
+        stems = self._stems(wave, rate)
+        framed = self.n_fft, self.hop, self.power, self.start
+        sound = Sound(wave, rate, *framed, {n: stem for n, (stem, _) in stems.items()}, self.parts)
         spectrum = sound.spectrum()
         values = np.abs(spectrum) ** self.power
         if values.max() == 0:
@@ -92,7 +92,9 @@ class Audio(Source):
             kind="sound",
             extra={"phase": np.angle(spectrum)},
             sound=sound,
-            sources={file.name: file_sha256(file)}
+            sources={
+                sound.name: file_sha256(sound) for sound in (file, *(f for _, f in stems.values()))
+            }
             if self.origin is None
             else self.origin.sources(self.path),
             citation="" if self.origin is None else self.origin.citation,
@@ -116,10 +118,12 @@ class Audio(Source):
                     f"data.{name}={value}: needed are power > 0, 0 <= floor < 1, start >= 0, seconds > 0."
                 )
 
-    def _stems(self, wave: np.ndarray, rate: int) -> dict[str, np.ndarray]:
+    def _stems(self, wave: np.ndarray, rate: int) -> dict[str, tuple[np.ndarray, Path]]:
+        """The waves that were mixed, and their files."""
         found = {}
         for name, path in (self.stems or {}).items():
-            own, stem, _ = _read_wave(check_file(path))
+            file = check_file(path)
+            own, stem, _ = _read_wave(file)
             stem = self._cut(stem, own, Path(path)) if own == rate else stem
             if own != rate or len(stem) != len(wave):
                 raise UserError(
@@ -128,7 +132,7 @@ class Audio(Source):
                 )
             if not stem.any():
                 raise UserError(f"data.stems.{name}={path} is silent: leave it out.")
-            found[name] = stem
+            found[name] = stem, file
         return found
 
     def _cut(self, wave: np.ndarray, rate: int, file: Path) -> np.ndarray:

@@ -398,6 +398,12 @@ def test_bases_of_clips_separate_their_mixture(tmp_path):
     assert [line.split(",")[0] for line in notes[1:]] == [
         f"{name} {i}" for name in ("tone", "clicks") for i in (1, 2, 3)
     ]
+    told = [*sound, f"data.path={files['both']}", "model=reference_nmf", "run_dir=out",
+            f"model.reference={bases}", f"data.stems={stems}"]  # fmt: skip
+    assert "finished before" in train(*told, cwd=tmp_path).out
+    train(*sound, f"data.path={files['tone']}", "model=plca", "model.n_components=3", "max_iter=2",
+          "data.parts=false", "run_dir=runs/tone", "force=true", cwd=tmp_path)  # fmt: skip
+    assert "finished before" not in train(*told, cwd=tmp_path).out
     said = refusal(*sound, f"data.path={files['both']}", "model=reference_nmf",
                    "model.reference={tone: runs/tone, clicks: runs}", cwd=tmp_path)  # fmt: skip
     assert "runs" in said

@@ -15,6 +15,8 @@ from nmfnet.run.stored import read_table
 
 STREAMED = (".npy", ".parquet")
 
+FACTORS = "factors.npz"  # as in nmfnet.data.formats.factors, which takes long to import
+
 
 @dataclass
 class Finished:
@@ -78,22 +80,30 @@ def changed_files(cfg: Config, folder: Path) -> list[str]:
     known = _origin(folder).get("data_files")
     if not isinstance(known, dict):
         return []
+    reference = {"reference": cfg.model.get("reference")}
     return [
-        name for name in _files(cfg.data) if _sha256(Path(name).expanduser()) not in known.values()
+        name
+        for name in (*_files(cfg.data), *_files(reference))
+        if _sha256(Path(name).expanduser()) not in known.values()
     ]
 
 
-def _files(node: dict[str, Any]) -> Iterator[str]:
+def _files(node: Mapping[str, Any]) -> Iterator[str]:
     """Files of the user; those of the catalogue are checked when they are read."""
-    if node.get("origin") is None:
-        for value in node.values():
-            if not isinstance(value, str):
-                continue
-            path = Path(value).expanduser()
-            if path.is_file():
-                yield value
-            elif path.is_dir():  # of a matrix in several files
-                yield from (str(file) for file in path.iterdir() if file.suffix in STREAMED)
+    if node.get("origin") is not None:
+        return
+    for value in node.values():
+        if isinstance(value, Mapping):
+            yield from _files(value)
+        if not isinstance(value, str):
+            continue
+        path = Path(value).expanduser()
+        if path.is_file():
+            yield value
+        elif (path / FACTORS).is_file():  # of a run, whose components are taken
+            yield str(path / FACTORS)
+        elif path.is_dir():  # of a matrix in several files
+            yield from (str(file) for file in path.iterdir() if file.suffix in STREAMED)
 
 
 def _sha256(path: Path) -> str:

@@ -14,6 +14,7 @@ from nmfnet.data.formats.files import FORMATS, read_raw
 from nmfnet.data.formats.raw import did_you_mean, file_sha256, is_sparse, numbered, shorten
 from nmfnet.data.matrix import Matrix, Reference, Truth
 from nmfnet.data.sources.channels import recognise_channels
+from nmfnet.data.sources.source import sources_of
 from nmfnet.errors import UserError
 
 __all__ = ["Components", "read_components", "with_reference", "with_truth"]
@@ -133,7 +134,6 @@ def _together(found: dict[str, Components]) -> Components:
         raise UserError("model.reference={} names no components.")
     features = next(iter(found.values())).features
     values, names = [], []
-    sources: dict[str, str] = {}
     for name, one in found.items():
         place = {feature: i for i, feature in enumerate(one.features)}
         if absent := [feature for feature in features if feature not in place]:
@@ -144,7 +144,7 @@ def _together(found: dict[str, Components]) -> Components:
         values.append(one.values[:, [place[feature] for feature in features]])
         count = len(one.names)
         names += [name] if count == 1 else [f"{name} {i}" for i in range(1, count + 1)]
-        sources |= one.sources
+    sources = sources_of({name: one.sources for name, one in found.items()})
     return Components(np.concatenate(values), names, features, sources)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -24,6 +24,7 @@ __all__ = [
     "encode_labels",
     "image_size",
     "labels_from_names",
+    "sources_of",
     "split_missing",
     "with_covariates",
 ]
@@ -265,6 +266,17 @@ def image_size(shape: Sequence[int] | None) -> tuple[int, int] | None:
     if len(sizes) != 2 or min(sizes) < 1:
         raise UserError(f"image_shape={list(shape)} must be two positive numbers, [height, width].")
     return sizes[0], sizes[1]
+
+
+def sources_of(several: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    """Files (name: sha256) of several tables by name; of equal names under that of their table."""
+    listed = [(table, *one) for table, sources in several.items() for one in sources.items()]
+    contents: dict[str, set[str]] = {}
+    for _, file, sha in listed:
+        contents.setdefault(file, set()).add(sha)
+    return {
+        file if len(contents[file]) == 1 else f"{table}/{file}": sha for table, file, sha in listed
+    }
 
 
 def with_covariates(matrix: Matrix, given: Any) -> Matrix:

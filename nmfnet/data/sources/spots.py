@@ -10,7 +10,7 @@ from typing import final
 import numpy as np
 
 from nmfnet.data.formats.layout import read_lines
-from nmfnet.data.formats.raw import check_file, is_sparse
+from nmfnet.data.formats.raw import check_file, file_sha256, is_sparse
 from nmfnet.data.matrix import Matrix
 from nmfnet.data.sources.origin import Origin
 from nmfnet.data.sources.source import Source, encode_labels
@@ -104,15 +104,21 @@ class Spots(Source):
             labels=labels,
             label_names=label_names,
             extra={"coordinates": places},
-            sources=table.sources
-            if self.origin is None
-            else self.origin.sources(self.counts, self.annotations),
+            sources=self._sources(table),
             remarks=(
                 *table.remarks,
                 f"{int((~deep).sum())} spots with fewer than {self.min_counts:g} counts were left out; "
                 f"{len(kept)} of {counts.shape[1]} genes are used.",
             ),
         )
+
+    def _sources(self, table: Matrix) -> dict[str, str]:
+        if self.origin is not None:
+            return self.origin.sources(self.counts, self.annotations)
+        if self.annotations is None:
+            return table.sources
+        file = check_file(self.annotations)
+        return {**table.sources, file.name: file_sha256(file)}
 
     def check(self) -> None:
         if self.origin is None:

@@ -11,7 +11,7 @@ import scipy.sparse as sp
 
 from nmfnet.data.formats.raw import is_sparse, shorten
 from nmfnet.data.matrix import Matrix
-from nmfnet.data.sources.source import Source, encode_labels, with_covariates
+from nmfnet.data.sources.source import Source, encode_labels, sources_of, with_covariates
 from nmfnet.data.sources.views import named_table
 from nmfnet.errors import UserError
 
@@ -66,7 +66,7 @@ class Stacked(Source):
             labels=labels,
             label_names=label_names,
             mask=_masks(list(tables.values())),
-            sources={file: sha for table in tables.values() for file, sha in table.sources.items()},
+            sources=sources_of({name: table.sources for name, table in tables.items()}),
             remarks=(*(note for table in tables.values() for note in table.remarks), *said),
         )
         from_which = [name for name, table in tables.items() for _ in table.sample_names]

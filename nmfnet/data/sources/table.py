@@ -276,8 +276,9 @@ class Table(Source):
             )
         table = self.covariates if isinstance(self.covariates, str) else None
         beside = [*self._beside(), self.labels, self.sample_names, self.feature_names]
-        beside += [table, self.phenotypes]
+        beside += [table, self.phenotypes, self.coordinates]
         files = [file, *(Path(name).expanduser() for name in beside if name is not None)]
+        files = [item for item in files if item.is_file()]  # coordinates may be inside the first
         return {item.name: file_sha256(item) for item in files}
 
     def _is_transposed(self, raw: RawTable, file: Path) -> bool:

@@ -12,7 +12,7 @@ import numpy as np
 from nmfnet.data.formats.raw import did_you_mean, shorten
 from nmfnet.data.matrix import Matrix
 from nmfnet.data.sources.origin import Origin
-from nmfnet.data.sources.source import Source, encode_labels
+from nmfnet.data.sources.source import Source, encode_labels, sources_of
 from nmfnet.data.sources.table import Table
 from nmfnet.errors import UserError
 
@@ -193,7 +193,7 @@ def joined(tables: Mapping[str, Matrix]) -> Matrix:
         labels=labels,
         label_names=None if labelled is None else labelled.label_names,
         views=dict(others),
-        sources={file: sha for table in tables.values() for file, sha in table.sources.items()},
+        sources=sources_of({name: table.sources for name, table in tables.items()}),
         remarks=(
             *(said for table in tables.values() for said in table.remarks),
             *remarks,

@@ -280,7 +280,7 @@ def test_nimf_lends_codes_of_neighbours():
     said = model.inverse_transform(code)
     cost = 0.5 * ((X - said)[mask] ** 2).sum() + 0.5 * sum((v[n] ** 2).sum() for n in "PQ")
     assert model.metrics["objective"] == pytest.approx(cost, rel=1e-8)
-    with pytest.raises(nmfnet.UserError, match="above 0 and at most 1"):
+    with pytest.raises(nmfnet.UserError, match="> 0 and <= 1"):
         fit(X, "nimf", mask, sparse=False, **{"model.alpha": 0.0})
 
 

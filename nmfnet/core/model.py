@@ -437,6 +437,13 @@ class Factorization(L.LightningModule, ABC):
             [torch.rand(shape, generator=g, dtype=torch.float64) for g in self.generators]
         ).to(self.device, self.precision)
 
+    def normal(self, factor: Factor) -> Float[Tensor, "r a b"]:
+        """N(0, 1) entries of a factor's shape, each restart from its own generator."""
+        shape = factor.raw.shape[1:]
+        return torch.stack(
+            [torch.randn(shape, generator=g, dtype=torch.float64) for g in self.generators]
+        ).to(self.device, self.precision)
+
     @final
     def moved(self) -> dict[str, Factor]:
         """The factors that are learned."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
-from nmfnet.core.model import Factorization
+from nmfnet.core.model import Factorization, Parts
 from nmfnet.errors import UserError
 from nmfnet.kernels.csr import csr_of
 from nmfnet.kernels.graph import are_linked
@@ -17,6 +18,19 @@ OTHERS = 100
 
 ALTERNATIONS = 10
 """Of the biases of rows and columns."""
+
+
+def check_squares(parts: Parts, what: str) -> None:
+    """Refuse any loss but the squared error.
+
+    Raises
+    ------
+    UserError
+    """
+    if parts.loss.beta != 2:
+        raise UserError(
+            f"{what} fits squared errors, and the loss is {parts.loss.name}: set loss=frobenius"
+        )
 
 
 def check_listed(batch: Batch) -> None:
@@ -123,6 +137,16 @@ def by_row(x: Tensor, values: Float[Tensor, "*r e"]) -> Float[Tensor, "*r n"]:
     return sums.index_add(-1, row_numbers(x), values.double())
 
 
+def listed_losses(
+    model: Factorization, batch: Batch, code: Float[Tensor, "*r n k"]
+) -> Float[Tensor, "*r n"]:
+    """Half the weighted squared errors of the listed entries of each row."""
+    check_listed(batch)
+    assert batch.mask is not None
+    wrong = batch.x.values() - model.decode_at(code, batch)
+    return 0.5 * by_row(batch.x, batch.mask.values() * wrong.square())
+
+
 def counts_of(batch: Batch) -> tuple[Float[Tensor, " n"], Float[Tensor, " f"]]:
     """Sum of the weights of every row, and of every column."""
     weight = batch.mask
@@ -157,3 +181,16 @@ def ridge_codes(
         ridge_rows(left, weight, one, none, ridge).to(H) for one in H.reshape(-1, *H.shape[-2:])
     ]
     return torch.stack(found).reshape(*H.shape[:-2], *found[0].shape)
+
+
+def some_of_each(rng: np.random.Generator, share: float | np.ndarray, n: int, f: int) -> np.ndarray:
+    """Which entries an example lists: a share at random, and one in every row and column at least."""
+    mask = rng.random((n, f)) < share
+    mask[np.arange(n), np.arange(n) % f] = True
+    return mask
+
+
+def choices(rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """Choices of users in two groups, as an example: 1 where something was chosen."""
+    group = rng.integers(2, size=(30, 1)) == rng.integers(2, size=12)
+    return {"X": some_of_each(rng, np.where(group, 0.6, 0.1), 30, 12).astype(float)}

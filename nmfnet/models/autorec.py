@@ -10,7 +10,6 @@ import torch
 from nmfnet.core.constraints import Free
 from nmfnet.core.model import Factorization, Parts
 from nmfnet.core.objective import row_losses
-from nmfnet.errors import UserError
 from nmfnet.kernels.graph import times_weights
 from nmfnet.kernels.sparse import (
     Transpose,
@@ -20,7 +19,15 @@ from nmfnet.kernels.sparse import (
     transposed,
     with_values,
 )
-from nmfnet.models._listed import biases_of, by_row, check_listed, listed, ridge_codes, shrunk_means
+from nmfnet.models._listed import (
+    biases_of,
+    check_squares,
+    listed,
+    listed_losses,
+    ridge_codes,
+    shrunk_means,
+    some_of_each,
+)
 from nmfnet.settings.ranges import NotNegative
 from nmfnet.types import Batch, Float, Tensor
 
@@ -89,11 +96,7 @@ class AutoRec(Factorization):
         l2_bias: NotNegative = 5.0,
     ) -> None:
         super().__init__(parts, n_components=n_components)
-        if parts.loss.beta != 2:
-            raise UserError(
-                f"model=autorec fits squared errors, and the loss is {parts.loss.name}: set "
-                "loss=frobenius"
-            )
+        check_squares(parts, "model=autorec")
         self.by_item, self.l2, self.l2_bias = by == "item", l2, l2_bias
         self.inductive = not self.by_item
         self.shardable = self.inductive
@@ -165,11 +168,7 @@ class AutoRec(Factorization):
         self.mu.assign_(mean.reshape(1, 1))
         self.c.assign_(c[None])
         for factor in (self.V, self.W, self.a):
-            drawn = [
-                torch.randn(factor.raw.shape[1:], generator=g, dtype=torch.float64)
-                for g in self.generators
-            ]
-            factor.assign_(SIZE * torch.stack(drawn).to(self.device))
+            factor.assign_(SIZE * self.normal(factor))
         if self.by_item:
             self.b.assign_(b[:, None])
             x, _ = self._residual(batch)
@@ -190,10 +189,7 @@ class AutoRec(Factorization):
         }
 
     def sparse_losses(self, batch: Batch, code: Float[Tensor, "*r n k"]) -> Float[Tensor, "*r n"]:
-        check_listed(batch)
-        assert batch.mask is not None
-        wrong = batch.x.values() - self.decode_at(code, batch)
-        return 0.5 * by_row(batch.x, batch.mask.values() * wrong.square())
+        return listed_losses(self, batch, code)
 
     def infer(self, batch: Batch) -> Float[Tensor, "*r n k"]:
         """By user the encoder; by item the ridge regression of E on the hidden units."""
@@ -208,6 +204,5 @@ class AutoRec(Factorization):
     def example(self, rng: np.random.Generator) -> dict[str, Any]:
         """Half of the entries of a matrix of rank 2 with biases."""
         X = rng.normal(size=(30, 2)) @ rng.normal(size=(2, 12)) + rng.normal(size=12)
-        mask = rng.random(X.shape) < 0.5
-        mask[np.arange(30), np.arange(30) % 12] = True
+        mask = some_of_each(rng, 0.5, *X.shape)
         return {"X": X, "mask": mask}

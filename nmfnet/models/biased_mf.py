@@ -15,7 +15,17 @@ from nmfnet.kernels.csr import to_scipy
 from nmfnet.kernels.soft_impute import soft_impute
 from nmfnet.kernels.sparse import entries_of, row_numbers, transposed, with_values
 from nmfnet.kernels.weighted import Ridge, ridge_rows
-from nmfnet.models._listed import ALTERNATIONS, by_ridge, by_row, check_listed, counts_of, listed
+from nmfnet.models._listed import (
+    ALTERNATIONS,
+    by_ridge,
+    by_row,
+    check_listed,
+    check_squares,
+    counts_of,
+    listed,
+    listed_losses,
+    some_of_each,
+)
 from nmfnet.settings.ranges import Natural, NotNegative
 from nmfnet.types import Batch, Float, Tensor
 
@@ -86,11 +96,7 @@ class BiasedMF(Factorization):
         path: Natural = 0,
     ) -> None:
         super().__init__(parts, n_components=n_components)
-        if parts.loss.beta != 2:
-            raise UserError(
-                f"model=biased_mf fits squared errors, and the loss is {parts.loss.name}: set "
-                "loss=frobenius"
-            )
+        check_squares(parts, "model=biased_mf")
         if l2_per not in ("entry", "row"):
             raise UserError(f"model.l2_per={l2_per!r} is unknown: entry or row")
         if path and l2_per != "row":
@@ -149,10 +155,7 @@ class BiasedMF(Factorization):
         return entries_of(batch.x, W, torch.cat([self.components(), self.level()], -2))
 
     def sparse_losses(self, batch: Batch, code: Float[Tensor, "*r n k"]) -> Float[Tensor, "*r n"]:
-        check_listed(batch)
-        assert batch.mask is not None
-        wrong = batch.x.values() - self.decode_at(code, batch)
-        return 0.5 * by_row(batch.x, batch.mask.values() * wrong.square())
+        return listed_losses(self, batch, code)
 
     def _columns(self) -> Float[Tensor, "*r f k"]:
         """Q and c as a row for every feature."""
@@ -251,8 +254,7 @@ class BiasedMF(Factorization):
         """Half of the entries of a matrix of rank 2 with biases."""
         X = rng.normal(size=(30, 2)) @ rng.normal(size=(2, 12)) + rng.normal(size=12)
         X -= X.min() - 1
-        mask = rng.random(X.shape) < 0.5
-        mask[np.arange(30), np.arange(30) % 12] = True
+        mask = some_of_each(rng, 0.5, *X.shape)
         return {"X": X, "mask": mask}
 
 

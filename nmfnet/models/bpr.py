@@ -11,7 +11,14 @@ from torch.nn import functional as F
 from nmfnet.core.constraints import Free
 from nmfnet.core.model import Factorization, Parts
 from nmfnet.kernels.sparse import entries_of, row_numbers
-from nmfnet.models._listed import by_row, check_choices, choices_of, counts_of, others
+from nmfnet.models._listed import (
+    by_row,
+    check_choices,
+    choices,
+    choices_of,
+    counts_of,
+    others,
+)
 from nmfnet.settings.ranges import Count, NotNegative
 from nmfnet.types import Batch, Float, Tensor
 
@@ -110,12 +117,7 @@ class BPR(Factorization):
         rows, columns = counts_of(batch._replace(mask=choices_of(self, batch)))
         self.c.assign_(torch.zeros_like(self.c.raw))
         for factor, counts in ((self.P, rows[:, None]), (self.Q, columns)):
-            drawn = [
-                torch.randn(factor.raw.shape[1:], generator=g, dtype=torch.float64)
-                for g in self.generators
-            ]
-            size = 0.1 / self.n_components**0.5
-            factor.assign_(size * torch.stack(drawn).to(batch.x.device) * (counts > 0))
+            factor.assign_(0.1 / self.n_components**0.5 * self.normal(factor) * (counts > 0))
 
     def infer(self, batch: Batch) -> Float[Tensor, "*r n k"]:
         """The codes that lower the objective most, all else held."""
@@ -123,8 +125,4 @@ class BPR(Factorization):
         return super().infer(batch)
 
     def example(self, rng: np.random.Generator) -> dict[str, Any]:
-        """Choices of users in two groups."""
-        group = rng.integers(2, size=(30, 1)) == rng.integers(2, size=12)
-        mask = rng.random((30, 12)) < np.where(group, 0.6, 0.1)
-        mask[np.arange(30), np.arange(30) % 12] = True
-        return {"X": mask.astype(float)}
+        return choices(rng)

@@ -9,10 +9,17 @@ import torch
 
 from nmfnet.core.constraints import Free
 from nmfnet.core.model import Factorization, Parts
-from nmfnet.errors import UserError
 from nmfnet.kernels.sparse import entries_of, transpose_of, transposed, with_values
 from nmfnet.kernels.weighted import Ridge
-from nmfnet.models._listed import by_ridge, by_row, check_choices, choices_of, counts_of
+from nmfnet.models._listed import (
+    by_ridge,
+    by_row,
+    check_choices,
+    check_squares,
+    choices,
+    choices_of,
+    counts_of,
+)
 from nmfnet.settings.ranges import NotNegative, Positive
 from nmfnet.types import Batch, Float, Tensor, Terms
 
@@ -63,11 +70,7 @@ class ImplicitMF(Factorization):
         l2: NotNegative = 1.0,
     ) -> None:
         super().__init__(parts, n_components=n_components)
-        if parts.loss.beta != 2:
-            raise UserError(
-                f"model=implicit_mf fits squared errors, and the loss is {parts.loss.name}: set "
-                "loss=frobenius"
-            )
+        check_squares(parts, "model=implicit_mf")
         self.alpha, self.l2 = alpha, l2
         self.P = self.factor("P", "sample", "component", constraint=Free())
         self.Q = self.factor("Q", "component", "feature", constraint=Free())
@@ -106,12 +109,7 @@ class ImplicitMF(Factorization):
         check_choices(self, batch)
         rows, columns = counts_of(batch._replace(mask=choices_of(self, batch)))
         for factor, counts in ((self.P, rows[:, None]), (self.Q, columns)):
-            drawn = [
-                torch.randn(factor.raw.shape[1:], generator=g, dtype=torch.float64)
-                for g in self.generators
-            ]
-            size = 0.1 / self.n_components**0.5
-            factor.assign_(size * torch.stack(drawn).to(batch.x.device) * (counts > 0))
+            factor.assign_(0.1 / self.n_components**0.5 * self.normal(factor) * (counts > 0))
 
     def ridge(self, axis: Literal["sample", "feature"], batch: Batch) -> Ridge:
         x, held = choices_of(self, batch), self.Q()
@@ -130,8 +128,4 @@ class ImplicitMF(Factorization):
         return by_ridge(self, batch)
 
     def example(self, rng: np.random.Generator) -> dict[str, Any]:
-        """Choices of users in two groups."""
-        group = rng.integers(2, size=(30, 1)) == rng.integers(2, size=12)
-        mask = rng.random((30, 12)) < np.where(group, 0.6, 0.1)
-        mask[np.arange(30), np.arange(30) % 12] = True
-        return {"X": mask.astype(float)}
+        return choices(rng)

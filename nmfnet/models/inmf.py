@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Any, Literal, final
+from typing import Any, Literal, final
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from nmfnet.kernels.multiplicative import Sums, nmf_sums_H, nmf_sums_W
 from nmfnet.kernels.refit import refit_W
 from nmfnet.models._alignment import joint_clusters, mixing, quantile_aligned, scaled
 from nmfnet.models._hierarchy import check_fused
-from nmfnet.settings.ranges import Range
+from nmfnet.settings.ranges import NotNegative
 from nmfnet.types import Batch, Float, Output, Tensor, Terms
 
 SIDE = "component x feature"
@@ -70,7 +70,7 @@ class INMF(Factorization):
         parts: Parts,
         *,
         n_components: int = 20,
-        private_weight: Annotated[float, Range(0)] = 5.0,
+        private_weight: NotNegative = 5.0,
         align: bool = True,
     ) -> None:
         super().__init__(parts, n_components=n_components)

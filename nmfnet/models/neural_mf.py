@@ -21,9 +21,11 @@ from nmfnet.models._listed import (
     biases_of,
     by_row,
     check_choices,
-    check_listed,
+    check_squares,
+    choices,
     choices_of,
     listed,
+    listed_losses,
     others,
 )
 from nmfnet.settings.ranges import Count, NotNegative
@@ -112,11 +114,8 @@ class NeuralMF(Factorization):
         l2_network: NotNegative = 1.0,
     ) -> None:
         super().__init__(parts, n_components=n_components)
-        if target == "ratings" and parts.loss.beta != 2:
-            raise UserError(
-                f"model.target=ratings fits squared errors, and the loss is {parts.loss.name}: set "
-                "loss=frobenius"
-            )
+        if target == "ratings":
+            check_squares(parts, "model.target=ratings")
         if bad := [width for width in hidden if width < 1]:
             raise UserError(f"model.hidden has a width of {bad[0]}: every width must be >= 1")
         self.choices, self.n_others, self.parts = target == "choices", others, parts
@@ -199,10 +198,7 @@ class NeuralMF(Factorization):
         return {"data": data, "l2": 0.5 * (by_row(x, pull) + share[..., None])}
 
     def sparse_losses(self, batch: Batch, code: Float[Tensor, "*r n k"]) -> Float[Tensor, "*r n"]:
-        check_listed(batch)
-        assert batch.mask is not None
-        wrong = batch.x.values() - self.decode_at(code, batch)
-        return 0.5 * by_row(batch.x, batch.mask.values() * wrong.square())
+        return listed_losses(self, batch, code)
 
     def _choice_losses(self, x: Tensor, code: Tensor, items: Tensor) -> Float[Tensor, "*r n"]:
         users = code[..., row_numbers(x), :]
@@ -220,14 +216,10 @@ class NeuralMF(Factorization):
             check_choices(self, batch)
         x, weight = (choices_of(self, batch), None) if self.choices else listed(batch)
         for name, factor in self.own_factors().items():
-            drawn = [
-                torch.randn(factor.raw.shape[1:], generator=g, dtype=torch.float64)
-                for g in self.generators
-            ]
             size = SIZE if "component" in factor.axes else (2 / sum(factor.raw.shape[1:])) ** 0.5
             if name == "b" or factor.axes[0] == "one":  # biases
                 size = 0.0
-            factor.assign_(size * torch.stack(drawn).to(self.device))
+            factor.assign_(size * self.normal(factor))
         if weight is not None:
             mean, b, c = biases_of(x, weight, RIDGE)
             self.mu.assign_(mean.reshape(1, 1))
@@ -244,8 +236,4 @@ class NeuralMF(Factorization):
         return super().infer(batch)
 
     def example(self, rng: np.random.Generator) -> dict[str, Any]:
-        """Choices of users in two groups: 1 where something was chosen."""
-        group = rng.integers(2, size=(30, 1)) == rng.integers(2, size=12)
-        chosen = rng.random((30, 12)) < np.where(group, 0.6, 0.1)
-        chosen[np.arange(30), np.arange(30) % 12] = True
-        return {"X": chosen.astype(float)}
+        return choices(rng)

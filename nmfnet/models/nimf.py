@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, final
+from typing import Annotated, Any, final
 
 import numpy as np
 import torch
@@ -11,10 +11,15 @@ import torch
 from nmfnet.core.constraints import Free
 from nmfnet.core.model import Factorization, Parts
 from nmfnet.core.objective import row_losses
-from nmfnet.errors import UserError
 from nmfnet.kernels.sparse import with_values
-from nmfnet.models._listed import listed, ridge_codes, shrunk_means
-from nmfnet.settings.ranges import Count, NotNegative
+from nmfnet.models._listed import (
+    check_squares,
+    listed,
+    ridge_codes,
+    shrunk_means,
+    some_of_each,
+)
+from nmfnet.settings.ranges import Count, NotNegative, Range
 from nmfnet.types import Batch, Float, Tensor
 
 SIZE = 0.1
@@ -76,17 +81,12 @@ class NIMF(Factorization):
         parts: Parts,
         *,
         n_components: int = 10,
-        alpha: float = 0.4,
+        alpha: Annotated[float, Range(above=0, most=1)] = 0.4,
         neighbours: Count = 10,
         l2: NotNegative = 1.0,
     ) -> None:
         super().__init__(parts, n_components=n_components)
-        if parts.loss.beta != 2:
-            raise UserError(
-                f"model=nimf fits squared errors, and the loss is {parts.loss.name}: set loss=frobenius"
-            )
-        if not 0 < alpha <= 1:
-            raise UserError(f"model.alpha={alpha:g}: it must be above 0 and at most 1")
+        check_squares(parts, "model=nimf")
         self.alpha, self.neighbours, self.l2 = alpha, neighbours, l2
         self.P = self.factor("P", "sample", "component", constraint=Free())
         self.Q = self.factor("Q", "component", "feature", constraint=Free())
@@ -141,11 +141,7 @@ class NIMF(Factorization):
         self.who.copy_(who.expand(self.who.shape))
         self.near.copy_(near.expand(self.near.shape))
         for factor in (self.P, self.Q):
-            drawn = [
-                torch.randn(factor.raw.shape[1:], generator=g, dtype=torch.float64)
-                for g in self.generators
-            ]
-            factor.assign_(SIZE * torch.stack(drawn).to(self.device))
+            factor.assign_(SIZE * self.normal(factor))
 
     def remarks(self, batch: Batch) -> Iterator[str]:
         alone = int((self.near[0].sum(-1) == 0).sum())
@@ -156,8 +152,7 @@ class NIMF(Factorization):
         """Half of the logarithms of response times, of users in three places."""
         place = np.repeat(rng.normal(size=(3, 2)), 10, axis=0) + 0.2 * rng.normal(size=(30, 2))
         X = place @ rng.normal(size=(2, 12)) + rng.normal(size=12)
-        mask = rng.random(X.shape) < 0.6
-        mask[np.arange(30), np.arange(30) % 12] = True
+        mask = some_of_each(rng, 0.6, *X.shape)
         return {"X": X, "mask": mask}
 
 

@@ -11,6 +11,7 @@ from nmfnet.core.constraints import Free
 from nmfnet.core.model import Factorization, Parts
 from nmfnet.errors import UserError
 from nmfnet.kernels.rows import dense
+from nmfnet.models._listed import some_of_each
 from nmfnet.settings.ranges import NotNegative
 from nmfnet.types import Batch, Float, Output, Tensor
 
@@ -131,11 +132,7 @@ class SoRec(Factorization):
                 "the view trust has negative entries: a link is > 0, and 0 says nothing"
             )
         for factor in (self.U, self.V, self.Z):
-            drawn = [
-                torch.randn(factor.raw.shape[1:], generator=g, dtype=torch.float64)
-                for g in self.generators
-            ]
-            factor.assign_(SIZE * torch.stack(drawn).to(self.device))
+            factor.assign_(SIZE * self.normal(factor))
         self.low.assign_(torch.tensor([[low]], dtype=torch.float64))
         self.span.assign_(torch.tensor([[high - low]], dtype=torch.float64))
         self.trusted_by.assign_((view > 0).sum(0, keepdim=True))
@@ -154,7 +151,6 @@ class SoRec(Factorization):
         """Users in two groups, who rate as their group does and trust within it."""
         U = np.repeat([[1.0, -1.0], [-1.0, 1.0]], 15, axis=0) + rng.normal(size=(30, 2)) * 0.3
         X = 1 + 4 / (1 + np.exp(-U @ rng.normal(size=(2, 12))))
-        mask = rng.random(X.shape) < 0.5
-        mask[np.arange(30), np.arange(30) % 12] = True
+        mask = some_of_each(rng, 0.5, *X.shape)
         trust = (rng.random((30, 30)) < np.where(U @ U.T > 0, 0.3, 0.02)).astype(float)
         return {"X": X, "mask": mask, "views": {VIEW: trust}}

@@ -85,6 +85,11 @@ class Task(NamedTuple):
         elif len(sides) > 1 and (odd := [p for p in model.penalty_list if p.on != "W"]):
             yield f"takes penalties of W alone beside several views, and {odd[0].name} is of {odd[0].on}"
 
+    def penalties(self) -> Iterator[str]:
+        """The reason of a solver of the loss alone."""
+        if self.model.penalty_list:
+            yield f"takes no penalty, and there is {self.model.penalty_list[0].name}"
+
     def stages(self) -> Iterator[str]:
         """The reason of a solver that goes down one objective."""
         if len(self.model.stages()) > 1:

@@ -49,8 +49,7 @@ class ConvexNewton(Solver):
         yield from task.losses(2, 1)
         yield from task.outside(NON_NEGATIVE)
         yield from task.fixed()
-        if model.penalty_list:
-            yield f"takes no penalty, and there is {model.penalty_list[0].name}"
+        yield from task.penalties()
         yield from task.minibatches()
         yield from task.processes()
         if model.device.type != "cpu":

@@ -54,8 +54,7 @@ class CoordinateDescent(Solver):
         yield from task.losses(2)
         yield from task.outside(NON_NEGATIVE)
         yield from task.fixed()
-        if model.penalty_list:
-            yield f"takes no penalty, and there is {model.penalty_list[0].name}"
+        yield from task.penalties()
         yield from task.minibatches()
         yield from task.weights()
         yield from task.processes()

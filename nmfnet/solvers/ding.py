@@ -62,8 +62,7 @@ class Ding(Solver):
         yield from task.minibatches()
         yield from task.weights()
         yield from task.processes()
-        if model.penalty_list:
-            yield f"takes no penalty, and there is {model.penalty_list[0].name}"
+        yield from task.penalties()
 
     def step(self, model: Factorization, batch: Batch, n_iter: int, live: list[int]) -> Terms:
         count_step(model)

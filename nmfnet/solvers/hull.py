@@ -51,8 +51,7 @@ class Hull(Solver):
                 yield f"needs constraint=simplex_project, and {name} is under constraint={said}"
                 break
         yield from task.fixed()
-        if model.penalty_list:
-            yield f"takes no penalty, and there is {model.penalty_list[0].name}"
+        yield from task.penalties()
         yield from task.minibatches()
         yield from task.processes()
         yield from task.weights()

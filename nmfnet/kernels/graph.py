@@ -14,7 +14,9 @@ from nmfnet.types import Float, Int, Tensor
 
 
 def times_links(links: Float[Tensor, "n n"], h: Float[Tensor, "*r n k"]) -> Float[Tensor, "*r n k"]:
-    """``A h`` for a symmetric CSR matrix A; the gradient is ``A g``, so no transpose is formed."""
+    """``A h`` for a symmetric A, dense or CSR; the gradient is ``A g``, so no transpose is formed."""
+    if not links.is_sparse_csr:
+        return links @ h
     folded = h.movedim(-2, 0)
     product: Tensor = _Symmetric.apply(folded.flatten(1), links)
     return product.reshape(folded.shape).movedim(0, -2)
@@ -32,7 +34,9 @@ class _Symmetric(torch.autograd.Function):
 
 
 def times_weights(
-    x: Float[Tensor, "... n f"], weights: Float[Tensor, "*r f h"], transpose: Transpose | None
+    x: Float[Tensor, "... n f"],
+    weights: Float[Tensor, "*r f h"],
+    transpose: Transpose | None = None,
 ) -> Float[Tensor, "*r n h"]:
     """``x weights``, also for a CSR x (n, f) and weights of several restarts."""
     if not x.is_sparse_csr:

@@ -242,8 +242,8 @@ def sparse_row_losses(
 
 
 def row_sums(x: Float[Tensor, "n f"]) -> Float[Tensor, " n"]:
-    """Sum of the stored entries of each row."""
-    return _by_row(x, x.values())
+    """Sums of the rows of x, dense or CSR."""
+    return _by_row(x, x.values()) if x.is_sparse_csr else x.sum(-1)
 
 
 def _by_row(x: Tensor, values: Tensor) -> Tensor:

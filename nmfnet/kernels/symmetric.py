@@ -43,8 +43,7 @@ def symmetric_hals(
 def _sweep(x: Tensor, moved: Tensor, other: Tensor, weight: Tensor) -> None:
     """Each row of ``moved`` (r, k, n) at its optimum, the others held."""
     penalty = weight[:, None, None]
-    product = times_links(x, other.mT) if x.is_sparse_csr else x @ other.mT
-    C = product.mT + penalty * other
+    C = times_links(x, other.mT).mT + penalty * other
     G = other @ other.mT + penalty * torch.eye(other.shape[1], dtype=x.dtype, device=x.device)
     for j in range(moved.shape[1]):
         fall = C[:, j] - (G[:, j : j + 1] @ moved)[:, 0]

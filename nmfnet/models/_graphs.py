@@ -5,9 +5,8 @@ from __future__ import annotations
 import torch
 
 from nmfnet.errors import UserError
-from nmfnet.kernels.graph import times_links
-from nmfnet.kernels.sparse import Transpose, row_sums, transpose_of, transposed, with_values
-from nmfnet.models._documents import by_restart
+from nmfnet.kernels.graph import times_weights
+from nmfnet.kernels.sparse import Transpose, transpose_of, transposed, with_values
 from nmfnet.types import Float, Int, Tensor
 
 
@@ -44,13 +43,6 @@ def _parts(x: Tensor) -> tuple[Tensor, Tensor]:
     return x.crow_indices(), x.col_indices()
 
 
-def symmetric_product(
-    x: Float[Tensor, "n n"], h: Float[Tensor, "*r n k"]
-) -> Float[Tensor, "*r n k"]:
-    """``x h`` for a symmetric x, dense or CSR."""
-    return times_links(x, h) if x.is_sparse_csr else x @ h
-
-
 def seeds(generators: tuple[torch.Generator, ...]) -> list[int]:
     """A number from each restart's generator, for libraries that draw by themselves."""
     return [int(torch.randint(2**31 - 1, (1,), generator=g)) for g in generators]
@@ -64,8 +56,11 @@ def largest(code: Float[Tensor, "*r n k"]) -> Int[Tensor, "*r n"]:
 def nearest(
     points: Float[Tensor, "... n k"], centres: Float[Tensor, "... c k"]
 ) -> Int[Tensor, "... n"]:
-    """The nearest centre of every point; the first of equals."""
-    return (centres.square().sum(-1).unsqueeze(-2) - 2 * points @ centres.mT).argmin(-1)
+    """The nearest centre of every point, points dense or CSR; the first of equals."""
+    inner = times_weights(
+        points, centres.mT
+    )  # a squared distance, but for a constant of the point:
+    return (centres.square().sum(-1).unsqueeze(-2) - 2 * inner).argmin(-1)
 
 
 def centres_of(points: Float[Tensor, "n k"], seed: int, count: int) -> Float[Tensor, "c k"]:
@@ -76,23 +71,13 @@ def centres_of(points: Float[Tensor, "n k"], seed: int, count: int) -> Float[Ten
     return torch.from_numpy(found.cluster_centers_)
 
 
-def row_totals(x: Float[Tensor, "n f"]) -> Float[Tensor, " n"]:
-    """Sums of the rows of x, dense or CSR."""
-    return row_sums(x) if x.is_sparse_csr else x.sum(-1)
-
-
-def times(x: Float[Tensor, "n f"], h: Float[Tensor, "*r f k"]) -> Float[Tensor, "*r n k"]:
-    """``x h``, for x dense or CSR."""
-    return by_restart(lambda one: x @ one, h) if x.is_sparse_csr else x @ h
-
-
 def row_squares(
     x: Float[Tensor, "n f"], rows: Float[Tensor, "n 1"], columns: Float[Tensor, "*r f 1"]
 ) -> Float[Tensor, "*r n"]:
     """``Σ_j (rows_i x_ij columns_j)²`` in float64, for x dense or CSR."""
     x = x.double()
     squares = with_values(x, x.values().square()) if x.is_sparse_csr else x.square()
-    return (rows.double().square() * times(squares, columns.double().square())).squeeze(-1)
+    return (rows.double().square() * times_weights(squares, columns.double().square())).squeeze(-1)
 
 
 def inverse_root(totals: Tensor) -> Tensor:

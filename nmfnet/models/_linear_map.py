@@ -7,14 +7,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import scipy.sparse.linalg
-import torch
 
 from nmfnet.core.constraints import ANY, Free
 from nmfnet.core.factor import Factor
 from nmfnet.core.model import Factorization, Parts
 from nmfnet.errors import UserError
-from nmfnet.kernels.csr import to_scipy
+from nmfnet.kernels.graph import times_weights
 from nmfnet.types import Batch, Float, Tensor
 
 
@@ -32,6 +30,12 @@ class LinearMap(Factorization, ABC):
 
     one_optimum: bool = True
     """Whether every restart is the same."""
+
+    what: str = "singular vectors"
+    """Of which there are no more than a limit."""
+
+    instead: str = "model=nmf"
+    """What to use where this has no room."""
 
     def __init__(self, parts: Parts, *, n_components: int, limit: int) -> None:
         super().__init__(parts, n_components=n_components)
@@ -57,14 +61,9 @@ class LinearMap(Factorization, ABC):
         self.mean: Factor | None = None
         self.E: Factor | None = None
 
-    what = "singular vectors"
-    instead = "model=nmf"
-
     def encode(self, batch: Batch) -> Float[Tensor, "*r n k"]:
         E = self.H().mT if self.E is None else self.E()
-        if batch.x.is_sparse_csr:  # sparse products have no restart axis
-            return batch.x @ E if E.ndim == 2 else torch.stack([batch.x @ one for one in E])
-        return (batch.x if self.mean is None else batch.x - self.mean()) @ E
+        return times_weights(batch.x if self.mean is None else batch.x - self.mean(), E)
 
     def decode(self, W: Float[Tensor, "*r n k"]) -> Float[Tensor, "*r n f"]:
         x_hat = W @ self.H()
@@ -96,21 +95,3 @@ class LinearMap(Factorization, ABC):
     def example(self, rng: np.random.Generator) -> dict[str, Any]:
         sources = rng.uniform(-1, 1, (60, 3))
         return {"X": sources @ rng.standard_normal((3, 8)) + 0.01 * rng.standard_normal((60, 8))}
-
-
-def leading_directions(x: Float[Tensor, "n f"], k: int) -> Float[Tensor, "k f"]:
-    """The leading right singular vectors of x, dense or CSR, in float64; the largest entries positive."""
-    x = x.double()
-    if k < min(x.shape) and min(x.shape) > 2:
-        held = to_scipy(x) if x.is_sparse_csr else x.cpu().numpy()
-        first = np.random.default_rng(0).uniform(-1, 1, min(held.shape))
-        _, values, found = scipy.sparse.linalg.svds(held, k=k, v0=first)
-        V = torch.from_numpy(found[np.argsort(-values, kind="stable")].copy())
-    else:
-        V = torch.linalg.svd(x.to_dense(), full_matrices=False).Vh[:k]
-    return (V * signs(V)).to(x.device)
-
-
-def signs(H: Float[Tensor, "k f"]) -> Float[Tensor, "k one"]:
-    """The sign of the largest entry of every row: times it, a direction is the same each time."""
-    return H.gather(-1, H.abs().argmax(-1, keepdim=True)).sign()

@@ -13,6 +13,7 @@ from torch.nn.functional import softplus
 
 from nmfnet.core.constraints import Free
 from nmfnet.core.model import Parts
+from nmfnet.kernels.singular import signs
 from nmfnet.models._linear_map import LinearMap
 from nmfnet.settings.ranges import Count, Positive
 from nmfnet.types import Batch, Float, Tensor, Terms
@@ -114,7 +115,7 @@ class ICA(LinearMap):
         H, E = fast.mixing_.T, fast.components_.T
         order = np.argsort(-np.square(H).sum(1), kind="stable")  # sources have variance 1
         H, E = (torch.from_numpy(np.ascontiguousarray(t)) for t in (H[order], E[:, order]))
-        sign = H.gather(-1, H.abs().argmax(-1, keepdim=True)).sign()
+        sign = signs(H)
         return torch.from_numpy(fast.mean_)[None], H * sign, E * sign.mT
 
     def terms(self, batch: Batch) -> Terms:

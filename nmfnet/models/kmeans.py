@@ -12,8 +12,7 @@ from nmfnet.core.constraints import Free
 from nmfnet.core.model import Factorization, Parts
 from nmfnet.errors import UserError
 from nmfnet.kernels.csr import to_scipy
-from nmfnet.models._documents import by_restart
-from nmfnet.models._graphs import seeds
+from nmfnet.models._graphs import nearest, seeds
 from nmfnet.types import Batch, Float, Int, Tensor
 
 
@@ -64,13 +63,7 @@ class KMeans(Factorization):
         self.H = self.factor("H", "component", "feature", constraint=Free())
 
     def encode(self, batch: Batch) -> Float[Tensor, "*r n k"]:
-        x = batch.x
-
-        def one_hot(H: Tensor) -> Tensor:
-            farness = H.square().sum(-1) - 2 * (x @ H.mT)  # squared, but for a constant of the row
-            return F.one_hot(farness.argmin(-1), len(H)).to(H)
-
-        return by_restart(one_hot, self.H())
+        return F.one_hot(nearest(batch.x, self.H()), self.n_components).to(self.precision)
 
     def decode(self, W: Float[Tensor, "*r n k"]) -> Float[Tensor, "*r n f"]:
         return W @ self.H()

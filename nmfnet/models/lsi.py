@@ -7,8 +7,9 @@ from typing import Any, final
 import numpy as np
 
 from nmfnet.core.model import Parts
+from nmfnet.kernels.singular import leading_right
 from nmfnet.models._documents import documents
-from nmfnet.models._linear_map import LinearMap, leading_directions
+from nmfnet.models._linear_map import LinearMap
 from nmfnet.types import Batch
 
 
@@ -44,7 +45,7 @@ class LSI(LinearMap):
         super().__init__(parts, n_components=n_components, limit=min(parts.sizes))
 
     def solve(self, batch: Batch) -> None:
-        self.H.assign_(leading_directions(batch.x, self.n_components))
+        self.H.assign_(leading_right(batch.x, self.n_components)[1])
 
     def example(self, rng: np.random.Generator) -> dict[str, Any]:
         return documents(rng)

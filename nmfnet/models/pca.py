@@ -6,7 +6,8 @@ from typing import final
 
 from nmfnet.core.constraints import Free
 from nmfnet.core.model import Parts
-from nmfnet.models._linear_map import LinearMap, leading_directions
+from nmfnet.kernels.singular import leading_right
+from nmfnet.models._linear_map import LinearMap
 from nmfnet.types import Batch
 
 
@@ -46,4 +47,4 @@ class PCA(LinearMap):
     def solve(self, batch: Batch) -> None:
         m = batch.x.double().mean(0, keepdim=True)
         self.factors["mean"].assign_(m)
-        self.H.assign_(leading_directions(batch.x.double() - m, self.n_components))
+        self.H.assign_(leading_right(batch.x.double() - m, self.n_components)[1])

@@ -14,7 +14,8 @@ from nmfnet.core.constraints import Free
 from nmfnet.core.model import Factorization, Parts
 from nmfnet.errors import UserError
 from nmfnet.kernels.csr import to_scipy
-from nmfnet.kernels.graph import at_pairs
+from nmfnet.kernels.graph import at_pairs, times_weights
+from nmfnet.kernels.sparse import row_sums
 from nmfnet.models._graphs import (
     centres_of,
     check_links,
@@ -22,9 +23,7 @@ from nmfnet.models._graphs import (
     inverse_root,
     nearest,
     row_squares,
-    row_totals,
     seeds,
-    times,
 )
 from nmfnet.types import Batch, Float, Int, Tensor
 
@@ -115,7 +114,7 @@ class Spectral(Factorization):
         H = self.H()
         values = H.square().sum(-1, keepdim=True)
         side = self._columns() * H * torch.where(values > 0, values, torch.inf) ** -1.5
-        return self._rows(x) * times(x, side.mT)
+        return self._rows(x) * times_weights(x, side.mT)
 
     def decode(self, W: Float[Tensor, "*r n k"]) -> Float[Tensor, "*r n f"]:
         """What orders the nodes by their links to nodes with these codes."""
@@ -131,7 +130,7 @@ class Spectral(Factorization):
         own = H.mT[..., batch.index, :]
         if bool((batch.index < 0).any()):  # new nodes
             own = self._eigenvectors(batch.x) * H.norm(dim=-1).unsqueeze(-2)
-        inner = (own * rows * times(batch.x, (columns * H).mT)).sum(-1, dtype=torch.float64)
+        inner = (own * rows * times_weights(batch.x, (columns * H).mT)).sum(-1, dtype=torch.float64)
         gram = ((own @ (H @ H.mT)) * own).sum(-1, dtype=torch.float64)
         squares = row_squares(batch.x, rows, columns.mT)
         return {"data": 0.5 * (squares - 2 * inner + gram)}
@@ -140,7 +139,7 @@ class Spectral(Factorization):
         """S of rows, from their own links."""
         if self.relaxation == "kernel_kmeans":
             return torch.ones(x.shape[0], 1, dtype=x.dtype, device=x.device)
-        return inverse_root(row_totals(x)).unsqueeze(-1)
+        return inverse_root(row_sums(x)).unsqueeze(-1)
 
     def _columns(self) -> Float[Tensor, "*r 1 f"]:
         return inverse_root(self.degrees)
@@ -154,7 +153,7 @@ class Spectral(Factorization):
         check_symmetric(batch.x, "spectral", self.transpose)
         if self.relaxation != "kernel_kmeans":
             check_links(batch.x, "spectral")
-            self.degrees.copy_(row_totals(batch.x))
+            self.degrees.copy_(row_sums(batch.x))
 
     def solve(self, batch: Batch) -> None:
         rows = self._rows(batch.x.double())
@@ -174,7 +173,7 @@ class Spectral(Factorization):
         return nearest(code, self.C())
 
     def remarks(self, batch: Batch) -> Iterator[str]:
-        alone = int((row_totals(batch.x) == 0).sum())
+        alone = int((row_sums(batch.x) == 0).sum())
         if alone:
             yield f"{alone} nodes have no links: their code is 0, and their cluster says nothing."
         if self.n_restarts > 1:

@@ -7,22 +7,21 @@ from math import ceil, log2
 from typing import Any, final
 
 import numpy as np
-import scipy.sparse.linalg
 import torch
 
 from nmfnet.core.constraints import Free
 from nmfnet.core.model import Factorization, Parts
 from nmfnet.errors import UserError
-from nmfnet.kernels.csr import to_scipy
+from nmfnet.kernels.graph import times_weights
+from nmfnet.kernels.singular import leading_right
+from nmfnet.kernels.sparse import row_numbers, row_sums, with_values
 from nmfnet.models._graphs import (
     centres_of,
     check_links,
     inverse_root,
     nearest,
     row_squares,
-    row_totals,
     seeds,
-    times,
 )
 from nmfnet.types import Batch, Float, Int, Tensor
 
@@ -88,18 +87,20 @@ class SpectralCoclustering(Factorization):
         return self._rows(batch.x) * self._left(batch.x)
 
     def _rows(self, x: Tensor) -> Float[Tensor, "n 1"]:
-        return inverse_root(row_totals(x)).unsqueeze(-1)
+        return inverse_root(row_sums(x)).unsqueeze(-1)
 
     def _first(self, x: Tensor) -> tuple[Float[Tensor, "*r n 1"], Float[Tensor, "*r 1 f"]]:
         """Entries of u₁ at these rows, and v₁: the singular value is 1."""
         whole = self.degrees.sum(-1, keepdim=True)
-        return (row_totals(x).unsqueeze(-1) / whole).sqrt(), (self.degrees / whole).sqrt()
+        return (row_sums(x).unsqueeze(-1) / whole).sqrt(), (self.degrees / whole).sqrt()
 
     def _left(self, x: Tensor) -> Float[Tensor, "*r n k"]:
         """U at rows with these links: their projection on the right vectors."""
         H, (u, v) = self.H(), self._first(x)
         squares = H.square().sum(-1).unsqueeze(-2).clamp_min(torch.finfo(H.dtype).tiny)
-        projected = self._rows(x) * times(x, (inverse_root(self.degrees) * H).mT) - u * (v @ H.mT)
+        projected = self._rows(x) * times_weights(x, (inverse_root(self.degrees) * H).mT) - u * (
+            v @ H.mT
+        )
         return projected / squares
 
     def decode(self, W: Float[Tensor, "*r n k"]) -> Float[Tensor, "*r n f"]:
@@ -151,7 +152,7 @@ class SpectralCoclustering(Factorization):
         return nearest(self._features(), self.M())
 
     def remarks(self, batch: Batch) -> Iterator[str]:
-        for word, totals in (("samples", row_totals(batch.x)), ("features", self.degrees[0, 0])):
+        for word, totals in (("samples", row_sums(batch.x)), ("features", self.degrees[0, 0])):
             if alone := int((totals == 0).sum()):
                 yield f"{alone} {word} have no entry > 0: their code is 0, their cluster says nothing."
         if self.n_restarts > 1:
@@ -165,18 +166,11 @@ class SpectralCoclustering(Factorization):
 def singular_rows(
     x: Float[Tensor, "n f"], rows: Float[Tensor, " n"], columns: Float[Tensor, " f"], k: int
 ) -> Float[Tensor, "k f"]:
-    """``S Vᵀ`` of the k leading singular vectors of ``R x C``; the largest entry of each row positive."""
-    if k < min(x.shape) and min(x.shape) > 2:
-        import scipy.sparse as sp
-
-        R, C = (sp.diags_array(side.cpu().numpy()) for side in (rows, columns))
-        held = to_scipy(x.double()) if x.is_sparse_csr else x.double().cpu().numpy()
-        first = np.random.default_rng(0).uniform(-1, 1, min(x.shape))
-        _, values, found = scipy.sparse.linalg.svds(R @ held @ C, k=k, v0=first)
-        order = np.argsort(-values, kind="stable")
-        V = torch.from_numpy((values[:, None] * found)[order]).to(x.device)
+    """``S Vᵀ`` of the k leading singular vectors of ``R x C``."""
+    x = x.double()
+    if x.is_sparse_csr:
+        scaled = with_values(x, rows[row_numbers(x)] * x.values() * columns[x.col_indices()])
     else:
-        scaled = rows[:, None] * x.to_dense().double() * columns
-        _, values, V = torch.linalg.svd(scaled, full_matrices=False)
-        V = values[:k, None] * V[:k]
-    return V * V.gather(-1, V.abs().argmax(-1, keepdim=True)).sign()
+        scaled = rows[:, None] * x * columns
+    values, V = leading_right(scaled, k)
+    return values[:, None] * V

@@ -8,7 +8,8 @@ import torch
 
 from nmfnet.core.model import Parts
 from nmfnet.kernels.csr import to_scipy
-from nmfnet.models._linear_map import LinearMap, leading_directions, signs
+from nmfnet.kernels.singular import leading_right, signs
+from nmfnet.models._linear_map import LinearMap
 from nmfnet.types import Batch
 
 
@@ -53,7 +54,7 @@ class SVD(LinearMap):
 
     def solve(self, batch: Batch) -> None:
         if self.algorithm == "lanczos":
-            self.H.assign_(leading_directions(batch.x, self.n_components))
+            self.H.assign_(leading_right(batch.x, self.n_components)[1])
             return
         from sklearn.utils.extmath import randomized_svd
 

@@ -8,9 +8,9 @@ import numpy as np
 
 from nmfnet.core.factor import Factor
 from nmfnet.core.model import Factorization, Parts
-from nmfnet.kernels.graph import at_pairs
+from nmfnet.kernels.graph import at_pairs, times_links
 from nmfnet.kernels.multiplicative import Sums
-from nmfnet.models._graphs import check_symmetric, largest, symmetric_product
+from nmfnet.models._graphs import check_symmetric, largest
 from nmfnet.types import Batch, Float, Int, Tensor
 
 
@@ -72,7 +72,7 @@ class SymNMF(Factorization):
         if beta != 2 or batch.mask is not None:
             return None
         x, W = batch.x, self.W.raw
-        return 2 * symmetric_product(x, W), 2 * W @ (W.mT @ W)
+        return 2 * times_links(x, W), 2 * W @ (W.mT @ W)
 
     def link_scores(
         self, code: Float[Tensor, "*r n k"], pairs: Int[Tensor, "m 2"]

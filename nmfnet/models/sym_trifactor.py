@@ -9,8 +9,9 @@ import torch
 
 from nmfnet.core.model import Factorization, Parts
 from nmfnet.core.scaling import best_scale
+from nmfnet.kernels.graph import times_links
 from nmfnet.kernels.multiplicative import Sums
-from nmfnet.models._graphs import check_symmetric, largest, symmetric_product
+from nmfnet.models._graphs import check_symmetric, largest
 from nmfnet.types import Batch, Float, Int, Tensor
 
 
@@ -83,7 +84,7 @@ class SymTriFactor(Factorization):
         if beta != 2 or batch.mask is not None:
             return None
         x, W, S = batch.x, self.W.raw, self._S()
-        linked, gram = symmetric_product(x, W), W.mT @ W
+        linked, gram = times_links(x, W), W.mT @ W
         if name == "S":
             return W.mT @ linked, gram @ S @ gram
         return 2 * linked @ S, 2 * W @ (S @ gram @ S)

@@ -197,6 +197,16 @@ def table() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return rng.poisson(means[rows][:, columns]).astype(float), rows, columns
 
 
+def test_orthogonal_factors_have_one_component_for_each_sample_and_feature():
+    """Whichever way a factor lies."""
+    same = np.arange(30)[:, None] % 3 == np.arange(9) % 3
+    fitted = fit(same + 0.01, "nmf", n_components=3, constraint="orthogonal", max_iter=100)
+    W, H = fitted.transform(same + 0.01), fitted.components_
+    assert ((W > 0).sum(1) == 1).all()
+    assert ((H > 0).sum(0) == 1).all()
+    assert agreement(np.arange(9) % 3, H.argmax(0)) == 1
+
+
 @pytest.mark.quick("both")
 @pytest.mark.parametrize("orthogonal", ["F", "G", "both"])
 def test_orthogonal_groups_of_samples_and_features(orthogonal):

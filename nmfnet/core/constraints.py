@@ -71,6 +71,10 @@ class Constraint(nn.Module, ABC):
         self.project_(nearest)
         return nearest
 
+    def of_axes(self, rows: str, columns: str) -> Constraint:
+        """This constraint for a factor with these axes."""
+        return self
+
     def balance(self, value: Tensor, neg: Tensor, pos: Tensor) -> Tensor:
         """What ``neg`` is weighed against in multiplicative updates towards this set: ``pos``."""
         return pos
@@ -215,17 +219,11 @@ class SimplexProject(_OnSimplex):
 
 @final
 class Orthogonal(Constraint):
-    """value = raw >= 0 with one entry in every row (or column) that is not 0.
+    """value = raw >= 0 with one entry for every sample, or feature, that is not 0.
 
     Vectors >= 0 are orthogonal exactly when they do not overlap: every sample (row of W) or feature
     (column of H) belongs to one component, with a weight. After a step the largest entry stays, which
-    is the nearest such value.
-
-    Parameters
-    ----------
-    by_column : bool
-        Whether columns have one entry, those of a factor of components by features; False = rows,
-        those of samples by components.
+    is the nearest such value. A factor without samples and features has one entry in every row.
 
     Source: Ding, Li, Peng & Park 2006, section 2.
     """
@@ -234,9 +232,20 @@ class Orthogonal(Constraint):
     closed_under_scaling = True
     convex = False
 
-    def __init__(self, *, by_column: bool = False) -> None:
-        super().__init__()
-        self.one_in, self.axis = ("column", -2) if by_column else ("row", -1)
+    one_in: Literal["", "row", "column"] = "row"
+
+    def of_axes(self, rows: str, columns: str) -> Constraint:
+        items = ("sample", "feature")
+        if rows in items or columns not in items:
+            return self
+        turned = Orthogonal()
+        turned.one_in = "column"
+        return turned
+
+    @property
+    def axis(self) -> int:
+        """That of the components."""
+        return -1 if self.one_in == "row" else -2
 
     def forward(self, raw: Tensor) -> Tensor:
         return raw

@@ -141,7 +141,7 @@ class Factors(dict[str, Factor]):
             self.n_restarts,
             height,
             width,
-            self.own.get(name) or constraint or self.general,
+            (self.own.get(name) or constraint or self.general).of_axes(a, b),
             degree=degree,
             max_exponent=max_exponent,
             axes=(a, b),

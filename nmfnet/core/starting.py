@@ -92,12 +92,6 @@ def _check_parts(model: Factorization) -> None:
                 f"the given {name} is not feasible under constraint={type(limits).__name__.lower()}: "
                 f"mend the values, or set constraint.{name} to another"
             )
-    for name, factor in model.code_factors().items():
-        if factor.constraint.one_in == "column":
-            raise UserError(
-                f"constraint.{name}: a row of {name} is a sample, which belongs to one component with "
-                "constraint.orthogonal.by_column=false"
-            )
     if missing := [head for head in model.loss.heads if head not in model.heads]:
         raise UserError(
             f"loss={model.loss.name} needs the head {missing[0]!r} from the decoder, which "

@@ -86,8 +86,7 @@ class TriFactor(Factorization):
                     "no more"
                 )
         self.axes |= {"group": groups}
-        of_F = Orthogonal() if orthogonal in ("F", "both") else None
-        of_G = Orthogonal(by_column=True) if orthogonal in ("G", "both") else None
+        of_F, of_G = (Orthogonal() if orthogonal in (name, "both") else None for name in ("F", "G"))
         self.F = self.factor("F", "sample", "component", constraint=of_F)
         self.S = self.factor("S", "component", "group")
         self.G = self.factor("G", "group", "feature", constraint=of_G)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from nmfnet.errors import UserError, stop, stop_unusable
 
 if TYPE_CHECKING:
+    from nmfnet.config import Config
     from nmfnet.report.collect import Run
     from nmfnet.run.check import Finding
 
@@ -310,26 +311,34 @@ def resume_sweep(given: argparse.Namespace) -> None:
     cli.main()
 
 
-def check_model(given: argparse.Namespace) -> None:
-    """``nmfnet check model=NAME``: exit code 1 if a promise is broken."""
+def configured(asked: dict[str, Any], folders: Sequence[Path] = ()) -> Config:
+    """The configuration of KEY=VALUE words; what Hydra and yaml say of wrong ones in a sentence."""
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
 
-    from nmfnet.settings.arguments import in_a_sentence, setting
-    from nmfnet.settings.words import configuration, import_from, own_folders
+    from nmfnet.settings.arguments import in_a_sentence
+    from nmfnet.settings.words import configuration
+
+    try:
+        return configuration(asked, folders)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(in_a_sentence(error)) from error
+    except YAMLError as error:
+        raise UserError(f"a configuration file is not valid yaml: {error}") from error
+
+
+def check_model(given: argparse.Namespace) -> None:
+    """``nmfnet check model=NAME``: exit code 1 if a promise is broken."""
+    from nmfnet.settings.arguments import setting
+    from nmfnet.settings.words import import_from, own_folders
 
     asked = dict(setting(word) for word in given.settings)
     if "model" not in asked:
         raise UserError("say which model: nmfnet check model=NAME")
     folders = own_folders([f"--config-dir={given.config_dir}"] if given.config_dir else [])
     import_from(folders)
-    try:
-        cfg = configuration(asked, folders)
-    except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(in_a_sentence(error)) from error
-    except YAMLError as error:
-        raise UserError(f"a configuration file is not valid yaml: {error}") from error
+    cfg = configured(asked, folders)
     from nmfnet.run.check import check
 
     broken = print_findings(check(cfg, asked), str(asked["model"]))
@@ -339,22 +348,14 @@ def check_model(given: argparse.Namespace) -> None:
 
 def find_modules(given: argparse.Namespace) -> None:
     """``nmfnet modules data=NAME -o FOLDER``."""
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
-
     from nmfnet.report.modules import write_modules
-    from nmfnet.settings.arguments import in_a_sentence, setting
+    from nmfnet.settings.arguments import setting
     from nmfnet.settings.objects import build
-    from nmfnet.settings.words import configuration
 
     asked = dict(setting(word) for word in given.settings)
     if "data" not in asked:
         raise UserError("say which data: nmfnet modules data=NAME")
-    try:
-        cfg = configuration(asked)
-    except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(in_a_sentence(error)) from error
-    matrix = build(cfg.data).read()
+    matrix = build(configured(asked).data).read()
     matrix.check()
     found = write_modules(
         matrix,

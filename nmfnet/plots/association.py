@@ -25,8 +25,8 @@ def associations(rows: Sequence[Any]) -> Figure:
         As of :func:`nmfnet.metrics.associate`; those of the largest component are left out.
     """
     shown = [row for row in rows if row.component != "largest"]
-    components = list(dict.fromkeys(row.component for row in shown))[:MOST]
-    phenotypes = list(dict.fromkeys(row.phenotype for row in shown))[:MOST]
+    every = [list(dict.fromkeys(names)) for names in zip(*(row[:2] for row in shown), strict=True)]
+    components, phenotypes = (names[:MOST] for names in every)
     effect = np.zeros((len(phenotypes), len(components)))
     sure = np.zeros(effect.shape, bool)
     for row in shown:
@@ -43,7 +43,10 @@ def associations(rows: Sequence[Any]) -> Figure:
     )
     fewest, most = (pick(row.n for row in rows) for pick in (min, max))
     among = f"{most:,}" if fewest == most else f"{fewest:,} to {most:,}"
-    style.heading(figure, "What components go with", f"In {among} samples that have a value.")
+    note = f"In {among} samples that have a value."
+    for word, names in zip(("components", "phenotypes"), every, strict=True):
+        note += f" The first {MOST} of {len(names)} {word} are drawn." if len(names) > MOST else ""
+    style.heading(figure, "What components go with", note)
     axes = style.panel(figure, left, style.HEAD + 0.4, width, height, label="effects")
     cmap, limits = style.heat_map(axes, effect, most=1.0)
     if limits[0] == 0:

@@ -45,14 +45,15 @@ def note_views(datamodule: MatrixDataModule, model: Factorization) -> None:
     UserError
         For a loss of a view that is not there.
     """
-    views = ["x", *(axis[5:] for axis in datamodule.axes if axis.startswith("view "))]
+    own = [axis for axis in datamodule.axes if axis.startswith("view ")]
+    views = ["x", *(axis.removeprefix("view ") for axis in own)]
     if absent := [name for name in model.loss.named if name not in views]:
         raise UserError(
             f"loss.views.{absent[0]}: there is no such view; there are {', '.join(views)} "
             "(x is the first)"
         )
     used = {axis for factor in model.factors.values() for axis in factor.axes}
-    unused = [axis for axis in datamodule.axes if axis.startswith("view ") and axis not in used]
+    unused = [axis for axis in own if axis not in used]
     if unused:
         datamodule.notes.append(
             f"{type(model).__name__} explains X alone; it has no use for {', '.join(unused)}."

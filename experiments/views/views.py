@@ -2,8 +2,8 @@
 
     python experiments/views/views.py mfeat tcga inmf solvers
 
-writes mfeat.csv, imputation.csv, tcga.csv, inmf.csv and solvers.csv beside this file. ``mfeat`` also fits MOFA where
-mofapy2 is installed; without it, its committed line is left out.
+writes mfeat.csv, imputation.csv, tcga.csv, inmf.csv and solvers.csv beside this file. ``mfeat`` also
+fits MOFA where mofapy2 is installed; without it, its committed line is left out.
 """
 
 from __future__ import annotations

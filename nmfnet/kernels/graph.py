@@ -66,12 +66,12 @@ def linked_pairs(links: Float[Tensor, "n n"]) -> Int[Tensor, "m 2"]:
 
 
 def are_linked(
-    links: Float[Tensor, "n n"], i: Int[Tensor, "*r m"], j: Int[Tensor, "*r m"]
+    links: Float[Tensor, "n f"], i: Int[Tensor, "*r m"], j: Int[Tensor, "*r m"]
 ) -> Tensor:
     """Whether a CSR matrix with sorted columns has an entry at (i, j); bool, shape (*r, m)."""
-    n = links.shape[1]
-    stored = row_numbers(links) * n + links.col_indices()
-    wanted = i * n + j
+    f = links.shape[1]
+    stored = row_numbers(links) * f + links.col_indices()
+    wanted = i * f + j
     place = torch.searchsorted(stored, wanted).clamp_max(stored.numel() - 1)
     return stored[place] == wanted
 

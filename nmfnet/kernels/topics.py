@@ -53,7 +53,7 @@ class Found(NamedTuple):
     counts: Tensor
 
 
-def expected_log(concentration: Float[Tensor, "n k"]) -> Float[Tensor, "n k"]:
+def expected_log(concentration: Float[Tensor, "*r n k"]) -> Float[Tensor, "*r n k"]:
     """E log p for ``p ~ Dirichlet(concentration)``, row by row."""
     return torch.digamma(concentration) - torch.digamma(concentration.sum(-1, keepdim=True))
 

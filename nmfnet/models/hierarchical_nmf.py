@@ -86,10 +86,10 @@ class HierarchicalNMF(Factorization):
         shapes = layer_shapes(layers, n_components, parts.sizes.n_features, parts.init)
         super().__init__(parts, n_components=shapes[-1][0])
         self.depth = len(shapes)
-        if self.of_loss:
+        if self.loss.beta is None:
             raise UserError(
-                f"every layer has other features, and loss={self.loss.name} has parameters for those of "
-                "X: use loss=frobenius, kl or another without"
+                f"the layers share units only under a beta divergence, which loss={self.loss.name} is "
+                "not: use loss=frobenius, kl, poisson, itakura_saito or beta"
             )
         for i, (narrow, wide) in enumerate(level_axes(self, shapes)):
             self.factor(f"S{i}", "sample", narrow)

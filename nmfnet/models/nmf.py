@@ -7,6 +7,7 @@ from typing import final
 from nmfnet.core.constraints import ANY
 from nmfnet.core.factor import Factor
 from nmfnet.core.model import Factorization, Parts
+from nmfnet.errors import UserError
 from nmfnet.kernels.multiplicative import Sums, nmf_sums_H, nmf_sums_W
 from nmfnet.kernels.sparse import entries_of, sparse_sums
 from nmfnet.types import Batch, Float, Tensor
@@ -44,6 +45,11 @@ class NMF(Factorization):
         self.H = self.factor("H", "component", "feature")
         free = [factor.constraint.bounds == ANY for factor in (self.W, self.H)]
         self.signed, self.code = any(free), "real" if free[0] else "nonnegative"
+        if self.signed and not self.loss.real:
+            raise UserError(
+                f"a factor of any sign makes X_hat negative, and loss={self.loss.name} needs X_hat >= 0: "
+                "use loss=frobenius, huber or l21, or constraint=project"
+            )
 
     def encode(self, batch: Batch) -> Float[Tensor, "*r n k"]:
         return self.W()[..., batch.index, :]

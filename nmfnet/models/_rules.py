@@ -69,7 +69,7 @@ def stepwise(add: float, remove: float) -> Rule:
     return assign
 
 
-def fit_correlation(x: FloatArray, x_hat: FloatArray) -> FloatArray:
+def fit_correlation(x: np.ndarray, x_hat: np.ndarray) -> FloatArray:
     """Pearson correlation of every row with its reconstruction, shape (n,); 0 where one is constant."""
     a, b = (np.asarray(side, np.float64) for side in (x, x_hat))
     a, b = a - a.mean(1, keepdims=True), b - b.mean(1, keepdims=True)

@@ -27,7 +27,16 @@ def test_bash_completes_commands_their_actions_and_options() -> None:
     assert completed("bash", "da") == ["data", "dashboard"]
     assert completed("bash", "data", "") == ["-h", "--help", "list", "info", "get"]
     assert completed("bash", "export", "runs/nmf/1", "--t") == ["--to", "--trust"]
+    assert completed("bash", "export", "folder", "--t") == ["--to", "--trust"]
     assert completed("bash", "completion", "z") == ["zsh"]
+
+
+@pytest.mark.skipif(shutil.which("fish") is None, reason="needs fish")
+def test_fish_completes_commands_and_their_actions() -> None:
+    for typed, offered in (("nmfnet da", ["dashboard", "data"]), ("nmfnet data g", ["get"])):
+        code = f"{script(make_parser(), 'fish')}\ncomplete -C '{typed}'"
+        lines = subprocess.run(["fish", "-c", code], check=True, capture_output=True, text=True)
+        assert [line.split("\t")[0] for line in lines.stdout.splitlines()] == offered
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -33,14 +33,16 @@ def script(parser: argparse.ArgumentParser, shell: str) -> str:
     cases = [
         f'    "{path}") words="{" ".join(word for word, _ in after)}" ;;' for path, after in table
     ]
+    known = "|".join(f'"{path}"' for path, _ in table if path)
     start = ["autoload -U +X bashcompinit && bashcompinit"] if shell == "zsh" else []
     return "\n".join(
         [
             *start,
             f"_{parser.prog}() {{",
-            '  local path="" words="" i word="${COMP_WORDS[COMP_CWORD]}"',
+            '  local path="" next="" words="" i word="${COMP_WORDS[COMP_CWORD]}"',
             "  for ((i = 1; i < COMP_CWORD; i++)); do",
-            '    [[ "${COMP_WORDS[i]}" =~ ^[a-z]+$ ]] && path="${path:+$path }${COMP_WORDS[i]}"',
+            '    next="${path:+$path }${COMP_WORDS[i]}"',
+            f'    case "$next" in {known}) path="$next" ;; esac',
             "  done",
             '  case "$path" in',
             *cases,

@@ -12,6 +12,7 @@ import lightning as L
 import numpy as np
 import pytest
 import torch
+from scipy.sparse import csr_array
 from sklearn.exceptions import ConvergenceWarning
 
 import nmfnet
@@ -144,10 +145,13 @@ def test_an_estimator_asks_for_how_it_ended_and_no_more(max_iter, monkeypatch):
         _ = fitted.model_.metrics
 
 
-def test_numbers_of_an_x_that_has_changed_are_not_made_up():
-    mine = X.copy()
+@pytest.mark.parametrize("hold", [np.copy, csr_array])
+@pytest.mark.parametrize("how", ["scaled", "reordered"])
+def test_numbers_of_an_x_that_has_changed_are_not_made_up(hold, how):
+    mine = hold(X)
     model = nmfnet.fit(mine, n_components=3, max_iter=20)
-    mine *= 2
+    stored = mine if hold is np.copy else mine.data
+    stored[:] = 2 * stored if how == "scaled" else stored[::-1].copy()
     with pytest.warns(UserWarning, match="changed in place"):
         assert "train/loss" not in model.metrics
     assert model.metrics["n_iter"] == 20

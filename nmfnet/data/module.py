@@ -20,7 +20,7 @@ from nmfnet.data.sources.known import Known
 from nmfnet.data.sources.source import Source
 from nmfnet.data.splits import Partition, Split, only, without
 from nmfnet.errors import UserError
-from nmfnet.kernels.arrays import as_tensor, size
+from nmfnet.kernels.arrays import as_tensor, checksum, size
 from nmfnet.types import Batch, Sizes, View
 
 __all__ = ["MatrixDataModule"]
@@ -83,6 +83,7 @@ class MatrixDataModule(L.LightningDataModule):
     feature_names: list[str]
     notes: list[str]
     _size: float
+    _checksum: int
 
     def __init__(
         self,
@@ -133,7 +134,7 @@ class MatrixDataModule(L.LightningDataModule):
         self.test_sample_names = [names[i] for i in partition.test_rows.tolist()]
         self.feature_names = matrix.feature_names
         self.sizes = Sizes(len(self.sample_names), matrix.shape[1])
-        self._size = size(matrix.values)
+        self._size, self._checksum = size(matrix.values), checksum(matrix.values)
         self.notes = [*matrix.notes(), *partition.remarks]
         self.train, self.test = self._batches(matrix, partition)
         self._ready = True
@@ -151,7 +152,7 @@ class MatrixDataModule(L.LightningDataModule):
     @property
     def unchanged(self) -> bool:
         """Whether X is as it was read: whoever holds it in memory may have written into it."""
-        return size(self.matrix.values) == self._size
+        return checksum(self.matrix.values) == self._checksum
 
     def sampled(self) -> Any:
         """Values in the user's units that stand for all: everything, where X is in memory."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from typing import Any
 
 import numpy as np
@@ -65,6 +66,16 @@ def size(values: Any) -> float:
     with np.errstate(over="ignore"):
         total, count = float(known.sum()), max(int(np.count_nonzero(known)), 1)
     return total / count if np.isfinite(total) else float(known.max())
+
+
+def checksum(values: Any) -> int:
+    """CRC-32 of the bytes of an array, or of what a scipy sparse matrix stores and where."""
+    parts = ("data", "indices", "indptr") if hasattr(values, "tocsr") else ()
+    found = 0
+    for held in [getattr(values, part) for part in parts if hasattr(values, part)] or [values]:
+        for rows in spans(len(held), held[0].size if len(held) else 1):
+            found = zlib.crc32(np.ascontiguousarray(held[rows]).data, found)
+    return found
 
 
 def _shared(array: np.ndarray) -> Tensor:

@@ -18,6 +18,7 @@ from sklearn.exceptions import ConvergenceWarning
 import nmfnet
 from nmfnet import metrics
 from nmfnet.data import InMemory
+from nmfnet.run.callbacks.convergence import Convergence
 from nmfnet.run.callbacks.history import History
 from nmfnet.run.stopping import Interrupted
 from nmfnet.run.stored import without_nan
@@ -155,3 +156,19 @@ def test_numbers_of_an_x_that_has_changed_are_not_made_up(hold, how):
     with pytest.warns(UserWarning, match="changed in place"):
         assert "train/loss" not in model.metrics
     assert model.metrics["n_iter"] == 20
+
+
+@pytest.mark.parametrize("lost", [[1], [1, 2]])
+def test_a_restart_that_is_lost_is_named_and_left_out(lost, monkeypatch):
+    plain = Convergence._judge
+
+    def judge(self: Convergence, model: Any, restart: int, value: float) -> None:
+        plain(self, model, restart, float("nan") if restart in lost else value)
+
+    monkeypatch.setattr(Convergence, "_judge", judge)
+    found = run(False, n_restarts=3)
+    assert f"{len(lost)} of 3 restarts ended without a finite objective" in found.notes[-1]
+    assert len(found.factors.all_H) == 3 - len(lost)
+    numbers = dict(found.model.metrics)
+    assert ("stability/matched_cosine" in numbers) == (len(lost) == 1)
+    assert np.isfinite(numbers["train/loss"])

@@ -47,7 +47,8 @@ class Factors:
     W : ndarray, shape (n_samples, n_components)
     H : ndarray, shape (n_components, n_features)
     W_test : ndarray, shape (n_test, n_components), or None
-    all_W, all_H : ndarray, shape (n_restarts, ...)
+    all_W, all_H : ndarray, shape (n_finite, ...)
+        Of the restarts whose objective is finite.
     tables : dict of str to ndarray
         Every factor of the model by its name.
     axes : dict of str to (str, str)
@@ -97,7 +98,13 @@ def factors_of(model: Factorization, datamodule: MatrixDataModule) -> Factors:
     units = model.units
     all_W = (codes * units.code).cpu().numpy()
     all_H, H = ((part * units.components).cpu().numpy() for part in (every, own))
-    W = all_W[best]
+    W, finite = all_W[best], torch.isfinite(model.objectives).cpu().numpy()
+    all_W, all_H = all_W[finite], all_H[finite]
+    if lost := int((~finite).sum()):
+        datamodule.notes.append(
+            f"{lost} of {model.n_restarts} restarts ended without a finite objective and are left out: "
+            f"{model.solver.calmer}"
+        )
     tables = {name: factor()[best].cpu().numpy() for name, factor in model.factors.items()}
     axes = {"W": ("sample", "component"), "H": ("component", "feature")}
     axes = {name: factor.axes for name, factor in model.factors.items()} | axes
@@ -434,7 +441,7 @@ def _components(
     if model.n_restarts > 1:
         finite = model.objectives[torch.isfinite(model.objectives)]
         result["stability/objective_spread"] = float(finite.max() / finite.min() - 1)
-        if model.has_components:
+        if model.has_components and len(finite) > 1:
             stable = metrics.stability_metrics(factors.all_H, factors.all_W)
             result |= {f"stability/{name}": value for name, value in stable.items()}
     return result

@@ -236,3 +236,14 @@ def test_every_model_that_fits_has_three_seeds(tmp_path, monkeypatch):
     }
     told = json.loads((tmp_path / "here" / "zoo.json").read_text())
     assert told == {"chosen": wanted, "left_out": "inmf (no labels); nmfd (no time)"}
+
+
+def test_another_sweep_in_its_folder_has_the_table_of_sweeps(tmp_path):
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "zoo.json").write_text('{"chosen": ["pca"], "left_out": "nmf (no)"}')
+    (tmp_path / "here" / "sweep.json").write_text('{"arguments": [], "cwd": ".", "pid": 0}')
+    words = ("-m", "data=planted", "max_iter=20", "figures=false", "threads=1", "model=pca,svd")
+    done = train(*words, "hydra.sweep.dir=here", cwd=tmp_path)
+    assert done.code == 0, done.err
+    assert not (tmp_path / "here" / "zoo.json").exists()
+    assert "left out" not in done.out

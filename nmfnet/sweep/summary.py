@@ -144,8 +144,8 @@ class Summary(Callback):
             sys.exit(2)
         goes_on = self.resume or (sweep / "study.db").exists()
         if not goes_on and (sweep / COMMAND).exists():  # an earlier sweep's folder
-            for file in [*(sweep / "jobs").glob("[0-9]*.json"), sweep / COMMAND]:
-                file.unlink()
+            for file in [*(sweep / "jobs").glob("[0-9]*.json"), sweep / COMMAND, sweep / ZOO]:
+                file.unlink(missing_ok=True)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """The table."""

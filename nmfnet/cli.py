@@ -48,8 +48,9 @@ def main() -> None:
         if given.multirun:
             from nmfnet.sweep import launchers
             from nmfnet.sweep.search.sweeper import Search
+            from nmfnet.sweep.search.zoo import Zoo
 
-            launchers.register(*launchers.PLUGINS, Search)
+            launchers.register(*launchers.PLUGINS, Search, Zoo)
         hydra.version.setbase("1.3")
         compose_once()
         _run_hydra(given, get_args_parser(), _task, str(conf_dir()), "train")

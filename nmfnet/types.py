@@ -146,6 +146,12 @@ class Batch(NamedTuple):
         """Whether entries of any of them are left out or weighted."""
         return any(view.mask is not None for view in self.tables.values())
 
+    @property
+    def brings(self) -> frozenset[str]:
+        """What there is beside a whole X: ``mask``, ``views``, keys of ``extra`` and ``context``."""
+        parts = (("mask", self.mask is not None), ("views", bool(self.views)))
+        return frozenset({*self.extra, *self.context, *(name for name, there in parts if there)})
+
     def by_row(self, change: Callable[[Tensor], Tensor]) -> Batch:
         """The same batch with every tensor that has a row per sample passed through ``change``."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 from pathlib import Path
 
@@ -17,6 +18,13 @@ README = (ROOT / "README.md").read_text()
 def test_the_table_of_models_is_the_one_the_docstrings_make():
     begin, end = "<!-- models: python -m nmfnet.report.models -->\n", "\n<!-- /models -->"
     assert README[README.index(begin) + len(begin) : README.index(end)] == markdown()
+
+
+def test_the_comparison_has_the_numbers_of_its_file():
+    with (ROOT / "experiments" / "first_run" / "sweep.csv").open(newline="") as file:
+        for row in csv.DictReader(file):
+            train, test = (float(row[f"{part}/relative_error"]) for part in ("train", "test"))
+            assert f"| `{row['model']}` | `{row['solver']}` | {train:.4f} | {test:.4f} |" in README
 
 
 @pytest.mark.parametrize(
@@ -75,4 +83,4 @@ def test_pictures_are_small():
 
 def test_every_picture_and_page_it_names_is_there():
     for name in re.findall(r"\]\((experiments/[^)]+)\)", README):
-        assert (Path(__file__).parent.parent / name).is_file(), name
+        assert (ROOT / name.partition("#")[0]).is_file(), name

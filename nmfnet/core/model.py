@@ -83,6 +83,9 @@ class Factorization(L.LightningModule, ABC):
     """Whether X_hat of a row needs the code of that row alone; False = of its neighbours too, so that
     rows are fitted, judged and inferred all together, in their order."""
 
+    ordered: bool = False
+    """Whether the rows of X must be one after the other in time for the model to mean anything."""
+
     sparse: bool = False
     """Whether a sparse X is used as it is; False = it is refused."""
 

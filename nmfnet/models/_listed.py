@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import scipy.sparse as sp
 import torch
 
 from nmfnet.core.model import Factorization, Parts
@@ -190,7 +193,8 @@ def some_of_each(rng: np.random.Generator, share: float | np.ndarray, n: int, f:
     return mask
 
 
-def choices(rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Choices of users in two groups, as an example: 1 where something was chosen."""
+def choices(rng: np.random.Generator) -> dict[str, Any]:
+    """Choices of users in two groups, as an example: a list of what was chosen, each 1."""
     group = rng.integers(2, size=(30, 1)) == rng.integers(2, size=12)
-    return {"X": some_of_each(rng, np.where(group, 0.6, 0.1), 30, 12).astype(float)}
+    chosen = sp.csr_matrix(some_of_each(rng, np.where(group, 0.6, 0.1), 30, 12))
+    return {"X": chosen.astype(float), "mask": chosen}

@@ -54,6 +54,7 @@ class NMFD(Factorization):
     inductive = False
     shardable = False
     rows_independent = False
+    ordered = True
     linear = False
 
     def __init__(self, parts: Parts, *, n_components: int = 5, taps: int = 8) -> None:

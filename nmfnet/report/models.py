@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -25,13 +25,25 @@ class ModelLine(NamedTuple):
 
 
 def model_lines() -> list[ModelLine]:
-    """Every choice of ``model=``, in alphabetical order."""
-    return [_line(name) for name in options("model")]
+    """Every choice of ``model=``, in alphabetical order; a preset has the source of its model."""
+    read = {name: _read(name) for name in options("model")}
+    plain = {raw["model"]["_target_"]: name for name, (raw, preset) in read.items() if not preset}
+    lines = []
+    for name, (raw, preset) in read.items():
+        of = plain.get(raw["model"]["_target_"])
+        line = _line(name, raw, preset)
+        lines.append(line._replace(source=f"as `{of}`") if preset and of else line)
+    return lines
 
 
-def _line(name: str) -> ModelLine:
+def _read(name: str) -> tuple[dict[str, Any], str]:
+    """A yaml file, and its first comment: nothing but of a preset."""
     text = (conf_dir() / "model" / f"{name}.yaml").read_text()
-    raw, preset = yaml.safe_load(text), re.search(r"^# (?!@)(.*)$", text, re.MULTILINE)
+    preset = re.search(r"^# (?!@)(.*)$", text, re.MULTILINE)
+    return yaml.safe_load(text), preset[1] if preset else ""
+
+
+def _line(name: str, raw: dict[str, Any], preset: str) -> ModelLine:
     chosen = {
         key: value
         for entry in raw.get("defaults", [])
@@ -39,7 +51,7 @@ def _line(name: str) -> ModelLine:
         for key, value in entry.items()
     }
     doc = inspect.getdoc(locate(raw["model"]["_target_"])) or ""
-    what = preset[1] if preset else doc.split("\n\n")[0].replace("\n", " ")
+    what = preset or doc.split("\n\n")[0].replace("\n", " ")
     source = re.search(r"^Source: (.*?)(?=\n\n|\Z)", doc, re.DOTALL | re.MULTILINE)
     words = " ".join(source[1].split()).rstrip(".") if source else ""
     return ModelLine(name, what.rstrip("."), words, chosen.get("override /solver", "auto"))

@@ -622,12 +622,17 @@ def _some(new: Mapping[str, Any], rows: slice) -> dict[str, Any]:
 
 def _masked(example: Mapping[str, Any], fill: Callable[[np.ndarray], float]) -> dict[str, Any]:
     """The example with a fifth of X left out, and other values there (in pairs, if X is symmetric)."""
-    X = np.asarray(example["X"], dtype=float)
+    X = _whole(example["X"])
     hidden = np.random.default_rng(1).random(X.shape) < 0.2
     at = np.arange(max(X.shape))
     hidden[at % X.shape[0], at % X.shape[1]] = False
     if X.shape[0] == X.shape[1] and np.array_equal(X, X.T):
         hidden |= hidden.T
     before = example.get("mask")
-    weights = np.ones(X.shape) if before is None else np.asarray(before, dtype=float)
+    weights = np.ones(X.shape) if before is None else _whole(before)
     return {**example, "X": np.where(hidden, fill(X), X), "mask": np.where(hidden, 0.0, weights)}
+
+
+def _whole(table: Any) -> np.ndarray:
+    """A table of an example with all of its entries; those that a list has not are 0."""
+    return np.asarray(table.toarray() if hasattr(table, "tocsr") else table, dtype=float)

@@ -159,47 +159,10 @@ def train(
         return Result(folder, before.metrics, load(folder), None, [], found=True)
     anew = cfg.force or not cfg.resume
     cfg = cfg.but(force=False, resume=True)  # said to this command, not for good
-    device = device_of(cfg.device)
-    source = source or build(cfg.data)
-    kind = StreamDataModule if isinstance(source, Stream) else MatrixDataModule
-    datamodule = kind(
-        source,
-        build(cfg.split),
-        batch_size=cfg.batch_size,
-        dtype=getattr(torch, cfg.dtype),
-        seed=cfg.seed,
-        device=device,
-        known=Known.of(cfg.model),
-    )
-    datamodule.setup()
+    datamodule = data_of(cfg, source)
     world = World.of(cfg.trainer, datamodule.sizes.n_samples)
-    _check_factors(cfg, datamodule)
-    batched = cfg.but(batch_size=datamodule.batch_size)  # streams have one in any case
-    with _enough_memory(cfg, datamodule):
-        model = assemble(
-            batched,
-            datamodule.sizes,
-            masked=datamodule.train.masked,
-            sparse=datamodule.train.x.is_sparse_csr,
-            axes=datamodule.axes,
-            given=given or {},
-            world=world,
-        ).to(device)
-    if isinstance(datamodule, StreamDataModule):
-        check_streamed(cfg, datamodule, model, world)
-    datamodule.check(lambda view: model.loss.for_view(view).check)
-    datamodule.notes += model.loss.remarks(datamodule.sampled())
-    rescale(datamodule, model)
-    if said := dodged(model.penalty_list, model.factors, model.scale_pair()):
-        datamodule.notes.append(said)
-    check_rows(cfg, datamodule, model)
-    check_links(datamodule, model)
-    note_views(datamodule, model)
-    note_undetermined(datamodule, model)
-    check_solver(model.solver, task_of(model))
-    check_normalise(model, cfg.normalize)
-    calm = quiet((), module="lightning", messages=("Sparse CSR tensor support is in beta",))
-    with threads(cfg.threads, datamodule, model), calm, _enough_memory(cfg, datamodule):
+    model = _made(cfg, datamodule, world, given or {})
+    with threads(cfg.threads, datamodule, model), _calm(), _enough_memory(cfg, datamodule):
         if world.size > 1:
             check_shardable(model, cfg.batch_size, world)
             model.world = World()  # this is the whole; its blocks come later
@@ -219,6 +182,70 @@ def train(
             return _fit(
                 cfg, datamodule, model, spent, folder, world, resumed, callbacks, sweep, title
             )
+
+
+def data_of(cfg: Config, source: Source | None = None) -> MatrixDataModule:
+    """The data of a run, read, checked and split."""
+    source = source or build(cfg.data)
+    kind = StreamDataModule if isinstance(source, Stream) else MatrixDataModule
+    datamodule = kind(
+        source,
+        build(cfg.split),
+        batch_size=cfg.batch_size,
+        dtype=getattr(torch, cfg.dtype),
+        seed=cfg.seed,
+        device=device_of(cfg.device),
+        known=Known.of(cfg.model),
+    )
+    datamodule.setup()
+    return datamodule
+
+
+def _made(
+    cfg: Config, datamodule: MatrixDataModule, world: World, given: Mapping[str, Any]
+) -> Factorization:
+    """The model of a run, held against its data and its solver, and not yet started."""
+    _check_factors(cfg, datamodule)
+    batched = cfg.but(batch_size=datamodule.batch_size)  # streams have one in any case
+    with _enough_memory(cfg, datamodule):
+        model = assemble(
+            batched,
+            datamodule.sizes,
+            masked=datamodule.train.masked,
+            sparse=datamodule.train.x.is_sparse_csr,
+            axes=datamodule.axes,
+            given=given,
+            world=world,
+        ).to(datamodule.device)
+    if isinstance(datamodule, StreamDataModule):
+        check_streamed(cfg, datamodule, model, world)
+    datamodule.check(lambda view: model.loss.for_view(view).check)
+    datamodule.notes += model.loss.remarks(datamodule.sampled())
+    rescale(datamodule, model)
+    if said := dodged(model.penalty_list, model.factors, model.scale_pair()):
+        datamodule.notes.append(said)
+    check_rows(cfg, datamodule, model)
+    check_links(datamodule, model)
+    note_views(datamodule, model)
+    note_undetermined(datamodule, model)
+    check_solver(model.solver, task_of(model))
+    check_normalise(model, cfg.normalize)
+    return model
+
+
+def begun(cfg: Config, datamodule: MatrixDataModule) -> Factorization:
+    """The model of a run at a start that takes no time: what :func:`train` refuses is refused here.
+
+    Raises
+    ------
+    UserError
+        As there.
+    """
+    model = _made(cfg, datamodule, World(), {})
+    with threads(cfg.threads, datamodule, model), _calm(), _enough_memory(cfg, datamodule):
+        initialise(model, datamodule.sample, lambda: True)
+        check_loss(cfg, model)
+    return model
 
 
 def _start(model: Factorization, datamodule: MatrixDataModule, world: World) -> float:
@@ -406,6 +433,11 @@ def _settle(model: Factorization, datamodule: MatrixDataModule, normalize: str |
         now = torch.stack([total(model.objective(b)) for b in datamodule.blocks("train")]).sum(0)
         model.objectives.copy_(torch.where(model.objectives.isfinite(), now, torch.inf))
         model.best.fill_(int(model.objectives.argmin()))
+
+
+def _calm() -> AbstractContextManager[None]:
+    """Without Lightning's and torch's words on sparse tensors."""
+    return quiet((), module="lightning", messages=("Sparse CSR tensor support is in beta",))
 
 
 def _hushed() -> AbstractContextManager[None]:

@@ -21,10 +21,13 @@ from nmfnet.run.lock import alive, check_free
 from nmfnet.run.stored import read_table, write_json
 from nmfnet.settings.targets import target_problems
 from nmfnet.sweep.jobs import Job, Record, read_record, refuse_processes
-from nmfnet.sweep.tables import overrides, print_sweep
+from nmfnet.sweep.tables import overrides, print_sweep, print_zoo
 
 COMMAND = "sweep.json"
 """File in the folder of a sweep with the command that made it."""
+
+ZOO = "zoo.json"
+"""File in the folder of a sweep over models: which were chosen, and why the others were not."""
 
 
 @contextmanager
@@ -34,7 +37,7 @@ def first_refusal(sweep: Path) -> Iterator[None]:
         yield
     except Exception:
         if _begun_here(sweep) and not any((sweep / "jobs").glob("*.json")):
-            for name in ("multirun.yaml", COMMAND):
+            for name in ("multirun.yaml", COMMAND, ZOO):
                 (sweep / name).unlink(missing_ok=True)
             with suppress(OSError):  # not empty, or not ours
                 for folder in (sweep, *sweep.parents[:2]):
@@ -85,7 +88,10 @@ def summarise(sweep: Path) -> int:
         writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)))
         writer.writeheader()
         writer.writerows(rows)
-    print_sweep(records, shown(sweep))
+    if (zoo := sweep / ZOO).exists():
+        print_zoo(records, shown(sweep), read_table(zoo)["left_out"])
+    else:
+        print_sweep(records, shown(sweep))
     failed = [record["job"] for record in records if record["status"] == "failed"]
     if failed:
         print(
@@ -138,8 +144,8 @@ class Summary(Callback):
             sys.exit(2)
         goes_on = self.resume or (sweep / "study.db").exists()
         if not goes_on and (sweep / COMMAND).exists():  # an earlier sweep's folder
-            for file in [*(sweep / "jobs").glob("[0-9]*.json"), sweep / COMMAND]:
-                file.unlink()
+            for file in [*(sweep / "jobs").glob("[0-9]*.json"), sweep / COMMAND, sweep / ZOO]:
+                file.unlink(missing_ok=True)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """The table."""

@@ -83,7 +83,7 @@ class Jobs(Launcher, ABC):
         with first_refusal(sweep), nullcontext() if self.alone else locked(sweep):
             begin(sweep)
             jobs = [
-                self._job(sweep, initial_job_idx + i, overrides, total)
+                self.job(sweep, initial_job_idx + i, overrides, total)
                 for i, overrides in enumerate(job_overrides)
             ]
             if not self.begun:
@@ -108,8 +108,8 @@ class Jobs(Launcher, ABC):
             self.close()
         return [_returned(records[job.number]) for job in jobs]
 
-    def _job(self, sweep: Path, number: int, overrides: Sequence[str], total: int) -> Job:
-        """The configuration of one job."""
+    def job(self, sweep: Path, number: int, overrides: Sequence[str], total: int) -> Job:
+        """One job of so many, with its configuration."""
         cfg = self.context.config_loader.load_sweep_config(self.config, list(overrides))
         with open_dict(cfg):
             cfg.hydra.job.id, cfg.hydra.job.num = str(number), number

@@ -77,7 +77,7 @@ def test_row_sums_as_sizes_hide_what_all_components_have_in_common():
 @pytest.mark.slow
 def test_two_standard_errors_hold_the_truth_as_often_as_they_say():
     z = []
-    for seed in range(20):
+    for seed in range(8):
         X, about, H = cohort(seed, n=100, f=20)
         fitted = fit(X, covariates=about.reset_index(drop=True), library="depth")
         pairs = match_components(fitted.components_, H)

@@ -112,6 +112,10 @@ class Spots(Source):
             ),
         )
 
+    def counted(self) -> Matrix:
+        """Counts of all genes in the same spots."""
+        return replace(self, normalize=False, top_genes=None).read()
+
     def _sources(self, table: Matrix) -> dict[str, str]:
         if self.origin is not None:
             return self.origin.sources(self.counts, self.annotations)

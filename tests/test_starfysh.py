@@ -13,6 +13,7 @@ from shell import refusal, train
 
 import nmfnet
 from nmfnet.core.laws import LogisticNormal
+from nmfnet.data.formats.hdf5 import read_obsm
 from nmfnet.data.sources.spots import Spots
 
 
@@ -173,14 +174,23 @@ def test_coordinates_in_obsm_of_an_h5ad_file(tmp_path):
     assert sorted(anchor // 20 for anchor in anchors) == [0, 1]
 
 
+def test_an_entry_of_obsm_is_read_with_the_names_of_the_samples(tmp_path):
+    pytest.importorskip("h5py")
+    places = np.random.default_rng(1).normal(size=(40, 2))
+    annotated(tmp_path / "spots.h5ad", {"spatial": places})
+    read = read_obsm(tmp_path / "spots.h5ad", "spatial")
+    np.testing.assert_array_equal(read.values, places)
+    assert read.row_names == [f"AAAC-{i}" for i in range(40)]
+    with pytest.raises(nmfnet.UserError, match=r"nor an entry of obsm.*which has 'spatial'"):
+        read_obsm(tmp_path / "spots.h5ad", "elsewhere")
+
+
 def test_coordinates_that_an_h5ad_file_lacks_are_asked_for_in_one_message(tmp_path):
     pytest.importorskip("anndata")
     annotated(tmp_path / "spots.h5ad", {"pca": np.zeros((40, 3))})
     said = refusal(*H5AD, cwd=tmp_path)
-    assert "'spatial'" in said
-    assert "data.coordinates" in said
-    assert "pca" in said
-    assert "data.layer" not in said
+    assert "data.coordinates=spatial is neither a file nor an entry of obsm of spots.h5ad" in said
+    assert "which has 'pca'" in said
     said = refusal(*H5AD[:-1], "data.coordinates=pca", cwd=tmp_path)
     assert "two coordinates for every sample, and holds 40 rows of 3" in said.replace("\n", " ")
     said = refusal(*H5AD[:-1], cwd=tmp_path)

@@ -7,7 +7,6 @@ csv files beside this file. `archetypes` compares with the package of that name 
 from __future__ import annotations
 
 import csv
-import shutil
 import sys
 import tempfile
 import time
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 from scipy.optimize import nnls
 from scipy.stats import rankdata
 
@@ -212,7 +212,8 @@ def shares() -> Iterator[dict[str, Any]]:
             found = list(csv.DictReader(stream))
         with (Path(folder) / "shares.csv").open() as stream:
             rows = list(csv.DictReader(stream))
-        shutil.copy(Path(folder) / "shares" / "figures" / "tissue.png", HERE / "shares.png")
+        maps = Image.open(Path(folder) / "shares" / "figures" / "tissue.png").convert("RGB")
+        maps.quantize(64).save(HERE / "shares.png", optimize=True)
     print(*result.notes, sep="\n")
     W, names = result.factors.W, result.factors.names
     for one in found:

@@ -218,3 +218,19 @@ def test_spots_are_cleaned_and_classified():
     ):
         with pytest.raises(nmfnet.UserError, match=message):
             data_set("her2st-h1", **options).read()
+
+
+def test_the_number_of_archetypes_is_found_where_none_is_given():
+    """A simplex of five corners has four directions, and two more corners explain nothing."""
+    rng = np.random.default_rng(0)
+    shares = np.vstack([np.eye(5), rng.dirichlet(np.ones(5), 150)])
+    X = shares @ rng.normal(size=(5, 8))
+    given = {"n_components": None, "dtype": "float64", "figures": False, "threads": 1}
+    model = nmfnet.fit(X, "archetypes", **given)
+    assert model.n_components == 5
+    (said,) = (note for note in model.notes if "archetypes were chosen" in note)
+    assert "5 archetypes were chosen: the intrinsic dimension is" in said
+    assert "two more explain less" in said
+    assert model.metrics["train/relative_error"] < 0.02
+    with pytest.raises(nmfnet.UserError, match="n_components"):
+        nmfnet.fit(X, "nmf", n_components=None)

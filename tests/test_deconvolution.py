@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 from scipy.optimize import nnls
+from scipy.stats import t as student
 from shell import train as nmfnet_train
 
 import nmfnet
@@ -157,6 +158,29 @@ def test_a_frame_of_components_is_joined_by_name():
     fitted = nmfnet.fit(X, "reference_nmf", H=H.iloc[:, order[:50]], **QUIET)
     np.testing.assert_allclose(fitted.transform(X[fitted.feature_names]), W, atol=1e-8)
     assert any(note.startswith("50 features are shared: 100%") for note in fitted.notes)
+
+
+def test_an_association_that_types_make_vanishes_beside_their_shares():
+    """Cases have more of one type; five genes are more active in them as well."""
+    rng = np.random.default_rng(0)
+    case = np.arange(100) % 2
+    H = rng.gamma(0.7, 100, (3, 205)) + 5
+    W = np.stack([rng.dirichlet([4 + 6 * c, 4, 4]) for c in case])
+    X = W @ H * np.exp(0.15 * rng.standard_normal((100, 205)))
+    X[case == 1, :5] *= 2
+    found = nmfnet.fit(X, "reference_nmf", H=H, **QUIET, **SUM_TO_ONE).transform(X)
+
+    def hits(beside) -> np.ndarray:
+        design = np.hstack([case[:, None], beside])
+        inverse = np.linalg.pinv(design)
+        b, free = inverse @ X, len(X) - design.shape[1]
+        error = ((X - design @ b) ** 2).sum(0) / free * (inverse[0] @ inverse[0])
+        return np.abs(b[0]) / np.sqrt(error) > student.ppf(0.975, free)
+
+    alone, corrected = hits(np.ones((100, 1))), hits(found)
+    assert alone[5:].mean() > 0.5
+    assert corrected[5:].mean() < 0.12
+    assert corrected[:5].all()
 
 
 # ---------------------------------------------------------------------- bad input

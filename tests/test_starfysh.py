@@ -13,6 +13,7 @@ from shell import refusal, train
 
 import nmfnet
 from nmfnet.core.laws import LogisticNormal
+from nmfnet.data.formats.hdf5 import read_obsm
 from nmfnet.data.sources.spots import Spots
 
 
@@ -49,6 +50,7 @@ def tissue(folder: Path) -> Path:
 RUN = (
     *("experiment=starfysh", "data=spots", "data.counts=counts.csv", "model.n_components=3"),
     *("callbacks.communities.nearest=10", "model.leading=5", "run_dir=run"),
+    "callbacks.communities.shares=60",
 )
 
 
@@ -80,6 +82,14 @@ def test_the_command_finds_zones_and_names_them(tmp_path):
     }  # fmt: skip
     assert {r["type"] for r in extended if r["feature"] == "c3"} == {"new type 1"}
     assert (run / "figures" / "tissue.png").exists()
+    with (run / "shares.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    zone = np.array([int(row["sample"].removeprefix("spot")) % 12 // 4 for row in rows])
+    for ending in ("", " by least squares"):
+        shares = np.array([[float(row[name + ending]) for name in zones] for row in rows])
+        np.testing.assert_allclose(shares.sum(1), 1, atol=1e-4)
+        assert (shares.argmax(1) == zone).mean() > 0.95
+    assert (run / "shares" / "figures" / "tissue.png").exists()
     assert json.loads((run / "metrics.json").read_text())["communities/number"] == 3
 
 
@@ -116,16 +126,76 @@ def test_coordinates_are_joined_by_name_and_may_not_lack_a_spot(tmp_path):
         Spots(counts=str(tmp_path / "counts.csv"), coordinates=str(tmp_path / "fewer.csv")).read()
 
 
-@pytest.mark.slow
-def test_coordinates_of_an_h5ad_file(tmp_path):
-    anndata = pytest.importorskip("anndata")
+def annotated(file: Path, obsm: dict[str, np.ndarray]) -> None:
+    """A file in the layout of AnnData: 40 spots of two zones, 12 genes."""
+    h5py = pytest.importorskip("h5py")
     rng = np.random.default_rng(0)
-    places = rng.normal(size=(30, 2))
-    table = anndata.AnnData(rng.poisson(20, (30, 12)).astype(float), obsm={"spatial": places})
-    table.write_h5ad(tmp_path / "spots.h5ad")
+    rates = np.where(np.arange(12) < 6, 30, 3) * np.ones((40, 1))
+    rates[20:] = rates[20:, ::-1]
+
+    def as_dict(group, **more):
+        group.attrs.update({"encoding-type": "dict", "encoding-version": "0.1.0"} | more)
+
+    def as_array(group, name, values, kind="array"):
+        group[name] = values
+        group[name].attrs.update({"encoding-type": kind, "encoding-version": "0.2.0"})
+
+    with h5py.File(file, "w") as stored:
+        as_dict(stored, **{"encoding-type": "anndata"})
+        as_array(stored, "X", rng.poisson(rates).astype(np.float32))
+        for axis, word, count in (("obs", "AAAC-", 40), ("var", "gene", 12)):
+            about = stored.create_group(axis)
+            as_dict(about, **{"encoding-type": "dataframe", "encoding-version": "0.2.0"})
+            about.attrs.update({"_index": "_index", "column-order": np.array([], "S1")})
+            names = np.array([f"{word}{i}" for i in range(count)], h5py.string_dtype())
+            as_array(about, "_index", names, "string-array")
+        as_dict(stored.create_group("obsm"))
+        for name, values in obsm.items():
+            as_array(stored["obsm"], name, values)
+
+
+H5AD = ("experiment=starfysh", "data=spots", "data.counts=spots.h5ad", "data.top_genes=null")
+H5AD += ("model.n_components=2", "model.leading=2", "callbacks.communities.nearest=5")
+H5AD += ("callbacks.communities.shares=0", "run_dir=run", "data.coordinates=spatial")
+
+
+def test_coordinates_in_obsm_of_an_h5ad_file(tmp_path):
+    pytest.importorskip("anndata")
+    places = np.random.default_rng(1).normal(size=(40, 2))
+    annotated(tmp_path / "spots.h5ad", {"spatial": places})
     file = str(tmp_path / "spots.h5ad")
     read = Spots(counts=file, coordinates="spatial", orientation=None, top_genes=None).read()
     np.testing.assert_allclose(read.extra["coordinates"], places)
+    assert read.sample_names[:2] == ["AAAC-0", "AAAC-1"]
+    done = train(*H5AD, cwd=tmp_path)
+    assert done.code == 0, done.err
+    with (tmp_path / "run" / "communities.csv").open() as stream:
+        anchors = [int(row["anchor"].removeprefix("AAAC-")) for row in csv.DictReader(stream)]
+    assert sorted(anchor // 20 for anchor in anchors) == [0, 1]
+
+
+def test_an_entry_of_obsm_is_read_with_the_names_of_the_samples(tmp_path):
+    pytest.importorskip("h5py")
+    places = np.random.default_rng(1).normal(size=(40, 2))
+    annotated(tmp_path / "spots.h5ad", {"spatial": places})
+    read = read_obsm(tmp_path / "spots.h5ad", "spatial")
+    np.testing.assert_array_equal(read.values, places)
+    assert read.row_names == [f"AAAC-{i}" for i in range(40)]
+    with pytest.raises(nmfnet.UserError, match=r"nor an entry of obsm.*which has 'spatial'"):
+        read_obsm(tmp_path / "spots.h5ad", "elsewhere")
+
+
+def test_coordinates_that_an_h5ad_file_lacks_are_asked_for_in_one_message(tmp_path):
+    pytest.importorskip("anndata")
+    annotated(tmp_path / "spots.h5ad", {"pca": np.zeros((40, 3))})
+    said = refusal(*H5AD, cwd=tmp_path)
+    assert "data.coordinates=spatial is neither a file nor an entry of obsm of spots.h5ad" in said
+    assert "which has 'pca'" in said
+    said = refusal(*H5AD[:-1], "data.coordinates=pca", cwd=tmp_path)
+    assert "two coordinates for every sample, and holds 40 rows of 3" in said.replace("\n", " ")
+    said = refusal(*H5AD[:-1], cwd=tmp_path)
+    assert "data.coordinates" in said
+    assert "spatial" in said
 
 
 def mixtures(n: int = 150) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -1,7 +1,7 @@
 """Starfysh step by step: the archetypes, their number, their communities, and shares by signatures.
 
-python experiments/starfysh/starfysh.py [archetypes] [number] [communities] [avae]; writes csv files
-beside this file. `archetypes` compares with the package of that name where it is installed.
+python experiments/starfysh/starfysh.py [archetypes] [number] [communities] [avae] [shares]; writes
+csv files beside this file. `archetypes` compares with the package of that name where it is installed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 from scipy.optimize import nnls
+from scipy.stats import rankdata
 
 import nmfnet
 from nmfnet import metrics
@@ -198,6 +200,44 @@ def avae() -> Iterator[dict[str, Any]]:
             }  # fmt: skip
 
 
+def shares() -> Iterator[dict[str, Any]]:
+    """How well shares of a community's type tell the spots of its class from all others, three ways."""
+    data = source("her2st-h1")
+    matrix = data.read()
+    with tempfile.TemporaryDirectory() as folder:
+        own = {"n_components": 12, "leading": 30, "n_restarts": 2, "run_dir": folder, "force": True}
+        cfg = configuration({"model": "archetypes", **own, **QUIET, "figures": True})
+        result = train(cfg, data, callbacks=[Communities(nearest=20, shares=600)])
+        with (Path(folder) / "communities.csv").open() as stream:
+            found = list(csv.DictReader(stream))
+        with (Path(folder) / "shares.csv").open() as stream:
+            rows = list(csv.DictReader(stream))
+        maps = Image.open(Path(folder) / "shares" / "figures" / "tissue.png").convert("RGB")
+        maps.quantize(64).save(HERE / "shares.png", optimize=True)
+    print(*result.notes, sep="\n")
+    W, names = result.factors.W, result.factors.names
+    for one in found:
+        name = one["community"]
+        if name not in rows[0]:
+            continue
+        inside = matrix.labels == matrix.label_names.index(one["class"])
+        known = matrix.labels >= 0
+        ways = {
+            "archetype": W[:, [names.index(part) for part in name.split("+")]].sum(1),
+            "avae": np.array([float(row[name]) for row in rows]),
+            "least_squares": np.array([float(row[f"{name} by least squares"]) for row in rows]),
+        }
+        aucs = {way: auc(share[known], inside[known]) for way, share in ways.items()}
+        yield {"community": name, "class": one["class"], "purity": one["purity"], **aucs}
+
+
+def auc(score: np.ndarray, inside: np.ndarray) -> float:
+    """How often a spot inside has more than one outside; ties count half, unknown shares as none."""
+    ranks = rankdata(np.nan_to_num(score))
+    m = inside.sum()
+    return float((ranks[inside].sum() - m * (m + 1) / 2) / (m * (~inside).sum()))
+
+
 def least_squares(Y: np.ndarray, H: np.ndarray, known: np.ndarray) -> np.ndarray:
     """Shares by non-negative least squares on some of the genes, scaled to sum 1."""
     W = np.array([nnls(H[:, known].T, y[known])[0] for y in Y])
@@ -219,7 +259,7 @@ def simulated(
     return rng.negative_binomial(4, 4 / (4 + mean)).astype(float), signatures, profiles, shares
 
 
-PARTS = {part.__name__: part for part in (archetypes, number, communities, avae)}
+PARTS = {part.__name__: part for part in (archetypes, number, communities, avae, shares)}
 
 if __name__ == "__main__":
     for name in sys.argv[1:] or PARTS:

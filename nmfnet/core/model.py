@@ -257,6 +257,13 @@ class Factorization(L.LightningModule, ABC):
             return self.law(batch).mean
         return fold_in(self, batch, self.overrides("terms"))
 
+    @classmethod
+    def number_for(
+        cls, x: Float[Tensor, "n f"], options: Mapping[str, Any]
+    ) -> tuple[int, str] | None:
+        """How many components suit these rows, and a sentence that says why; None = it cannot be said."""
+        return None
+
     @property
     def closed_form(self) -> bool:
         """Whether ``solve`` finds all that is learned: by default, where only codes of rows are."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import final
 
@@ -17,6 +18,9 @@ SURE = 1e-10
 
 FLAT = 1e-6
 """Directions in which points spread less than this, in units of the widest, are none."""
+
+QUIET, PASSES = 1e-4, 100
+"""Relative fall of the error by a pass at which archetypes have settled, and most passes."""
 
 
 def centred(x: Float[Tensor, "n f"]) -> Float[Tensor, "n m"]:
@@ -113,3 +117,33 @@ class Ahead:
             self.t = 1.0
             B, value = improved(points, self.B)
         self.before, self.B, self.value = self.B, B, value
+
+
+def settled(points: Float[Tensor, "n m"], B: Float[Tensor, "k n"]) -> tuple[Tensor, float]:
+    """B from a start until a pass lowers the error by less than ``QUIET`` of it; B and half the error."""
+    ahead = Ahead(B, B)
+    for _ in range(PASSES):
+        before = ahead.value
+        ahead.iterate(points)
+        if before - ahead.value < QUIET * ahead.value:
+            break
+    return ahead.B, ahead.value
+
+
+def explained_by_more(
+    points: Float[Tensor, "n m"], B: Float[Tensor, "k n"], most: int
+) -> Iterator[tuple[int, float]]:
+    """Numbers of archetypes and the share of variance that they explain, two more each time.
+
+    Every fit begins with the last one and the two points that it explains worst.
+    """
+    whole = float((points - points.mean(0)).square().sum())
+    while True:
+        B, half = settled(points, B)
+        yield len(B), 1 - 2 * half / whole
+        if len(B) + 2 > most:
+            return
+        places = B @ points
+        far = (points - simplex_rows(points, places) @ places).square().sum(-1).topk(2).indices
+        more = torch.nn.functional.one_hot(far, len(points)).to(B)
+        B = torch.cat([B, more])

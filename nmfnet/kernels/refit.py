@@ -142,7 +142,7 @@ def _newton_block(x: Tensor, H: Tensor, mask: Tensor | None, max_iter: int) -> T
     loads = (H.sum(-1)[..., None, :] if mask is None else mask @ H.mT).expand(
         *H.shape[:-2], x.shape[0], H.shape[-2]
     )
-    weighted = x if mask is None else _weighted(x, mask)
+    weighted = _explicable(x if mask is None else _weighted(x, mask), H)
     W = _start(x, H)
     for _ in range(ROUGH):
         W = W * ((_ratio(weighted, W, H, 1) @ H.mT) / loads.clamp_min(TINY))
@@ -262,6 +262,14 @@ def _weighted(x: Tensor, mask: Tensor) -> Tensor:
     return with_values(x, x.values() * mask.values()) if x.is_sparse_csr else x * mask
 
 
+def _explicable(x: Tensor, H: Tensor) -> Tensor:
+    """X without what no component has, of which every W has the same infinite misfit."""
+    if x.is_sparse_csr:
+        one = H.new_ones(x.shape[0], H.shape[-2])
+        return with_values(x, x.values() * (at_entries(x, one, H) > 0))
+    return x * (H.sum(-2) > 0)[..., None, :]
+
+
 def _ratio(x: Tensor, W: Tensor, H: Tensor, power: int) -> Tensor:
     """``x / (W H)^power``, with the pattern of x."""
     if x.is_sparse_csr:
@@ -270,13 +278,11 @@ def _ratio(x: Tensor, W: Tensor, H: Tensor, power: int) -> Tensor:
 
 
 def _value(x: Tensor, W: Tensor, H: Tensor, loads: Tensor) -> Float[Tensor, "*r n"]:
-    """KL by rows, without what does not depend on W."""
+    """KL by rows, without what does not depend on W; infinite where W leaves out what x has."""
     if x.is_sparse_csr:
-        logs = row_sums(
-            with_values(x, torch.xlogy(x.values(), at_entries(x, W, H).clamp_min(TINY)))
-        )
+        logs = row_sums(with_values(x, torch.xlogy(x.values(), at_entries(x, W, H))))
     else:
-        logs = torch.xlogy(x, (W @ H).clamp_min_(TINY)).sum(-1)
+        logs = torch.xlogy(x, W @ H).sum(-1)
     return (loads * W).sum(-1) - logs
 
 

@@ -8,6 +8,7 @@ and scikit-learn are imported by the functions that need them.
 from __future__ import annotations
 
 from nmfnet.kernels.assignment import Assignment
+from nmfnet.kernels.dimension import intrinsic_dimension
 from nmfnet.metrics.association import Association, Associations, associate
 from nmfnet.metrics.cells import gene_scores, gene_variability
 from nmfnet.metrics.clustering import (
@@ -20,7 +21,6 @@ from nmfnet.metrics.clustering import (
 )
 from nmfnet.metrics.communities import (
     distinct_anchors,
-    intrinsic_dimension,
     markers_of,
     nearest_spots,
     signature_scores,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from typing import Any, final
 
 import numpy as np
@@ -11,11 +13,17 @@ from nmfnet.core.factor import Factor
 from nmfnet.core.inference import fold_in
 from nmfnet.core.model import Factorization, Parts
 from nmfnet.errors import UserError
+from nmfnet.kernels.dimension import intrinsic_dimension
+from nmfnet.kernels.hull import centred, explained_by_more
+from nmfnet.kernels.rows import dense
 from nmfnet.settings.ranges import Count
 from nmfnet.types import Batch, Float, Tensor
 
 EXCHANGES = 10
 """Rows that are exchanged once all are chosen."""
+
+GAIN, MOST = 1e-3, 30
+"""Share of the variance that two more archetypes must explain to be worth it, and most archetypes."""
 
 
 @final
@@ -41,7 +49,9 @@ class Archetypes(Factorization):
 
     Parameters
     ----------
-    n_components : int, 1 ... n_samples
+    n_components : int, 1 ... n_samples, optional
+        None = what a simplex needs that has as many directions as the samples seen from near (intrinsic
+        dimension), and two more while these explain another ``GAIN`` of the variance, up to ``MOST``.
     leading : int >= 1, optional
         Principal components that are kept; by default all.
 
@@ -59,8 +69,12 @@ class Archetypes(Factorization):
     multilinear = False  # type: ignore[assignment]  # X may have any sign, and rows sum to 1
 
     def __init__(
-        self, parts: Parts, *, n_components: int = 5, leading: Count | None = None
+        self, parts: Parts, *, n_components: int | None = 5, leading: Count | None = None
     ) -> None:
+        if n_components is None:
+            raise UserError(
+                "model.n_components=null is chosen from rows in memory: give a number here"
+            )
         super().__init__(parts, n_components=n_components)
         n, f = parts.sizes
         self.leading = leading
@@ -80,6 +94,26 @@ class Archetypes(Factorization):
         self.register_buffer("basis", torch.zeros(self.n_restarts, n_components, f))
         self.basis: Tensor
         self.x: Tensor | None = None  # the training rows, while there are any
+
+    @classmethod
+    def number_for(cls, x: Float[Tensor, "n f"], options: Mapping[str, Any]) -> tuple[int, str]:
+        leading = options.get("leading")
+        points = centred(dense(x) if leading is None else projected(dense(x), leading)).cpu()
+        dimension = intrinsic_dimension(points.numpy())
+        most = min(MOST, len(points))
+        first = 2 if math.isnan(dimension) else round(dimension) + 1
+        start = furthest_sum(points, min(max(first, 2), most), torch.Generator().manual_seed(0))
+        chosen = torch.nn.functional.one_hot(start, len(points)).double()
+        number, before, said = 0, 0.0, f"none of more than {most} was tried"
+        for k, explained in explained_by_more(points, chosen, most):
+            if number and explained - before < GAIN:
+                said = f"two more explain less than {GAIN:g} of it"
+                break
+            number, before = k, explained
+        return number, (
+            f"{number} archetypes were chosen: the intrinsic dimension is {dimension:.1f}, they explain "
+            f"{before:.1%} of the variance, and {said}."
+        )
 
     def encode(self, batch: Batch) -> Float[Tensor, "*r n k"]:
         return self.W()[..., batch.index, :]
@@ -103,12 +137,7 @@ class Archetypes(Factorization):
         self.x = x
 
     def mixed_rows(self, batch: Batch) -> Float[Tensor, "n f"]:
-        if self.leading is None:
-            return batch.x
-        x = batch.x.double()
-        mean = x.mean(0)
-        axes = torch.linalg.svd(x - mean, full_matrices=False).Vh[: self.leading]
-        return (mean + (x - mean) @ axes.mT @ axes).to(batch.x.dtype)
+        return batch.x if self.leading is None else projected(batch.x, self.leading)
 
     def end(self, batch: Batch) -> None:
         self.basis.copy_(self.components())
@@ -116,6 +145,14 @@ class Archetypes(Factorization):
 
     def example(self, rng: np.random.Generator) -> dict[str, Any]:
         return {"X": rng.dirichlet(np.full(3, 0.5), 30) @ rng.exponential(size=(3, 12))}
+
+
+def projected(x: Float[Tensor, "n f"], leading: int) -> Float[Tensor, "n f"]:
+    """The rows on the plane of their leading principal components."""
+    rows = x.double()
+    mean = rows.mean(0)
+    axes = torch.linalg.svd(rows - mean, full_matrices=False).Vh[:leading]
+    return (mean + (rows - mean) @ axes.mT @ axes).to(x.dtype)
 
 
 def furthest_sum(x: Float[Tensor, "n f"], n_components: int, generator: torch.Generator) -> Tensor:

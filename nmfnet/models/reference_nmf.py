@@ -45,7 +45,9 @@ class ReferenceNMF(Factorization):
     Every row is a convex problem of its own (non-negative least squares under ``loss=frobenius``,
     Poisson regression under ``loss=kl``), solved once: exposures to known signatures, shares of known
     cell types (``constraint.W=simplex_project``: rows of W sum to 1). With ``unknown`` components beside
-    the known ones X ~ W [H; U] is learned by iterations. In Python
+    the known ones X ~ W [H; U] is learned by iterations, and a unit of one is what makes as much of X as
+    a unit of the known ones does on average. The fit says nothing of how much of the known ones is in U:
+    where every sample has some of all, the shares of the unknown come out too large. In Python
     ``nmfnet.fit(X, "reference_nmf", H=H)``.
 
     Parameters
@@ -176,9 +178,11 @@ class ReferenceNMF(Factorization):
         self._check_components(known)
         if self.W.constraint.row_sum is not None:
             self._check_scale(batch, known)
+        self._check_counts(batch.x)
         self.H.assign_(known)
         self.W.assign_(proposal["W"])
         if self.U is not None:
+            self._check_number(len(batch.x))
             self.U.assign_(self.uniform(self.U) * batch.x.mean())
         if "content" in batch.context:
             self.content[..., : len(known)] = batch.context["content"]
@@ -197,7 +201,7 @@ class ReferenceNMF(Factorization):
 
     def shares_of(self, code: Float[Tensor, "*r n k"], batch: Batch) -> Float[Tensor, "*r n k"]:
         """Shares of units of the components; NaN in rows of zeros, which hold nothing to share."""
-        amount = code.double() / self.content.double()
+        amount = code.double() / self._contents()
         seen = dense(batch.x).sum(-1, keepdim=True) > 0
         return torch.where(seen, amount / amount.sum(-1, keepdim=True), torch.nan)
 
@@ -255,6 +259,33 @@ class ReferenceNMF(Factorization):
             mask = times.expand(x.shape) if mask is None else dense(mask) * times
         again = batch._replace(x=x, mask=mask)
         return self.shares_of(self.infer(again), again).cpu().numpy()
+
+    def _contents(self) -> Float[Tensor, "*r 1 k"]:
+        """How much of X a unit of every component makes, or stands for."""
+        if self.U is None:
+            return self.content.double()
+        known, own = self.H().double().sum(-1), self.U().double().sum(-1)
+        held = self.content.double()[..., : known.shape[-1]]
+        usual = known.mean(-1, keepdim=True) / own.clamp_min(torch.finfo(own.dtype).tiny)
+        return torch.cat([held, held.mean(-1, keepdim=True) * usual.unsqueeze(-2)], -1)
+
+    def _check_number(self, n: int) -> None:
+        """Refuse samples of which the unknown components alone could explain everything."""
+        if n <= self.axes["unknown"]:
+            raise UserError(
+                f"model.unknown={self.axes['unknown']} and {n} samples: each could be an unknown "
+                "component itself, so give more samples, or set model.unknown=0"
+            )
+
+    def _check_counts(self, x: Tensor) -> None:
+        """Refuse to draw counts anew of what is none."""
+        values = x.values() if x.is_sparse_csr else x
+        if self.bootstrap and self.resample == "counts" and bool((values != values.round()).any()):
+            raise UserError(
+                f"model.resample=counts draws the counts of a sample anew, and X has values that are no "
+                f"whole numbers (such as {float(values[values != values.round()][0]):g}): give counts, "
+                "or set model.resample=features"
+            )
 
     def _check_scale(self, batch: Batch, H: Tensor) -> None:
         """Refuse weights of sum 1 for rows that are far from the components in size."""

@@ -59,7 +59,7 @@ from nmfnet.run.scale import rescale
 from nmfnet.run.sharding import block, check_shardable, join, shard
 from nmfnet.run.stopping import stoppable
 from nmfnet.run.write import make_folder, tables, write_run
-from nmfnet.settings.objects import build
+from nmfnet.settings.objects import build, locate
 from nmfnet.solvers.base import total
 from nmfnet.solvers.choice import check_solver
 
@@ -207,6 +207,7 @@ def _made(
     """The model of a run, held against its data and its solver, and not yet started."""
     _check_factors(cfg, datamodule)
     batched = cfg.but(batch_size=datamodule.batch_size)  # streams have one in any case
+    batched = _numbered(batched, datamodule)
     with _enough_memory(cfg, datamodule):
         model = assemble(
             batched,
@@ -260,6 +261,18 @@ def _start(model: Factorization, datamodule: MatrixDataModule, world: World) -> 
 
     initialise(model, datamodule.sample, over if world.size == 1 else never)
     return now() - began
+
+
+def _numbered(cfg: Config, datamodule: MatrixDataModule) -> Config:
+    """With the number of components that a model finds in the rows, where none is given."""
+    if datamodule.streamed or cfg.model.get("n_components", 0) is not None:
+        return cfg
+    found = locate(cfg.model["_target_"]).number_for(datamodule.train.x, cfg.model)
+    if found is None:
+        return cfg
+    number, said = found
+    datamodule.notes.append(said)
+    return cfg.but(model={**cfg.model, "n_components": number})
 
 
 def _check_factors(cfg: Config, datamodule: MatrixDataModule) -> None:

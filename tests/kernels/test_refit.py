@@ -163,6 +163,19 @@ def test_kl_is_at_the_optimum_of_an_independent_solver(layout):
         assert reached[i] <= found.fun + 1e-6 * abs(found.fun) + 1e-9
 
 
+@pytest.mark.parametrize("sparse", [False, True])
+def test_a_step_of_kl_does_not_leave_out_what_only_one_component_has(sparse):
+    """The misfit of a count is infinite there, so that the whole step to 0 is no way down."""
+    H = torch.tensor([[0.5, 0.5, 0.0, 0.0], [0.3, 0.699, 0.001, 0.0]], dtype=torch.float64)
+    X = np.array([[6000.0, 5000.0, 1.0, 0.0], [6000.0, 5000.0, 2.0, 9.0]])
+    x = as_tensor(sp.csr_matrix(X), torch.float64, "cpu") if sparse else torch.from_numpy(X)
+    W = refit_W(x, H, 1.0, 1.0, max_iter=50).numpy()
+    assert (W > 1).all()
+    known = H.numpy()[:, :3]  # nothing can explain the last feature
+    slope = known.sum(1) - (X[:, :3] / (W @ known)) @ known.T
+    np.testing.assert_allclose(slope, 0, atol=1e-6)
+
+
 def test_weights_of_kl_count_as_often_as_they_say():
     X, H = counts(6, 20, 5)
     twice = torch.full((6, 20), 2.0, dtype=torch.float64)

@@ -26,6 +26,7 @@ __all__ = [
     "read_h5mu",
     "read_loom",
     "read_obs",
+    "read_obsm",
     "read_tenx",
     "write_h5ad",
 ]
@@ -199,6 +200,31 @@ def read_obs(file: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
     columns = list(about.columns)
     at = [take_label(columns, name, f"obs in {file}", "data.covariates") for name in names]
     return {name: np.asarray(about.iloc[:, i]) for name, i in zip(names, at, strict=True)}
+
+
+def read_obsm(file: Path, name: str) -> RawTable:
+    """An entry of ``obsm`` of an h5ad file, an array or a table: a row of numbers for every sample.
+
+    Raises
+    ------
+    UserError
+        If it is not there.
+    """
+    with _opened(file, "a readable h5ad file") as stored:
+        known = stored.get("obsm", {})
+        if name not in known:
+            raise UserError(
+                f"data.coordinates={name} is neither a file nor an entry of obsm of {file}, which has "
+                f"{shorten(list(known)) or 'none'}: give one that has two numbers for every "
+                "sample (often spatial), or a table of name, x and y"
+            )
+        if hasattr(known[name], "dtype"):
+            values = _array(known, name, file)
+        else:
+            columns = [as_text(column) for column in known[name].attrs["column-order"]]
+            values = np.stack([_array(known[name], column, file) for column in columns], 1)
+        rows = _texts(stored["obs"], stored["obs"].attrs["_index"], file)
+        return RawTable(as_float64(values, str(file)), rows, None)
 
 
 def write_h5ad(

@@ -43,6 +43,10 @@ class Source(ABC):
             Bad options, or data that cannot be read.
         """
 
+    def counted(self) -> Matrix | None:
+        """The counts that `read` makes its values of, of the same samples; None = of none."""
+        return None
+
     def check(self) -> None:  # noqa: B027  (a source without files has none to look for)
         """Look for the files that the user names, without reading them.
 

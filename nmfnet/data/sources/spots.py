@@ -112,6 +112,10 @@ class Spots(Source):
             ),
         )
 
+    def counted(self) -> Matrix:
+        """Counts of all genes in the same spots."""
+        return replace(self, normalize=False, top_genes=None).read()
+
     def _sources(self, table: Matrix) -> dict[str, str]:
         if self.origin is not None:
             return self.origin.sources(self.counts, self.annotations)
@@ -143,6 +147,7 @@ def _place(name: str) -> tuple[int, int]:
     match = re.fullmatch(r"(\d+)x(\d+)", name)
     if match is None:
         raise UserError(
-            f"The spot {name!r} is not called by its place, such as '10x24': give data.coordinates."
+            f"The spot {name!r} is not called by its place, such as '10x24': give "
+            "data.coordinates=FILE (name, x, y), or =spatial for that entry of obsm of an h5ad file."
         )
     return int(match[1]), int(match[2])

@@ -12,7 +12,7 @@ import scipy.sparse as sp
 
 from nmfnet.data.formats.about import phenotypes_of, read_about
 from nmfnet.data.formats.files import TextOptions, is_text, read_raw
-from nmfnet.data.formats.hdf5 import read_obs
+from nmfnet.data.formats.hdf5 import read_obs, read_obsm
 from nmfnet.data.formats.memory import Given, aligned, as_weights, weights_of
 from nmfnet.data.formats.raw import (
     RawTable,
@@ -231,9 +231,7 @@ class Table(Source):
     def _places(self, said: str, file: Path, names: list[str]) -> np.ndarray:
         """Two coordinates of every sample."""
         inside = file.suffix == ".h5ad" and not Path(said).expanduser().exists()
-        raw = (
-            read_raw(file, layer=said) if inside else read_raw(check_file(said, "Coordinates file"))
-        )
+        raw = read_obsm(file, said) if inside else read_raw(check_file(said, "Coordinates file"))
         rows = np.asarray(raw.values, np.float64)
         if rows.ndim != 2 or rows.shape[1] != 2 or raw.row_names is None:
             named = "" if raw.row_names else " without names"

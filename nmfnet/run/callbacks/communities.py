@@ -14,9 +14,11 @@ from nmfnet.data.formats.layout import read_lines
 from nmfnet.data.formats.raw import check_file, is_sparse, shorten
 from nmfnet.errors import UserError
 from nmfnet.run.callbacks.after import AfterFit
-from nmfnet.settings.ranges import Count
+from nmfnet.run.callbacks.shares import write_shares
+from nmfnet.settings.ranges import Count, Natural
 
 if TYPE_CHECKING:
+    from nmfnet.data.matrix import Matrix
     from nmfnet.data.module import MatrixDataModule
     from nmfnet.run.train import Result
 
@@ -57,6 +59,10 @@ class Communities(AfterFit):
     ``signatures.csv``; with classes of spots the table says which is the most common in a community, its
     share (purity), and how many times its share of all spots that is (lift).
 
+    With ``shares`` the features of the types (or, without signatures, the markers of the communities)
+    are then the signatures of ``model=avae``, which says how much of every type each spot has:
+    ``shares.csv`` and the run ``shares``.
+
     Parameters
     ----------
     nearest : int >= 1
@@ -67,6 +73,8 @@ class Communities(AfterFit):
         Comma-separated table: a column for each type, its features below.
     least : float
         A signature with this score or less is nobody's.
+    shares : int >= 0
+        Most iterations of the fit of the shares; 0 = none are wanted.
 
     Source: He et al. 2025, "Starfysh integrates spatial transcriptomic and histologic data to reveal
     heterogeneous tumor-immune hubs", methods.
@@ -79,9 +87,11 @@ class Communities(AfterFit):
         markers: Count = 30,
         signatures: str | None = None,
         least: float = 0.0,
+        shares: Natural = 0,
     ) -> None:
         self.nearest, self.markers, self.least = nearest, markers, least
-        self.signatures = signatures
+        self.signatures, self.shares = signatures, shares
+        self.counts: Matrix | None = None
 
     def ready(self, datamodule: MatrixDataModule) -> None:
         if "coordinates" not in datamodule.matrix.extra:
@@ -94,6 +104,12 @@ class Communities(AfterFit):
             raise UserError(
                 f"callbacks.communities.nearest={self.nearest}: a community is some of the {n} samples, "
                 "so it must be smaller"
+            )
+        self.counts = datamodule.source.counted() if self.shares else None
+        if self.shares and self.counts is None:
+            raise UserError(
+                "callbacks.communities.shares needs counts, which these data do not have: use "
+                "data=spots, or callbacks.communities.shares=0"
             )
         self._known(datamodule)
 
@@ -114,6 +130,7 @@ class Communities(AfterFit):
             }
             for c in found
         ]
+        lists = {c.name: c.markers[0].tolist() for c in found}
         if self.signatures is not None:
             extended = self._match(datamodule, found, table, values)
             if result.folder is not None:
@@ -135,6 +152,12 @@ class Communities(AfterFit):
             return
         _write(result.folder / "communities.csv", table)
         names = datamodule.feature_names
+        if self.counts is not None:
+            if self.signatures is not None:
+                at, lists = {name: i for i, name in enumerate(names)}, {}
+                for row in extended:
+                    lists.setdefault(row["type"], []).append(at[row["feature"]])
+            write_shares(self.counts, datamodule, result, lists, self.shares)
         _write(
             result.folder / "markers.csv",
             (

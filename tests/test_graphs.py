@@ -407,6 +407,107 @@ def test_without_its_graph_a_row_is_a_node_without_links():
         fitted.transform(X, graph=A[:5, :5])
 
 
+@pytest.mark.parametrize("law", ["point", "normal"])
+@pytest.mark.parametrize("sparse", [False, True])
+def test_a_training_node_given_as_a_new_one_gets_its_own_code(law, sparse, tmp_path):
+    """By its features and its links to the training nodes, which do not see it; also once loaded."""
+    A, _, X = blocks()
+    A = A * np.random.default_rng(4).random(A.shape)
+    A = np.maximum(A, A.T)
+    own = {"dtype": "float64", "max_iter": 20, "law": law, "hidden": [6, 5], "n_restarts": 2}
+    given = sp.csr_matrix(X) if sparse else X
+    fitted = fit(given, "graph_ae", graph=A, run_dir=tmp_path / "run", **own)
+    codes = fitted.transform(X, graph=A)
+    np.testing.assert_allclose(fitted.plot.run.W, codes, rtol=1e-9)
+    some = [3, 40, 7]
+    for links in (A[some], sp.csr_matrix(A[some])):
+        found = fitted.transform(given[some], links=links)
+        np.testing.assert_allclose(found, codes[some], rtol=1e-9, atol=1e-12)
+    assert not np.allclose(fitted.transform(X[some]), codes[some], rtol=0.1)
+    loaded = nmfnet.load(tmp_path / "run")
+    np.testing.assert_array_equal(loaded.transform(given[some], links=A[some]), found)
+
+
+def test_new_nodes_with_links_to_old_ones_and_between_them_are_the_dense_layers():
+    A, _, X = blocks()
+    fitted = fit(X, "graph_ae", graph=A, dtype="float64", max_iter=20, law="point")
+    rng = np.random.default_rng(3)
+    new, B = rng.normal(size=(4, 12)), (rng.random((4, 60)) < 0.2) * rng.random((4, 60))
+    upper = np.triu(rng.random((4, 4)), 1)
+    among = upper + upper.T
+    E, M = (fitted.factors[name]()[0].detach().numpy() for name in ("E1", "M"))
+    D, d = (A.sum(1) + 1) ** -0.5, (B.sum(1) + among.sum(1) + 1) ** -0.5
+    spread = D[:, None] * (A + np.eye(60)) * D
+    from_old, from_new = d[:, None] * B * D, d[:, None] * (among + np.eye(4)) * d
+    h, old = np.maximum(spread @ X @ E, 0), X
+    inner = np.maximum(from_old @ old @ E + from_new @ new @ E, 0)
+    wanted = from_old @ h @ M + from_new @ inner @ M
+    np.testing.assert_allclose(fitted.transform(new, graph=among, links=B), wanted, rtol=1e-9)
+    z = wanted @ wanted.T
+    said = fitted.reconstruct(new, graph=among, links=B)
+    np.testing.assert_allclose(said, 1 / (1 + np.exp(-z)), rtol=1e-9)
+
+
+@pytest.mark.parametrize("pairs", ["sampled", "exact"])
+def test_a_new_node_of_a_table_gets_the_code_that_explains_its_links(pairs):
+    """Written with dense matrices; a training node given as a new one gets nearly its own code."""
+    from scipy.optimize import minimize
+
+    A, _, X = blocks(90)
+    own = {"encoder": "table", "law": "point", "pairs": pairs, "n_components": 3, "max_iter": 500}
+    own |= {"penalty": "l2", "penalty.l2.on": "M", "penalty.l2.weight": 4.0, "dtype": "float64"}
+    fitted = fit(X, "graph_ae", graph=A, **own)
+    Z = fitted.factors["M"]()[0].detach().numpy()
+    np.testing.assert_array_equal(fitted.plot.run.W, Z)
+    n, m = 90, A.sum() / 2
+    linked, itself = (2 * m / (2 * m + n), m / (2 * m + n)) if pairs == "exact" else (1, 0)
+    other = m / (n * (n - 1) / 2 - m)
+
+    def cost(z: np.ndarray, links: np.ndarray) -> float:
+        weights = np.where(links > 0, linked, other)
+        each = weights * np.logaddexp(0, np.where(links > 0, -1, 1) * (Z @ z))
+        return each.sum() + itself * np.logaddexp(0, -z @ z) + 2 * z @ z
+
+    some = [3, 40, 7]
+    found = fitted.transform(X[some], links=A[some])
+    for code, links in zip(found, A[some], strict=True):
+        best = min(minimize(cost, start, args=(links,)).fun for start in Z[:5])
+        assert cost(code, links) == pytest.approx(best, rel=1e-6)
+    every = fitted.transform(X, links=sp.csr_matrix(A))
+    assert np.corrcoef(every.ravel(), Z.ravel())[0, 1] > 0.99
+
+
+@pytest.mark.slow
+def test_a_table_with_a_law_tells_links_that_are_held_out():
+    A, group, X = blocks(90)
+    own = {"graph": A, "encoder": "table", "n_components": 3, "max_iter": 1000, "n_restarts": 2}
+    fitted = fit(X, "graph_ae", split="links", labels=group, **own)
+    assert fitted.metrics["link/auc"] > 0.75
+    assert fitted.metrics["labels/nmi"] > 0.8
+    assert "X is not read" in " ".join(fitted.notes)
+    whole = fit(X, "graph_ae", **own)
+    Z = whole.factors["M"]()[int(whole.best)].detach().numpy()
+    found = whole.transform(X, links=A)
+    assert found.shape == Z.shape
+    assert np.corrcoef(found.ravel(), Z.ravel())[0, 1] > 0.98
+
+
+def test_links_of_new_nodes_that_cannot_be_read():
+    A, _, X = blocks()
+    fitted = fit(X, "graph_ae", graph=A, max_iter=2)
+    with pytest.raises(nmfnet.UserError, match=r"links has shape .*\(5, 5\).* must be \(5, 60\)"):
+        fitted.transform(X[:5], links=A[:5, :5])
+    with pytest.raises(nmfnet.UserError, match="negative, NaN or infinite"):
+        fitted.transform(X[:5], links=-A[:5])
+    alone = fit(X, "graph_ae", graph=A, max_iter=2, encoder="mlp")
+    with pytest.raises(nmfnet.UserError, match="GraphAE as configured reads no links"):
+        alone.transform(X[:5], links=A[:5])
+    table = fit(X, "graph_ae", graph=A, max_iter=2, encoder="table")
+    for given in ({}, {"graph": A[:5, :5]}, {"graph": A[:5, :5], "links": A[:5]}):
+        with pytest.raises(nmfnet.UserError, match="by its links to the training nodes alone"):
+            table.transform(X[:5], **given)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

@@ -108,6 +108,9 @@ class Factorization(L.LightningModule, ABC):
     learns_graph: bool = False
     """Whether the model explains the links of the rows (``batch.context``) and not X itself."""
 
+    reads_links: bool = False
+    """Whether links of new rows to those of the training say more of their codes (``batch.extra``)."""
+
     same_losses: tuple[str, ...] = ()
     """Losses that say the same of X as the model's own likelihood, up to constants of the data."""
 
@@ -623,6 +626,7 @@ class Factorization(L.LightningModule, ABC):
         mask: Any = None,
         *,
         graph: Any = None,
+        links: Any = None,
         views: Views = None,
         covariates: Any = None,
     ) -> np.ndarray:
@@ -636,6 +640,8 @@ class Factorization(L.LightningModule, ABC):
             Weights >= 0: 1 = observed, 0 = missing.
         graph : array-like or sparse matrix, shape (n_samples, n_samples), optional
             Symmetric links between these rows, for models that read them.
+        links : array-like or sparse matrix, shape (n_samples, training samples), optional
+            Links of these rows to those of the training, weights >= 0, for models that read them.
         views : mapping of str to array-like, optional
             Any of the views that the model was fitted on, row by row as X; rows of NaN are missing.
         covariates : DataFrame, mapping or sequence, optional
@@ -650,10 +656,10 @@ class Factorization(L.LightningModule, ABC):
         Raises
         ------
         UserError
-            If X has another number of features, NaN, or values outside the domain of the loss; for a
-            view that the model does not have.
+            If X has another number of features, NaN, or values outside the domain of the loss; for
+            links and views that the model does not read.
         """
-        batch = new_rows(self, X, mask, graph, views, covariates)
+        batch = new_rows(self, X, mask, graph, links, views, covariates)
         with self._fitted():
             return (self.infer(batch) * self.units.code).cpu().numpy()
 
@@ -676,6 +682,7 @@ class Factorization(L.LightningModule, ABC):
         mask: Any = None,
         *,
         graph: Any = None,
+        links: Any = None,
         views: Views = None,
         covariates: Any = None,
         view: str = "x",
@@ -693,7 +700,7 @@ class Factorization(L.LightningModule, ABC):
         UserError
             As :meth:`transform`, and for a view that the model does not have.
         """
-        batch = new_rows(self, X, mask, graph, views, covariates)
+        batch = new_rows(self, X, mask, graph, links, views, covariates)
         with self._fitted():
             code = self.infer(batch)
             if view not in batch.tables:

@@ -83,8 +83,11 @@ class Case:
 
     @property
     def new(self) -> dict[str, Any]:
-        """The example as ``transform`` takes it."""
-        return {key: value for key, value in self.example.items() if key not in NEVER_NEW}
+        """The example as ``transform`` takes it: training rows as new ones with links to all of them."""
+        found = {key: value for key, value in self.example.items() if key not in NEVER_NEW}
+        if self.fitted.reads_links:
+            found["links"] = found.pop("graph")
+        return found
 
     def configured(self, example: Mapping[str, Any], **settings: Any) -> tuple[Config, Any, Any]:
         """Configuration, source and given factors of a fit to an example."""

@@ -397,6 +397,24 @@ def test_links_are_told_from_features_and_graph_better_than_from_features_alone(
     assert link_metrics(linked, others)["auc"] == 0.75
 
 
+def test_a_fit_that_ends_by_its_budget_on_purpose_says_so(tmp_path):
+    """No advice to raise max_iter, which would make it worse; a fit that converges says nothing."""
+    from nmfnet.run.measures import unfinished_words, warnings_of
+
+    A, _, X = blocks(30)
+    fitted = fit(X, "graph_ae", graph=A, max_iter=15, run_dir=tmp_path / "run")
+    (said,) = [note for note in fitted.notes if "budget of 15 iterations, on purpose" in note]
+    assert "learn the training links by heart" in said
+    assert fitted.metrics["status"] == "budget"
+    assert unfinished_words(fitted.metrics) == ""
+    assert not any("max_iter" in words for words in warnings_of(fitted.metrics))
+    written = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert unfinished_words(written) == ""
+    plain = fit(A, "sym_nmf", n_components=3, max_iter=2)
+    assert "raise max_iter" in unfinished_words(plain.metrics)
+    assert "on purpose" not in " ".join(plain.notes)
+
+
 def test_without_its_graph_a_row_is_a_node_without_links():
     A, _, X = blocks()
     fitted = fit(X, "graph_ae", graph=A, max_iter=20)

@@ -120,6 +120,9 @@ class Factorization(L.LightningModule, ABC):
     heads: tuple[str, ...] = ()
     """What the decoder can give a likelihood beside the mean."""
 
+    ends_by_budget: str = ""
+    """Why a fit is better ended by its budget than where the objective is lowest; "" = it is not."""
+
     warm_up: int = 0
     """Iterations over which the divergence from the prior gains its full weight."""
 

@@ -95,6 +95,7 @@ class GraphAE(Factorization):
     learns_graph = True
     multilinear = False  # type: ignore[assignment]
     code = "real"
+    ends_by_budget = "longer fits learn the training links by heart, and tell others less well"
 
     def __init__(
         self,

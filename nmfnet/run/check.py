@@ -303,6 +303,12 @@ def transform_is_code(case: Case) -> str | None:
     return None
 
 
+def meets_itself(case: Case) -> str | None:
+    """Not asked where a row counts as another one than its own twin in the training."""
+    twins = case.fitted.reads_links and not case.fitted.inductive
+    return "as a new node, a training node is not linked with itself" if twins else None
+
+
 def reconstructs(case: Case) -> str | None:
     """``reconstruct(X_train)`` is as near to X as the training reconstruction."""
     model, batch = case.fitted, case.batch
@@ -513,7 +519,7 @@ PROMISES = (
     Promise("the objective is finite", is_finite, first=True),
     Promise("every factor is feasible", is_feasible),
     Promise("the objective never rises", never_rises, no_monotone_solver),
-    Promise("transform(X_train) is the training code", transform_is_code),
+    Promise("transform(X_train) is the training code", transform_is_code, meets_itself),
     Promise("reconstruct(X_train) is the training fit", reconstructs, explains_graph),
     Promise("train/loss is the loss that was minimised", reports_its_loss, no_data_term),
     Promise("codes are what code= says", says_its_code),

@@ -213,7 +213,8 @@ def _anywhere(ask: Callable[[], Any]) -> Any:
 def _ended(model: Factorization, convergence: Convergence) -> dict[str, Any]:
     """How long it took, how it ended, and on which objective."""
     best, status = int(model.best), convergence.status(model)
-    return {
+    meant = {"budget/meant": True} if convergence.ended_as_meant(model) else {}
+    return meant | {
         "n_iter": int(model.n_iter[best]),
         "seconds": convergence.seconds,
         "status": status,

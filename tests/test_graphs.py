@@ -77,6 +77,47 @@ def test_a_list_of_links(tmp_path):
     assert "1 self loops were dropped (first: 'd')" in said
 
 
+def test_what_a_graph_is_bad_at_is_said_once_each():
+    """Loops, one direction, parts, nodes alone, and pairs that are given twice."""
+    A, _, X = blocks(30)
+    cut = np.kron(np.diag([1, 0, 0]), np.ones((10, 10)))
+    cut[10:, 10:] = 1
+    np.fill_diagonal(cut, 0)
+    cut[[12, 15]] = cut[:, [12, 15]] = 0
+    twice = sp.coo_matrix(A)
+    ends = (np.r_[twice.row, 0, 1, 3], np.r_[twice.col, 3, 2, 0])
+    twice = sp.coo_matrix((np.r_[twice.data, 5, 1, 5], ends), shape=A.shape)
+    assert A[0, 3] == 1
+    for graph, wanted in (
+        (A + np.diag(np.arange(30) == 4), "1 self loops were dropped (first: 'sample_0005')"),
+        (np.triu(A), f"{int(A.sum() / 2)} links are in one direction only"),
+        (cut, "the graph has 4 parts without a link between them; the largest has 18 of 30 nodes, and 2 "
+            "nodes have no links (first: 'sample_0013')"),
+        (twice, "1 pairs of nodes are listed again with another weight (first: 'sample_0001' and "
+            "'sample_0004'): the largest was taken"),
+    ):  # fmt: skip
+        fitted = fit(X, "graph_ae", graph=graph, max_iter=1)
+        assert sum(wanted in note for note in fitted.notes) == 1
+    plain = " ".join(fit(X, "graph_ae", graph=A, max_iter=1).notes)
+    assert not any(word in plain for word in ("parts", "loops", "direction", "listed again"))
+
+
+def test_a_list_too_long_for_the_memory_is_refused_before_it_is_read(tmp_path, monkeypatch):
+    (tmp_path / "edges.txt").write_text("a b\nb c\n" * 100)
+    monkeypatch.setattr("nmfnet.data.sources.graph.memory", lambda: 10_000)
+    message = r"takes about .* GB while it is read as a list of links, and this machine has"
+    with pytest.raises(nmfnet.UserError, match=message):
+        Graph(path=str(tmp_path / "edges.txt")).read()
+
+
+def test_codes_of_ten_million_nodes_are_told_before_they_are_made(monkeypatch):
+    A, _, X = blocks(30)
+    monkeypatch.setattr("nmfnet.run.train.memory", lambda: 1000)
+    for model, given in (("graph_ae", {"graph": A}), ("sym_nmf", {})):
+        with pytest.raises(nmfnet.UserError, match=r"30 samples .* take about .* GB, and this"):
+            fit(X if given else A, model, n_components=3, max_iter=1, **given)
+
+
 def test_a_list_without_header_weights_or_commas(tmp_path):
     (tmp_path / "edges.txt").write_text("# nodes\na b\nb c\na b\n")
     graph = Graph(path=str(tmp_path / "edges.txt")).read().graph
@@ -756,6 +797,12 @@ def test_a_graph_from_files_by_the_command_line(tmp_path):
     )  # fmt: skip
     assert swept.code == 0, swept.err
     assert len(list(tmp_path.glob("swept/graph_ae/*/metrics.json"))) == 2
+    (tmp_path / "bad.tsv").write_text("n0 n1 1\nn1 n0 2\nn1 n2 1\nn3 n3 1\nn4 n5 1\n")
+    few = ("data=graph", "data.path=bad.tsv", "model.n_components=2", "max_iter=2", "runs=bad")
+    said = train("model=sym_nmf", *few, cwd=tmp_path)
+    assert said.code == 0, said.err
+    for words_of in ("1 self loops", "listed again with another weight", "has 3 parts without"):
+        assert words_of in said.out
     message = refusal("model=nmf", *words, "data.features=X.csv", cwd=tmp_path)
     assert "NMF says nothing about links" in message
 

@@ -500,7 +500,7 @@ class Factorization(L.LightningModule, ABC):
         """Loss of every row for a sparse X, without forming X_hat; X ~ W H unless overridden."""
         x, H, masked = batch.x, self.components(), batch.mask is not None
         assert H is not None
-        if code.ndim == 2:
+        if code.ndim == 2 or self.of_loss:  # whose factors have the restart axis, too
             return self.loss.sparse_rows(x, code, H, masked)
         pairs = zip(code, H, strict=True)
         return torch.stack([self.loss.sparse_rows(x, w, h, masked) for w, h in pairs])

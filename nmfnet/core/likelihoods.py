@@ -44,7 +44,8 @@ class NegativeBinomial(Loss):
     theta is the inverse dispersion of each feature (variance x̂ + x̂²/theta), learned with the model
     and kept within 1e-4 and 1e4: the factor ``dispersion`` (1, n_features). Multiplicative updates
     take theirs of W and H, ``Σ x / x̂`` over ``Σ (x + theta) / (x̂ + theta)``, and every few of them a
-    Newton step of log theta that lowers the objective.
+    Newton step of log theta that lowers the objective. A sparse X is taken without inflation and with
+    one theta for each feature; all entries of X_hat are formed, a block at a time.
 
     Parameters
     ----------

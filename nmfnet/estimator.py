@@ -136,8 +136,7 @@ class Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         self.n_iter_ = int(numbers["n_iter"])
         self.reconstruction_err_ = float(numbers["objective"])
         self.n_samples_seen_ = 0  # partial_fit then starts from these components
-        if not numbers["converged"]:
-            said = unfinished_words(numbers)
+        if said := unfinished_words(numbers):
             warnings.warn(f"{self.model}: {said}", ConvergenceWarning, stacklevel=2)
         return self._fitted()
 

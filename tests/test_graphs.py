@@ -77,6 +77,47 @@ def test_a_list_of_links(tmp_path):
     assert "1 self loops were dropped (first: 'd')" in said
 
 
+def test_what_a_graph_is_bad_at_is_said_once_each():
+    """Loops, one direction, parts, nodes alone, and pairs that are given twice."""
+    A, _, X = blocks(30)
+    cut = np.kron(np.diag([1, 0, 0]), np.ones((10, 10)))
+    cut[10:, 10:] = 1
+    np.fill_diagonal(cut, 0)
+    cut[[12, 15]] = cut[:, [12, 15]] = 0
+    twice = sp.coo_matrix(A)
+    ends = (np.r_[twice.row, 0, 1, 3], np.r_[twice.col, 3, 2, 0])
+    twice = sp.coo_matrix((np.r_[twice.data, 5, 1, 5], ends), shape=A.shape)
+    assert A[0, 3] == 1
+    for graph, wanted in (
+        (A + np.diag(np.arange(30) == 4), "1 self loops were dropped (first: 'sample_0005')"),
+        (np.triu(A), f"{int(A.sum() / 2)} links are in one direction only"),
+        (cut, "the graph has 4 parts without a link between them; the largest has 18 of 30 nodes, and 2 "
+            "nodes have no links (first: 'sample_0013')"),
+        (twice, "1 pairs of nodes are listed again with another weight (first: 'sample_0001' and "
+            "'sample_0004'): the largest was taken"),
+    ):  # fmt: skip
+        fitted = fit(X, "graph_ae", graph=graph, max_iter=1)
+        assert sum(wanted in note for note in fitted.notes) == 1
+    plain = " ".join(fit(X, "graph_ae", graph=A, max_iter=1).notes)
+    assert not any(word in plain for word in ("parts", "loops", "direction", "listed again"))
+
+
+def test_a_list_too_long_for_the_memory_is_refused_before_it_is_read(tmp_path, monkeypatch):
+    (tmp_path / "edges.txt").write_text("a b\nb c\n" * 100)
+    monkeypatch.setattr("nmfnet.data.sources.graph.memory", lambda: 10_000)
+    message = r"takes about .* GB while it is read as a list of links, and this machine has"
+    with pytest.raises(nmfnet.UserError, match=message):
+        Graph(path=str(tmp_path / "edges.txt")).read()
+
+
+def test_codes_of_ten_million_nodes_are_told_before_they_are_made(monkeypatch):
+    A, _, X = blocks(30)
+    monkeypatch.setattr("nmfnet.run.train.memory", lambda: 1000)
+    for model, given in (("graph_ae", {"graph": A}), ("sym_nmf", {})):
+        with pytest.raises(nmfnet.UserError, match=r"30 samples .* take about .* GB, and this"):
+            fit(X if given else A, model, n_components=3, max_iter=1, **given)
+
+
 def test_a_list_without_header_weights_or_commas(tmp_path):
     (tmp_path / "edges.txt").write_text("# nodes\na b\nb c\na b\n")
     graph = Graph(path=str(tmp_path / "edges.txt")).read().graph
@@ -397,6 +438,24 @@ def test_links_are_told_from_features_and_graph_better_than_from_features_alone(
     assert link_metrics(linked, others)["auc"] == 0.75
 
 
+def test_a_fit_that_ends_by_its_budget_on_purpose_says_so(tmp_path):
+    """No advice to raise max_iter, which would make it worse; a fit that converges says nothing."""
+    from nmfnet.run.measures import unfinished_words, warnings_of
+
+    A, _, X = blocks(30)
+    fitted = fit(X, "graph_ae", graph=A, max_iter=15, run_dir=tmp_path / "run")
+    (said,) = [note for note in fitted.notes if "budget of 15 iterations, on purpose" in note]
+    assert "learn the training links by heart" in said
+    assert fitted.metrics["status"] == "budget"
+    assert unfinished_words(fitted.metrics) == ""
+    assert not any("max_iter" in words for words in warnings_of(fitted.metrics))
+    written = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert unfinished_words(written) == ""
+    plain = fit(A, "sym_nmf", n_components=3, max_iter=2)
+    assert "raise max_iter" in unfinished_words(plain.metrics)
+    assert "on purpose" not in " ".join(plain.notes)
+
+
 def test_without_its_graph_a_row_is_a_node_without_links():
     A, _, X = blocks()
     fitted = fit(X, "graph_ae", graph=A, max_iter=20)
@@ -405,6 +464,107 @@ def test_without_its_graph_a_row_is_a_node_without_links():
     assert not np.allclose(alone, fitted.transform(X, graph=A), rtol=0.1)
     with pytest.raises(nmfnet.UserError, match=r"graph has shape .* but X has 60 rows"):
         fitted.transform(X, graph=A[:5, :5])
+
+
+@pytest.mark.parametrize("law", ["point", "normal"])
+@pytest.mark.parametrize("sparse", [False, True])
+def test_a_training_node_given_as_a_new_one_gets_its_own_code(law, sparse, tmp_path):
+    """By its features and its links to the training nodes, which do not see it; also once loaded."""
+    A, _, X = blocks()
+    A = A * np.random.default_rng(4).random(A.shape)
+    A = np.maximum(A, A.T)
+    own = {"dtype": "float64", "max_iter": 20, "law": law, "hidden": [6, 5], "n_restarts": 2}
+    given = sp.csr_matrix(X) if sparse else X
+    fitted = fit(given, "graph_ae", graph=A, run_dir=tmp_path / "run", **own)
+    codes = fitted.transform(X, graph=A)
+    np.testing.assert_allclose(fitted.plot.run.W, codes, rtol=1e-9)
+    some = [3, 40, 7]
+    for links in (A[some], sp.csr_matrix(A[some])):
+        found = fitted.transform(given[some], links=links)
+        np.testing.assert_allclose(found, codes[some], rtol=1e-9, atol=1e-12)
+    assert not np.allclose(fitted.transform(X[some]), codes[some], rtol=0.1)
+    loaded = nmfnet.load(tmp_path / "run")
+    np.testing.assert_array_equal(loaded.transform(given[some], links=A[some]), found)
+
+
+def test_new_nodes_with_links_to_old_ones_and_between_them_are_the_dense_layers():
+    A, _, X = blocks()
+    fitted = fit(X, "graph_ae", graph=A, dtype="float64", max_iter=20, law="point")
+    rng = np.random.default_rng(3)
+    new, B = rng.normal(size=(4, 12)), (rng.random((4, 60)) < 0.2) * rng.random((4, 60))
+    upper = np.triu(rng.random((4, 4)), 1)
+    among = upper + upper.T
+    E, M = (fitted.factors[name]()[0].detach().numpy() for name in ("E1", "M"))
+    D, d = (A.sum(1) + 1) ** -0.5, (B.sum(1) + among.sum(1) + 1) ** -0.5
+    spread = D[:, None] * (A + np.eye(60)) * D
+    from_old, from_new = d[:, None] * B * D, d[:, None] * (among + np.eye(4)) * d
+    h, old = np.maximum(spread @ X @ E, 0), X
+    inner = np.maximum(from_old @ old @ E + from_new @ new @ E, 0)
+    wanted = from_old @ h @ M + from_new @ inner @ M
+    np.testing.assert_allclose(fitted.transform(new, graph=among, links=B), wanted, rtol=1e-9)
+    z = wanted @ wanted.T
+    said = fitted.reconstruct(new, graph=among, links=B)
+    np.testing.assert_allclose(said, 1 / (1 + np.exp(-z)), rtol=1e-9)
+
+
+@pytest.mark.parametrize("pairs", ["sampled", "exact"])
+def test_a_new_node_of_a_table_gets_the_code_that_explains_its_links(pairs):
+    """Written with dense matrices; a training node given as a new one gets nearly its own code."""
+    from scipy.optimize import minimize
+
+    A, _, X = blocks(90)
+    own = {"encoder": "table", "law": "point", "pairs": pairs, "n_components": 3, "max_iter": 500}
+    own |= {"penalty": "l2", "penalty.l2.on": "M", "penalty.l2.weight": 4.0, "dtype": "float64"}
+    fitted = fit(X, "graph_ae", graph=A, **own)
+    Z = fitted.factors["M"]()[0].detach().numpy()
+    np.testing.assert_array_equal(fitted.plot.run.W, Z)
+    n, m = 90, A.sum() / 2
+    linked, itself = (2 * m / (2 * m + n), m / (2 * m + n)) if pairs == "exact" else (1, 0)
+    other = m / (n * (n - 1) / 2 - m)
+
+    def cost(z: np.ndarray, links: np.ndarray) -> float:
+        weights = np.where(links > 0, linked, other)
+        each = weights * np.logaddexp(0, np.where(links > 0, -1, 1) * (Z @ z))
+        return each.sum() + itself * np.logaddexp(0, -z @ z) + 2 * z @ z
+
+    some = [3, 40, 7]
+    found = fitted.transform(X[some], links=A[some])
+    for code, links in zip(found, A[some], strict=True):
+        best = min(minimize(cost, start, args=(links,)).fun for start in Z[:5])
+        assert cost(code, links) == pytest.approx(best, rel=1e-6)
+    every = fitted.transform(X, links=sp.csr_matrix(A))
+    assert np.corrcoef(every.ravel(), Z.ravel())[0, 1] > 0.99
+
+
+@pytest.mark.slow
+def test_a_table_with_a_law_tells_links_that_are_held_out():
+    A, group, X = blocks(90)
+    own = {"graph": A, "encoder": "table", "n_components": 3, "max_iter": 1000, "n_restarts": 2}
+    fitted = fit(X, "graph_ae", split="links", labels=group, **own)
+    assert fitted.metrics["link/auc"] > 0.75
+    assert fitted.metrics["labels/nmi"] > 0.8
+    assert "X is not read" in " ".join(fitted.notes)
+    whole = fit(X, "graph_ae", **own)
+    Z = whole.factors["M"]()[int(whole.best)].detach().numpy()
+    found = whole.transform(X, links=A)
+    assert found.shape == Z.shape
+    assert np.corrcoef(found.ravel(), Z.ravel())[0, 1] > 0.98
+
+
+def test_links_of_new_nodes_that_cannot_be_read():
+    A, _, X = blocks()
+    fitted = fit(X, "graph_ae", graph=A, max_iter=2)
+    with pytest.raises(nmfnet.UserError, match=r"links has shape .*\(5, 5\).* must be \(5, 60\)"):
+        fitted.transform(X[:5], links=A[:5, :5])
+    with pytest.raises(nmfnet.UserError, match="negative, NaN or infinite"):
+        fitted.transform(X[:5], links=-A[:5])
+    alone = fit(X, "graph_ae", graph=A, max_iter=2, encoder="mlp")
+    with pytest.raises(nmfnet.UserError, match="GraphAE as configured reads no links"):
+        alone.transform(X[:5], links=A[:5])
+    table = fit(X, "graph_ae", graph=A, max_iter=2, encoder="table")
+    for given in ({}, {"graph": A[:5, :5]}, {"graph": A[:5, :5], "links": A[:5]}):
+        with pytest.raises(nmfnet.UserError, match="by its links to the training nodes alone"):
+            table.transform(X[:5], **given)
 
 
 @pytest.mark.parametrize(
@@ -637,6 +797,12 @@ def test_a_graph_from_files_by_the_command_line(tmp_path):
     )  # fmt: skip
     assert swept.code == 0, swept.err
     assert len(list(tmp_path.glob("swept/graph_ae/*/metrics.json"))) == 2
+    (tmp_path / "bad.tsv").write_text("n0 n1 1\nn1 n0 2\nn1 n2 1\nn3 n3 1\nn4 n5 1\n")
+    few = ("data=graph", "data.path=bad.tsv", "model.n_components=2", "max_iter=2", "runs=bad")
+    said = train("model=sym_nmf", *few, cwd=tmp_path)
+    assert said.code == 0, said.err
+    for words_of in ("1 self loops", "listed again with another weight", "has 3 parts without"):
+        assert words_of in said.out
     message = refusal("model=nmf", *words, "data.features=X.csv", cwd=tmp_path)
     assert "NMF says nothing about links" in message
 

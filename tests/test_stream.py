@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 import torch
-from shell import environment, refusal, train
+from shell import environment, refusal, the_run, train
 from test_resume import same
 
 import nmfnet
@@ -497,3 +497,77 @@ def test_an_h5ad_is_read_by_rows(form, tmp_path, small_blocks):
     assert found.metrics["test/elbo"] == pytest.approx(whole, rel=1e-5)
     with pytest.raises(UserError, match=r"has no layers/cuonts; its layers: 'counts'"):
         open_stored(file, "cuonts")
+
+
+def obs_of(batch: np.ndarray, **more: Any) -> pd.DataFrame:
+    """A table of cells, in text that every version of anndata writes."""
+    levels = pd.Index(sorted(set(batch.tolist())), dtype=object)
+    names = pd.Index([f"cell{i}" for i in range(len(batch))], dtype=object)
+    return pd.DataFrame({"batch": pd.Categorical(batch, levels), **more}, names)
+
+
+def write_cells(file: Path, X: np.ndarray, about: pd.DataFrame) -> None:
+    import anndata
+
+    genes = pd.DataFrame(index=pd.Index([f"gene{j}" for j in range(X.shape[1])], dtype=object))
+    anndata.AnnData(sp.csr_matrix(X), obs=about, var=genes).write_h5ad(file)
+
+
+@pytest.mark.slow
+def test_a_streamed_h5ad_brings_its_covariates(tmp_path, small_blocks):
+    """Batches hold those of their rows, and numbers are those of the same model on rows in memory."""
+    pytest.importorskip("anndata", reason="the extra anndata is not installed")
+    rng = np.random.default_rng(0)
+    batch = np.array(["old", "new"])[rng.integers(2, size=N)]
+    X = rng.poisson(np.where(batch == "old", 1.0, 3.0)[:, None], (N, F)).astype(np.float32)
+    about = obs_of(batch, age=rng.normal(size=N))
+    (tmp_path / "cells").mkdir()
+    for name, rows in (("a", slice(0, 30)), ("b", slice(30, N))):
+        write_cells(tmp_path / "cells" / f"{name}.h5ad", X[rows], about[rows])
+    source = Stream(path=str(tmp_path / "cells"), covariates=["batch", "age"])
+    design = np.stack([batch == "new", batch == "old", about["age"]], 1).astype(np.float32)
+    data = StreamDataModule(
+        source, RowSplit(), batch_size=16, dtype=torch.float32, seed=0, device=torch.device("cpu")
+    )
+    data.setup()
+    seen = 0
+    for rows in data.train_dataloader():
+        own = data.train_rows[rows.index.numpy()]
+        np.testing.assert_array_equal(rows.extra["covariates"], design[own])
+        np.testing.assert_array_equal(rows.x, X[own])
+        seen += len(own)
+    assert seen == len(data.train_rows)
+    assert data.axes["covariate"] == 3
+    own = {"data.path": "cells", "data.covariates": ["batch", "age"], "split": "rows"}
+    own |= {"model.hidden": [8], "model.decoder": [8], "model.n_components": 2, "max_iter": 30}
+    own |= {"data.path": str(tmp_path / "cells"), "batch_size": 64, "figures": False}
+    words = {"model": "scvi", "data": "stream", "solver": "adam_network", "progress": False, **own}
+    found = train_in_process(configuration(words), write=False)
+    model, held = found.model, data.partition.test_rows
+    said = model.reconstruct(X[held], covariates=about.iloc[held])
+    error = np.linalg.norm(X[held] - said) / np.linalg.norm(X[held])
+    assert found.metrics["test/relative_error"] == pytest.approx(error, rel=1e-4)
+    changed = about.iloc[held].assign(batch="old")
+    assert not np.allclose(model.reconstruct(X[held], covariates=changed), said, rtol=1e-3)
+    assert "covariate/batch/silhouette" in found.metrics
+    with pytest.raises(UserError, match=r"columns of obs of h5ad files, and got 'batch'"):
+        Stream(path=str(tmp_path / "cells"), covariates="batch").read()
+    np.save(tmp_path / "X.npy", X)
+    with pytest.raises(UserError, match=r"of obs of h5ad files, and X.npy is none"):
+        Stream(path=str(tmp_path / "X.npy"), covariates=["batch"]).read()
+
+
+@pytest.mark.slow
+def test_covariates_of_a_streamed_h5ad_by_the_command_line(tmp_path):
+    pytest.importorskip("anndata", reason="the extra anndata is not installed")
+    rng = np.random.default_rng(0)
+    about = obs_of(np.array(["a", "b"])[rng.integers(2, size=60)])
+    X = rng.poisson(2.0, (60, 8)).astype(np.float32)
+    write_cells(tmp_path / "cells.h5ad", X, about)
+    words = ["model=scvi", "data=stream", "data.path=cells.h5ad", "model.hidden=[6]"]
+    words += ["model.decoder=[6]", "model.n_components=2", "max_iter=5", "solver=adam_network"]
+    done = train(*words, "data.covariates=[batch]", cwd=tmp_path)
+    assert done.code == 0, done.err
+    with np.load(the_run(tmp_path) / "factors.npz") as arrays:
+        assert any(name.endswith("_covariates") for name in arrays)
+    assert "btach" in refusal(*words, "data.covariates=[btach]", cwd=tmp_path)

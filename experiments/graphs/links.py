@@ -6,6 +6,7 @@ import csv
 import itertools
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -50,11 +51,11 @@ def rows() -> Any:
         )
 
 
-def main(file: str = str(Path(__file__).parent / "links.csv")) -> None:
+def write(rows: Iterable[dict[str, Any]], file: str | Path) -> None:
     """Write a row for every run as it ends."""
     with Path(file).open("w", newline="") as stream:
         writer = None
-        for row in rows():
+        for row in rows:
             writer = writer or csv.DictWriter(stream, list(row))
             if not stream.tell():
                 writer.writeheader()
@@ -64,4 +65,4 @@ def main(file: str = str(Path(__file__).parent / "links.csv")) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    write(rows(), *(sys.argv[1:] or [Path(__file__).parent / "links.csv"]))

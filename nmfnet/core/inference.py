@@ -37,17 +37,23 @@ CHECKED = 64
 """Rows on which a fast answer is held against the model's own decoder."""
 
 
-def fold_in(model: Factorization, batch: Batch, own_terms: bool = False) -> Float[Tensor, "*r n k"]:
+def fold_in(
+    model: Factorization,
+    batch: Batch,
+    own_terms: bool = False,
+    tables: dict[str, Factor] | None = None,
+) -> Float[Tensor, "*r n k"]:
     """``argmin over the codes of the objective``, everything else frozen; rows by themselves.
 
-    ``own_terms`` says that the objective is ``model.terms``, else it is ``model.row_terms``.
+    ``own_terms`` says that the objective is ``model.terms``, else it is ``model.row_terms``. ``tables``
+    are the factors whose rows are found, if these are others than the codes.
 
     Raises
     ------
     UserError
         If the model has no per-sample factor that could say what a code may be.
     """
-    tables = model.code_factors()
+    tables = model.code_factors() if tables is None else tables
     if not tables:
         raise UserError(
             f"{type(model).__name__} has no encoder, and none of its factors has a row per sample: "
@@ -58,7 +64,7 @@ def fold_in(model: Factorization, batch: Batch, own_terms: bool = False) -> Floa
         alone = []
         for restart in range(first.shape[0]):
             with model.restarts(restart):
-                alone.append(fold_in(model, batch, own_terms))
+                alone.append(fold_in(model, batch, own_terms, tables))
         return torch.stack(alone)
     with torch.no_grad():
         fast = None if own_terms or model.overrides("row_terms") else _by_rule(model, batch, tables)

@@ -12,6 +12,7 @@ from typing import Any, Literal, final
 import numpy as np
 import torch
 from torch.nn.functional import softplus
+from torch.utils.checkpoint import checkpoint
 
 from nmfnet.core.constraints import Exp, Free
 from nmfnet.core.factor import Factor
@@ -24,8 +25,10 @@ from nmfnet.kernels.counts import (
     zero_inflated,
 )
 from nmfnet.kernels.divergences import TINY, monotone_exponent
+from nmfnet.kernels.rows import dense, row_blocks, take_rows
+from nmfnet.kernels.sparse import with_values
 from nmfnet.settings.ranges import NotNegative
-from nmfnet.types import Batch, Tensor
+from nmfnet.types import Batch, Float, Tensor
 
 DISPERSIONS = (1e-4, 1e4)
 """Least and largest inverse dispersion: above, float32 loses the difference of two log Γ."""
@@ -41,7 +44,8 @@ class NegativeBinomial(Loss):
     theta is the inverse dispersion of each feature (variance x̂ + x̂²/theta), learned with the model
     and kept within 1e-4 and 1e4: the factor ``dispersion`` (1, n_features). Multiplicative updates
     take theirs of W and H, ``Σ x / x̂`` over ``Σ (x + theta) / (x̂ + theta)``, and every few of them a
-    Newton step of log theta that lowers the objective.
+    Newton step of log theta that lowers the objective. A sparse X is taken without inflation and with
+    one theta for each feature; all entries of X_hat are formed, a block at a time.
 
     Parameters
     ----------
@@ -134,6 +138,42 @@ class NegativeBinomial(Loss):
         theta = self.dispersion()
         better = better_dispersion(x, x_hat, theta.clamp(*DISPERSIONS), mask, DISPERSIONS)
         self.dispersion.assign_(better)
+
+    def sparse_rows(
+        self,
+        x: Float[Tensor, "n f"],
+        W: Float[Tensor, "*r n k"],
+        H: Float[Tensor, "*r k f"],
+        masked: bool,
+    ) -> Float[Tensor, "*r n"]:
+        """By blocks of rows, of which all entries are formed: again for the gradient, none is kept."""
+        if not self.splits:
+            return super().sparse_rows(x, W, H, masked)
+
+        def block(W: Tensor, H: Tensor, part: Tensor) -> Tensor:
+            seen = dense(with_values(part, torch.ones_like(part.values()))) if masked else None
+            return self(dense(part), W @ H, seen)
+
+        parts = [
+            checkpoint(block, W[..., rows, :], H, take_rows(x, rows), use_reentrant=False)
+            for rows in row_blocks(x, W.shape[:-2].numel())
+        ]
+        return torch.cat(parts, -1)
+
+    def improve_sparse(
+        self,
+        columns: Float[Tensor, "f n"],
+        W: Float[Tensor, "*r n k"],
+        H: Float[Tensor, "*r k f"],
+        mask: Float[Tensor, "f n"] | None,
+    ) -> None:
+        theta, better = self.dispersion().clamp(*DISPERSIONS), []
+        for at in row_blocks(columns, W.shape[:-2].numel()):
+            x, seen = (None if a is None else dense(take_rows(a, at)).mT for a in (columns, mask))
+            assert x is not None
+            found = better_dispersion(x, W @ H[..., at], theta[..., at], seen, DISPERSIONS)
+            better.append(found)
+        self.dispersion.assign_(torch.cat(better, -1))
 
     def refused(self, x: Any) -> Iterator[tuple[Any, str, str]]:
         yield negative(self.name, x)

@@ -76,6 +76,15 @@ class Loss(nn.Module, ABC):
         Where a loss has parameters and no such rule, multiplicative updates do not take it.
         """
 
+    def improve_sparse(
+        self,
+        columns: Float[Tensor, "f n"],
+        W: Float[Tensor, "*r n k"],
+        H: Float[Tensor, "*r k f"],
+        mask: Float[Tensor, "f n"] | None,
+    ) -> None:
+        """The same for ``x ~ W H`` of a sparse x, given by its columns; where `sparse_rows` takes one."""
+
     @property
     def improves(self) -> bool:
         """Whether its parameters have a rule of their own."""
@@ -143,8 +152,8 @@ class Loss(nn.Module, ABC):
             Whether only the stored entries are observed.
         """
         raise UserError(
-            f"{type(self).__name__} needs a dense X, and this one is sparse: use loss=frobenius, kl "
-            "or poisson, or give X as a dense array"
+            f"{type(self).__name__} needs a dense X, and this one is sparse: use loss=frobenius, kl, "
+            "poisson or negative_binomial, or give X as a dense array"
         )
 
     def check(

@@ -111,6 +111,9 @@ class Factorization(L.LightningModule, ABC):
     learns_graph: bool = False
     """Whether the model explains the links of the rows (``batch.context``) and not X itself."""
 
+    reads_links: bool = False
+    """Whether links of new rows to those of the training say more of their codes (``batch.extra``)."""
+
     same_losses: tuple[str, ...] = ()
     """Losses that say the same of X as the model's own likelihood, up to constants of the data."""
 
@@ -119,6 +122,9 @@ class Factorization(L.LightningModule, ABC):
 
     heads: tuple[str, ...] = ()
     """What the decoder can give a likelihood beside the mean."""
+
+    ends_by_budget: str = ""
+    """Why a fit is better ended by its budget than where the objective is lowest; "" = it is not."""
 
     warm_up: int = 0
     """Iterations over which the divergence from the prior gains its full weight."""
@@ -504,7 +510,7 @@ class Factorization(L.LightningModule, ABC):
         """Loss of every row for a sparse X, without forming X_hat; X ~ W H unless overridden."""
         x, H, masked = batch.x, self.components(), batch.mask is not None
         assert H is not None
-        if code.ndim == 2:
+        if code.ndim == 2 or self.of_loss:  # whose factors have the restart axis, too
             return self.loss.sparse_rows(x, code, H, masked)
         pairs = zip(code, H, strict=True)
         return torch.stack([self.loss.sparse_rows(x, w, h, masked) for w, h in pairs])
@@ -633,6 +639,7 @@ class Factorization(L.LightningModule, ABC):
         mask: Any = None,
         *,
         graph: Any = None,
+        links: Any = None,
         views: Views = None,
         covariates: Any = None,
     ) -> np.ndarray:
@@ -646,6 +653,8 @@ class Factorization(L.LightningModule, ABC):
             Weights >= 0: 1 = observed, 0 = missing.
         graph : array-like or sparse matrix, shape (n_samples, n_samples), optional
             Symmetric links between these rows, for models that read them.
+        links : array-like or sparse matrix, shape (n_samples, training samples), optional
+            Links of these rows to those of the training, weights >= 0, for models that read them.
         views : mapping of str to array-like, optional
             Any of the views that the model was fitted on, row by row as X; rows of NaN are missing.
         covariates : DataFrame, mapping or sequence, optional
@@ -660,10 +669,10 @@ class Factorization(L.LightningModule, ABC):
         Raises
         ------
         UserError
-            If X has another number of features, NaN, or values outside the domain of the loss; for a
-            view that the model does not have.
+            If X has another number of features, NaN, or values outside the domain of the loss; for
+            links and views that the model does not read.
         """
-        batch = new_rows(self, X, mask, graph, views, covariates)
+        batch = new_rows(self, X, mask, graph, links, views, covariates)
         with self._fitted():
             return (self.infer(batch) * self.units.code).cpu().numpy()
 
@@ -686,6 +695,7 @@ class Factorization(L.LightningModule, ABC):
         mask: Any = None,
         *,
         graph: Any = None,
+        links: Any = None,
         views: Views = None,
         covariates: Any = None,
         view: str = "x",
@@ -703,7 +713,7 @@ class Factorization(L.LightningModule, ABC):
         UserError
             As :meth:`transform`, and for a view that the model does not have.
         """
-        batch = new_rows(self, X, mask, graph, views, covariates)
+        batch = new_rows(self, X, mask, graph, links, views, covariates)
         with self._fitted():
             code = self.infer(batch)
             if view not in batch.tables:

@@ -15,6 +15,7 @@ from nmfnet.kernels.sparse import transposed
 from nmfnet.types import Batch, Float, Tensor
 
 if TYPE_CHECKING:
+    from nmfnet.core.factor import Factor
     from nmfnet.core.model import Factorization
     from nmfnet.kernels.multiplicative import Sums
 
@@ -57,7 +58,14 @@ def _block(
 
 @torch.no_grad()
 def improve_loss(model: Factorization, batch: Batch) -> None:
-    """A step of the parameters of the loss, X_hat held."""
+    """A step of the parameters of the loss, X_hat held; of a sparse X by blocks of features."""
+    if batch.x.is_sparse_csr:
+        turn = model.transpose
+        assert turn is not None
+        columns = transposed(batch.x, turn)
+        seen = None if batch.mask is None else transposed(batch.mask, turn)
+        model.loss.improve_sparse(columns, model.encode(batch), model.components(), seen)
+        return
     x_hat = model.outputs(model.encode(batch), batch)["x"].mean
     mask = None if batch.mask is None else dense(batch.mask)
     model.loss.improve(dense(batch.x), x_hat, mask)
@@ -111,13 +119,12 @@ def factor_sums(model: Factorization, name: str, batch: Batch, *, fused: bool = 
         else:
             sums = model.sums(name, batch, beta)
     if sums is None:
-        sums = generic_sums(
-            lambda: model.outputs(model.encode(batch), batch),
-            factor.raw,
-            batch.tables,
-            lambda view: model.loss.for_view(view).split,
-            model.weight_of,
-        )
+        apart = batch.x.is_sparse_csr and model.rows_independent
+        parts = blocks(batch, model.n_restarts) if apart else iter([(slice(None), batch)])
+        sums = _sums_of(model, factor, next(parts)[1])
+        for _, part in parts:
+            more = _sums_of(model, factor, part)
+            sums = sums[0] + more[0], sums[1] + more[1]
     neg, pos = sums
     if model.world.size > 1 and not factor.per_sample:
         neg, pos = model.world.total(neg), model.world.total(pos)
@@ -126,6 +133,17 @@ def factor_sums(model: Factorization, name: str, batch: Batch, *, fused: bool = 
             more_neg, more_pos = penalty.split(factor.raw.detach())
             neg, pos = neg + more_neg, pos + more_pos
     return neg, pos
+
+
+def _sums_of(model: Factorization, factor: Factor, batch: Batch) -> Sums:
+    """The two sums by autograd, with X_hat of the rows formed."""
+    return generic_sums(
+        lambda: model.outputs(model.encode(batch), batch),
+        factor.raw,
+        batch.tables,
+        lambda view: model.loss.for_view(view).split,
+        model.weight_of,
+    )
 
 
 def sum_gradients(model: Factorization) -> None:

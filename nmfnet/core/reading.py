@@ -33,6 +33,7 @@ def new_rows(
     X: Any,
     mask: Any,
     graph: Any = None,
+    links: Any = None,
     views: Mapping[str, Any] | None = None,
     covariates: Any = None,
 ) -> Batch:
@@ -53,6 +54,8 @@ def new_rows(
     index = torch.full((x.shape[0],), -1, device=model.device)
     context = {} if graph is None else {"graph": _new_graph(model, graph, x.shape[0])}
     extra = _new_covariates(model, covariates, names, x)
+    if links is not None:
+        extra["links"] = _new_links(model, links, x.shape[0])
     return Batch(x, index, seen, extra=extra, context=context, views=held)
 
 
@@ -79,6 +82,24 @@ def _new_graph(model: Factorization, graph: Any, n: int) -> Tensor:
             f"graph has shape {tuple(links.shape)}, but X has {n} rows: give it a row and a "
             "column for each"
         )
+    return links if links.is_sparse_csr else links.to_sparse_csr()
+
+
+def _new_links(model: Factorization, given: Any, n: int) -> Tensor:
+    kind, links = type(model).__name__, as_tensor(given, model.precision, model.device)
+    if not model.reads_links:
+        raise UserError(
+            f"links: {kind} as configured reads no links to the training rows: leave them out"
+        )
+    wanted = (n, model.sizes.n_samples)
+    if links.shape != wanted:
+        raise UserError(
+            f"links has shape {tuple(links.shape)}, but it must be {wanted}: a row for each row of X, "
+            "and a column for each row of the training"
+        )
+    weights = links.values() if links.is_sparse_csr else links
+    if not bool((weights >= 0).all() & weights.isfinite().all()):
+        raise UserError("links has weights that are negative, NaN or infinite: give 0 for no link")
     return links if links.is_sparse_csr else links.to_sparse_csr()
 
 

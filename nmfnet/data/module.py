@@ -21,6 +21,7 @@ from nmfnet.data.sources.source import Source
 from nmfnet.data.splits import Partition, Split, only, without
 from nmfnet.errors import UserError
 from nmfnet.kernels.arrays import as_tensor, checksum, size
+from nmfnet.kernels.rows import take_rows
 from nmfnet.types import Batch, Sizes, View
 
 __all__ = ["MatrixDataModule"]
@@ -126,7 +127,7 @@ class MatrixDataModule(L.LightningDataModule):
             matrix = self.known.join(matrix)
         matrix.check()
         partition = self.split(matrix, self.seed)
-        _check_levels(matrix, partition)
+        check_levels(matrix, partition)
         names = matrix.sample_names
         self.matrix, self.partition = matrix, partition
         self.train_rows = partition.train_rows
@@ -201,6 +202,12 @@ class MatrixDataModule(L.LightningDataModule):
         batch = self.train if part == "train" else self.test
         if batch is not None:
             yield batch
+
+    def rows_of(self, part: Literal["train", "test"], rows: slice) -> Batch:
+        """Some rows of a part, with all that belongs to them."""
+        batch = self.train if part == "train" else self.test
+        assert batch is not None
+        return batch.by_row(lambda tensor: take_rows(tensor, rows))
 
     def values(self, part: Literal["train", "test"]) -> Any:
         """X of a part: an ndarray, scipy CSR, or a `Stored`; 0 where it is not observed."""
@@ -312,7 +319,7 @@ class MatrixDataModule(L.LightningDataModule):
         return x, as_tensor(mask, self.dtype, self.device)
 
 
-def _check_levels(matrix: Matrix, partition: Partition) -> None:
+def check_levels(matrix: Matrix, partition: Partition) -> None:
     """Refuse a covariate with a level that only held-out samples have."""
     if matrix.design is None:
         return

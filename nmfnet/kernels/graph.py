@@ -52,10 +52,33 @@ def propagate(links: Float[Tensor, "n n"], h: Float[Tensor, "*r n k"]) -> Float[
 
     Source: Kipf & Welling 2017, eq. (2).
     """
-    one = torch.ones(links.shape[0], 1, dtype=links.dtype, device=links.device)
-    scale = (links @ one + 1).rsqrt()
-    h = scale * h
-    return scale * (times_links(links, h) + h)
+    scale = inverse_root_degrees(links)
+    return received(scale, scale * h, links)
+
+
+def inverse_root_degrees(*links: Float[Tensor, "n m"]) -> Float[Tensor, "n 1"] | float:
+    """``(1 + Σ_j a_ij)^-1/2`` of nodes linked with themselves and by CSR matrices; 1 without any."""
+    ones = (torch.ones(a.shape[1], 1, dtype=a.dtype, device=a.device) for a in links)
+    degrees = sum((a @ one for a, one in zip(links, ones, strict=True)), start=1)
+    return degrees**-0.5
+
+
+def received(
+    scale: Float[Tensor, "n 1"] | float,
+    sent: Float[Tensor, "*r n k"],
+    links: Float[Tensor, "n n"] | None,
+    outward: Float[Tensor, "n m"] | None = None,
+    theirs: Float[Tensor, "*r m k"] | None = None,
+) -> Float[Tensor, "*r n k"]:
+    """What nodes get from themselves, from each other, and by ``outward`` links from m other nodes.
+
+    All have scaled what they send by their own degree.
+    """
+    got = sent if links is None else times_links(links, sent) + sent
+    if outward is not None:
+        assert theirs is not None
+        got = got + times_weights(outward, theirs)
+    return scale * got
 
 
 def linked_pairs(links: Float[Tensor, "n n"]) -> Int[Tensor, "m 2"]:

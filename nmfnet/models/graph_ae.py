@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any, Literal, final
 
@@ -12,22 +12,30 @@ from torch import nn
 from torch.nn import functional as F
 
 from nmfnet.core.constraints import Free
+from nmfnet.core.factor import Factor
+from nmfnet.core.inference import fold_in
 from nmfnet.core.laws import Law, Normal, Point
-from nmfnet.core.model import Factorization, Parts
+from nmfnet.core.model import JUDGED, Factorization, Parts
 from nmfnet.errors import UserError
 from nmfnet.kernels.graph import (
     all_pairs_softplus,
     are_linked,
     at_pairs,
+    inverse_root_degrees,
     linked_pairs,
-    propagate,
+    received,
     times_weights,
 )
+from nmfnet.kernels.rows import spans, take_rows
+from nmfnet.kernels.sparse import row_numbers
 from nmfnet.models._layers import axes_between, start_glorot
 from nmfnet.types import Batch, Float, Int, Tensor, Terms
 
 OTHERS = 100
 """Number of the random stream of the pairs without a link."""
+
+NEW = 200
+"""Of the first of the codes of new nodes."""
 
 
 @final
@@ -51,15 +59,18 @@ class GraphAE(Factorization):
     What is minimised sees the training links only, and so does the encoder. Weights of links count in
     Â and nowhere else.
 
-    ``transform`` gives the mean code. With ``encoder: gcn`` it needs the links of the rows,
-    ``transform(X, graph=A)``; without a graph every row is a node without links, which is encoded by
-    its own features alone.
+    ``transform`` gives the mean code of new nodes, from their features (``gcn``, ``mlp``), their links to
+    the training nodes (``gcn``, ``table``) and those between them (``gcn``): ``transform(X, links=B,
+    graph=A)``. The training nodes stay as they are; they do not see the new ones. Without links a node
+    is encoded by ``gcn`` from its own features alone. ``table`` gives it the code that lowers its part of
+    the objective most, all pairs of it with training nodes counted.
 
     Parameters
     ----------
     n_components : int, >= 1
-    encoder : {"gcn", "mlp"}
-        Whether every layer averages over linked nodes, or Â = I: a code from the features alone.
+    encoder : {"gcn", "mlp", "table"}
+        Whether every layer averages over linked nodes, or Â = I: a code from the features alone; or M
+        and S are tables with a row per node, and neither X nor ``hidden`` is read.
     law : {"normal", "point"}
         Whether the code is a normal law (VGAE, VAE) or a point (GAE, AE).
     hidden : sequence of int
@@ -84,40 +95,64 @@ class GraphAE(Factorization):
     learns_graph = True
     multilinear = False  # type: ignore[assignment]
     code = "real"
+    ends_by_budget = "longer fits learn the training links by heart, and tell others less well"
 
     def __init__(
         self,
         parts: Parts,
         *,
         n_components: int = 16,
-        encoder: Literal["gcn", "mlp"] = "gcn",
+        encoder: Literal["gcn", "mlp", "table"] = "gcn",
         law: Literal["normal", "point"] = "normal",
         hidden: Sequence[int] = (32,),
         pairs: Literal["sampled", "exact"] = "sampled",
     ) -> None:
         super().__init__(parts, n_components=n_components)
-        self.gcn, self.exact = encoder == "gcn", pairs == "exact"
-        *inwards, code = axes_between(self, hidden)
-        last = inwards[-1]
+        self.gcn, self.table, self.exact = encoder == "gcn", encoder == "table", pairs == "exact"
+        self.inductive, self.reads_links = not self.table, encoder != "mlp"
+        *inwards, code = ["sample", "component"] if self.table else axes_between(self, hidden)
         self.E = nn.ModuleList(
             self.factor(f"E{i}", a, b, constraint=Free())
             for i, (a, b) in enumerate(pairwise(inwards), start=1)
         )
-        self.M = self.factor("M", last, code, constraint=Free())
-        self.S = self.factor("S", last, code, constraint=Free()) if law == "normal" else None
+        last, degree = inwards[-1], 1 + self.table  # a table of codes decodes, too
+        self.M = self.factor("M", last, code, constraint=Free(), degree=degree)
+        self.S = None
+        if law == "normal":
+            self.S = self.factor("S", last, code, constraint=Free(), degree=degree)
+        for name, factor in self.own_factors().items() if self.gcn else ():
+            kept = torch.zeros(self.n_restarts, parts.sizes.n_samples, factor.raw.shape[-1])
+            self.register_buffer(f"sent_{name}", kept)
+        self.register_buffer("n_links", torch.zeros(self.n_restarts, dtype=torch.long))
+        self.n_links: Tensor
 
     def law(self, batch: Batch) -> Law:
+        if self.table:
+            found = {
+                name: table()[..., batch.index, :] for name, table in self.own_factors().items()
+            }
+        else:
+            found = {name: got for name, _, got in self._layers(batch)}
+        return Point(found["M"]) if self.S is None else Normal(found["M"], 2 * found["S"])
+
+    def _layers(self, batch: Batch) -> Iterator[tuple[str, Tensor, Tensor]]:
+        """Of every layer what nodes send to those that they are linked with, and what they get."""
         links = batch.context.get("graph") if self.gcn else None
-
-        def layer(h: Tensor, weights: nn.Module) -> Tensor:
-            h = times_weights(h, weights(), self.transpose)
-            return h if links is None else propagate(links, h)
-
+        outward = batch.extra.get("links") if self.gcn else None
+        scale = inverse_root_degrees(*(a for a in (links, outward) if a is not None))
         h = batch.x
-        for weights in self.E:
-            h = torch.relu(layer(h, weights))
-        mean = layer(h, self.M)
-        return Point(mean) if self.S is None else Normal(mean, 2 * layer(h, self.S))
+        for name, weights in self.own_factors().items():
+            sent = scale * times_weights(h, weights(), self.transpose)
+            theirs = None if outward is None else getattr(self, f"sent_{name}")
+            got = received(scale, sent, links, outward, theirs)
+            yield name, sent, got
+            h = torch.relu(got) if name.startswith("E") else h
+
+    def end(self, batch: Batch) -> None:
+        """Keep what training nodes send to new ones, and how many links they have."""
+        self.n_links.fill_(len(linked_pairs(self._graph(batch))))
+        for name, sent, _ in self._layers(batch) if self.gcn else ():
+            getattr(self, f"sent_{name}").copy_(sent)
 
     def encode(self, batch: Batch) -> Float[Tensor, "*r n k"]:
         return self.law(batch).mean
@@ -126,18 +161,62 @@ class GraphAE(Factorization):
         """The probability that nodes with these codes are linked."""
         return torch.sigmoid(W @ W.mT)
 
+    def code_factors(self) -> dict[str, Factor]:
+        """The codes are means: deviations are no part of them."""
+        return {"M": self.M} if self.table else {}
+
+    def infer(self, batch: Batch) -> Float[Tensor, "*r n k"]:
+        if not self.table or bool((batch.index >= 0).all()):
+            return self.law(batch).mean
+        if "links" not in batch.extra or "graph" in batch.context:
+            raise UserError(
+                "graph_ae with encoder=table knows a new node by its links to the training nodes alone: "
+                "give transform(X, links=B), with a row for each new node and a column for each training "
+                "node, and no graph"
+            )
+        found = []
+        for rows in spans(batch.x.shape[0], JUDGED * self.sizes.n_samples):
+            part = batch.by_row(lambda tensor, rows=rows: take_rows(tensor, rows))  # type: ignore[misc]
+            found.append(fold_in(self, part, own_terms=True, tables=self.factors))
+        return torch.cat(found, -2)[..., : self.n_components]
+
     def terms(self, batch: Batch) -> Terms:
         law = self.law(batch)
+        if self.table and "links" in batch.extra:
+            return self._joining(law, batch.extra["links"])
         links = self._graph(batch)
         pairs = batch.context.get("test links", linked_pairs(links))
         noises = self.draws(law, batch.x.shape[0]) if law.noise else [batch.x]
         drawn = [law.sample(eps) for eps in noises]
         found = torch.stack([self._misfit(z, pairs, links, batch) for z in drawn]).mean(0)
+        return {"pairs": found, **self._divergence(law, len(pairs))}
+
+    def _divergence(self, law: Law, m: Tensor | int) -> Terms:
         divergence = law.kl()
         if divergence is None:
-            return {"pairs": found}
-        weight = self.prior_weight * len(pairs) / batch.x.shape[0] ** 2
-        return {"pairs": found, "kl": weight * divergence.sum(-1, dtype=torch.float64)}
+            return {}
+        weight = self.prior_weight * m / self.sizes.n_samples**2
+        return {"kl": weight * divergence.sum(-1, dtype=torch.float64)}
+
+    def _joining(self, law: Law, links: Float[Tensor, "b n"]) -> Terms:
+        """What new nodes with these links to the training nodes add to the objective."""
+        m, n = self.n_links, self.sizes.n_samples
+        known = {name: table.constraint(table.raw) for name, table in self.factors.items()}
+        theirs = Point(known["M"]) if self.S is None else Normal(known["M"], 2 * known["S"])
+        noises = self.draws(theirs, n) if law.noise else [links]
+        fresh = (self.noise(1, self.n_components, draw=NEW + i) for i in range(len(noises)))
+        drawn = [(law.sample(e), theirs.sample(eps)) for e, eps in zip(fresh, noises, strict=True)]
+        of_link, of_itself = (2 * m / (2 * m + n), m / (2 * m + n)) if self.exact else (1, 0)
+        of_other = m / (n * (n - 1) // 2 - m).clamp_min(1)
+        at = row_numbers(links), links.col_indices().long()
+        found = []
+        for z, others in drawn:
+            scores = z @ others.mT
+            linked = scores[..., *at]
+            apart = F.softplus(scores).sum((-2, -1), dtype=torch.float64) - _sum(F.softplus(linked))
+            own = _sum(F.softplus(-z.square().sum(-1)))
+            found.append(of_link * _sum(F.softplus(-linked)) + of_itself * own + of_other * apart)
+        return {"pairs": torch.stack(found).mean(0), **self._divergence(law, m)}
 
     def _graph(self, batch: Batch) -> Tensor:
         links = batch.context.get("graph")
@@ -175,6 +254,10 @@ class GraphAE(Factorization):
     def start(self, proposal: dict[str, Tensor], batch: Batch) -> None:
         self._graph(batch)
         start_glorot(self)
+
+    def remarks(self, batch: Batch) -> Iterator[str]:
+        if self.table:
+            yield "encoder=table: the codes of the nodes are free, so X is not read."
 
     def link_scores(
         self, code: Float[Tensor, "*r n k"], pairs: Int[Tensor, "m 2"]

@@ -23,7 +23,14 @@ from nmfnet.report.pictures import Album
 from nmfnet.report.run import progress_of
 from nmfnet.report.terms import Group, groups_of, refusals, size_of
 from nmfnet.run.finished import notes_of
-from nmfnet.run.measures import Measure, measure, measures_of, number, warnings_of
+from nmfnet.run.measures import (
+    Measure,
+    measure,
+    measures_of,
+    number,
+    unfinished_words,
+    warnings_of,
+)
 
 __all__ = ["command_of", "payload"]
 
@@ -232,7 +239,7 @@ def _short(group: Group, compared: list[Comparison], methods: list[str]) -> list
             if one.verdict == verdict
         ]
         found += [f"{start}: {', '.join(words)}."] if words else []
-    late = sum(run.metrics.get("converged") is False for run in group.runs)
+    late = sum(bool(unfinished_words(run.metrics)) for run in group.runs)
     if late:
         found.append(
             f"{late} of {len(group.runs)} runs had not converged: more iterations would improve "

@@ -83,8 +83,11 @@ class Case:
 
     @property
     def new(self) -> dict[str, Any]:
-        """The example as ``transform`` takes it."""
-        return {key: value for key, value in self.example.items() if key not in NEVER_NEW}
+        """The example as ``transform`` takes it: training rows as new ones with links to all of them."""
+        found = {key: value for key, value in self.example.items() if key not in NEVER_NEW}
+        if self.fitted.reads_links:
+            found["links"] = found.pop("graph")
+        return found
 
     def configured(self, example: Mapping[str, Any], **settings: Any) -> tuple[Config, Any, Any]:
         """Configuration, source and given factors of a fit to an example."""
@@ -300,6 +303,12 @@ def transform_is_code(case: Case) -> str | None:
     return None
 
 
+def meets_itself(case: Case) -> str | None:
+    """Not asked where a row counts as another one than its own twin in the training."""
+    twins = case.fitted.reads_links and not case.fitted.inductive
+    return "as a new node, a training node is not linked with itself" if twins else None
+
+
 def reconstructs(case: Case) -> str | None:
     """``reconstruct(X_train)`` is as near to X as the training reconstruction."""
     model, batch = case.fitted, case.batch
@@ -510,7 +519,7 @@ PROMISES = (
     Promise("the objective is finite", is_finite, first=True),
     Promise("every factor is feasible", is_feasible),
     Promise("the objective never rises", never_rises, no_monotone_solver),
-    Promise("transform(X_train) is the training code", transform_is_code),
+    Promise("transform(X_train) is the training code", transform_is_code, meets_itself),
     Promise("reconstruct(X_train) is the training fit", reconstructs, explains_graph),
     Promise("train/loss is the loss that was minimised", reports_its_loss, no_data_term),
     Promise("codes are what code= says", says_its_code),

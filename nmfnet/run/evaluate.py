@@ -17,7 +17,6 @@ from nmfnet.core.objective import kkt, misfit
 from nmfnet.data.batches import to_numpy
 from nmfnet.data.module import MatrixDataModule
 from nmfnet.data.sources.channels import component_names
-from nmfnet.kernels.rows import take_rows
 from nmfnet.run.asked import Asked
 from nmfnet.run.association import said_of, tested
 from nmfnet.run.callbacks.convergence import Convergence
@@ -157,19 +156,24 @@ def _joined(blocks: list[torch.Tensor]) -> torch.Tensor:
     return blocks[0] if len(blocks) == 1 else torch.cat(blocks, -2)
 
 
-def reconstruction(model: Factorization, W: np.ndarray, batch: Batch | None = None) -> Rows:
-    """X_hat of the best restart for any slice of rows; of these rows where the decoder reads them."""
-    if batch is None:
+def reconstruction(
+    model: Factorization,
+    W: np.ndarray,
+    datamodule: MatrixDataModule,
+    part: Literal["train", "test"] = "train",
+) -> Rows:
+    """X_hat of the best restart for any slice of rows, which are read again where the decoder asks."""
+    if datamodule.streamed and not model.overrides("outputs"):
         return lambda rows: model.inverse_transform(W[rows])
     if not model.rows_independent:
         whole = model.inverse_transform(W)
         return lambda rows: whole[rows]
 
     def said(rows: slice) -> np.ndarray:
-        part = batch.by_row(lambda tensor: take_rows(tensor, rows))
-        code = torch.from_numpy(W[rows] / model.units.code).to(part.x)
+        batch = datamodule.rows_of(part, rows)
+        code = torch.from_numpy(W[rows] / model.units.code).to(batch.x)
         with torch.no_grad(), model.restarts(int(model.best)):
-            return (model.outputs(code, part)["x"].mean * model.units.data).cpu().numpy()
+            return (model.outputs(code, batch)["x"].mean * model.units.data).cpu().numpy()
 
     return said
 
@@ -220,7 +224,8 @@ def _anywhere(ask: Callable[[], Any]) -> Any:
 def _ended(model: Factorization, convergence: Convergence) -> dict[str, Any]:
     """How long it took, how it ended, and on which objective."""
     best, status = int(model.best), convergence.status(model)
-    return {
+    meant = {"budget/meant": True} if convergence.ended_as_meant(model) else {}
+    return meant | {
         "n_iter": int(model.n_iter[best]),
         "seconds": convergence.seconds,
         "status": status,
@@ -251,7 +256,7 @@ def _residuals(
     if not datamodule.matrix.uncertain or mask is None or not model.estimates_x:
         return {}
     weights = to_numpy(mask)
-    x_hat = reconstruction(model, W, datamodule.train)
+    x_hat = reconstruction(model, W, datamodule)
     found = metrics.q_values(datamodule.values("train"), x_hat, weights, model.n_components)
     return {f"train/{name}": value for name, value in found.items()}
 
@@ -360,7 +365,7 @@ def _fit(
     if is_listed(model, datamodule):
         scores |= listed_scores(part, model, datamodule, W)
     elif model.estimates_x and not model.learns_graph and not of_pairs:
-        x_hat = reconstruction(model, W, None if datamodule.streamed else whole)
+        x_hat = reconstruction(model, W, datamodule, part)
         means = _training_means(datamodule) if part == "test" else None
         scores |= metrics.fit_metrics(datamodule.values(part), x_hat, mask, means)
     loss, start = 0.0, 0
@@ -384,20 +389,19 @@ def _completion(
     model: Factorization, datamodule: MatrixDataModule, factors: Factors
 ) -> dict[str, float]:
     """Perplexity of the words that test documents were halved of, and of the training documents."""
-    partition, test, W_test = datamodule.partition, datamodule.test, factors.W_test
-    assert test is not None
+    partition, W_test = datamodule.partition, factors.W_test
     assert W_test is not None
     seen = datamodule.values("train")
     words = np.asarray(seen.sum(axis=0)).ravel()
-    parts = {
-        "train": (seen, factors.W, datamodule.train),
-        "test": (partition.predicted[partition.test_rows], W_test, test),
+    parts: dict[Literal["train", "test"], tuple[Any, np.ndarray]] = {
+        "train": (seen, factors.W),
+        "test": (partition.predicted[partition.test_rows], W_test),
     }
     return {
         f"{part}/perplexity": metrics.perplexity(
-            counts, reconstruction(model, W, batch), words, partition.smoothing
+            counts, reconstruction(model, W, datamodule, part), words, partition.smoothing
         )
-        for part, (counts, W, batch) in parts.items()
+        for part, (counts, W) in parts.items()
     }
 
 

@@ -125,7 +125,7 @@ def run_of(
         true_shares=true_shares(datamodule, factors),
         said=None
         if sampled or not model.overrides("outputs") or not model.rows_independent
-        else reconstruction(model, factors.W, datamodule.train),
+        else reconstruction(model, factors.W, datamodule),
         power=1.0 if matrix.sound is None else matrix.sound.power,
         linear=model.linear and model.has_components,
         real_code=model.code == "real",

@@ -105,6 +105,7 @@ MEASURES = (
     Measure("n_restarts", "restarts"),
     Measure("converged", "converged", 1, told=True, column="converged"),
     Measure("status", "ended", told=True, column="ended"),
+    Measure("budget/meant", "by its budget on purpose"),
     Measure(
         "certificate/fall",
         "relative fall that another descent still finds",
@@ -195,8 +196,11 @@ def main_measure(loss: str, runs: Iterable[Mapping[str, Any]]) -> str:
 
 
 def unfinished_words(metrics: Mapping[str, Any]) -> str:
-    """Why a run does not count as converged, how far it was from it, and what helps; else ""."""
-    if metrics.get("converged") is not False:
+    """Why a run does not count as converged, how far it was from it, and what helps; else "".
+
+    Nothing of a run that ended by its budget on purpose, which its notes say.
+    """
+    if metrics.get("converged") is not False or metrics.get("budget/meant"):
         return ""
     fall = metrics.get("certificate/fall")
     further = f"; another descent still lowers the objective by {fall:.1e}" if fall else ""

@@ -405,7 +405,7 @@ def _result(
     model.plot = Figures(model, partial(run_of, datamodule, model, factors, convergence.records))
     model.reports = Asked(partial(tables, model, datamodule, factors))
     model.metrics = numbers = run_metrics(model, datamodule, factors, convergence)
-    remarks = model.prelude.remark(), model.solver.remark()
+    remarks = model.prelude.remark(), model.solver.remark(), convergence.remark(model)
     datamodule.notes.extend(remark for remark in remarks if remark)
     return Result(folder, numbers, model, factors, datamodule.notes)
 

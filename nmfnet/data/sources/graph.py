@@ -11,6 +11,7 @@ from typing import Any, Literal, final
 
 import numpy as np
 import scipy.sparse as sp
+from scipy.sparse.csgraph import connected_components
 
 from nmfnet.data.formats.files import read_raw
 from nmfnet.data.formats.layout import read_lines
@@ -18,6 +19,7 @@ from nmfnet.data.formats.raw import (
     check_file,
     did_you_mean,
     file_sha256,
+    memory,
     numbered,
 )
 from nmfnet.data.matrix import Matrix
@@ -36,6 +38,9 @@ HEADERS = frozenset(
     for tail in ("", "1", "2", "_1", "_2", "_id")
 )
 """Words that no node is called: a first line of two of them names the columns."""
+
+WORDS = 25
+"""Bytes that a list of links takes as words, for each of the file."""
 
 
 def symmetric_links(links: Any, names: Sequence[str], where: str) -> Links:
@@ -88,7 +93,9 @@ def symmetric_links(links: Any, names: Sequence[str], where: str) -> Links:
         alone = np.unique(A.row[loops])
         remarks.append(f"{alone.size} self loops were dropped (first: {names[alone[0]]!r}).")
     apart = (A.row != A.col) & (A.data != 0)
-    there = _largest(A.row[apart], A.col[apart], A.data[apart], shape[0])
+    listed = A.row[apart], A.col[apart], A.data[apart]
+    there = _largest(*listed, shape[0])
+    remarks += _repeated(*listed, there, names)
     both = sp.csr_matrix(there.maximum(there.T))
     if not both.nnz:
         raise UserError(f"{where} has no links between different nodes.")
@@ -98,7 +105,37 @@ def symmetric_links(links: Any, names: Sequence[str], where: str) -> Links:
             "undirected, with the larger weight."
         )
     both.sort_indices()
-    return both, tuple(remarks)
+    return both, (*remarks, *_apart(both, names))
+
+
+def _repeated(
+    rows: Any, columns: Any, weights: Any, there: sp.csr_matrix, names: Sequence[str]
+) -> list[str]:
+    """That pairs are listed with different weights, of which the largest is taken."""
+    smaller = np.flatnonzero(weights < np.asarray(there[rows, columns]).ravel())
+    if not smaller.size:
+        return []
+    pairs = np.sort(np.stack([rows, columns], 1)[smaller], axis=1)
+    i, j = pairs[0]
+    return [
+        f"{len(np.unique(pairs, axis=0))} pairs of nodes are listed again with another weight (first: "
+        f"{names[i]!r} and {names[j]!r}): the largest was taken."
+    ]
+
+
+def _apart(A: sp.csr_matrix, names: Sequence[str]) -> list[str]:
+    """That a graph falls into parts, and that some nodes have no links."""
+    many, part = connected_components(A, directed=False)
+    if many == 1:
+        return []
+    said = (
+        f"the graph has {many} parts without a link between them; the largest has "
+        f"{np.bincount(part).max()} of {len(names)} nodes"
+    )
+    alone = np.flatnonzero(np.diff(A.indptr) == 0)
+    if alone.size:
+        said += f", and {alone.size} nodes have no links (first: {names[alone[0]]!r})"
+    return [f"{said}."]
 
 
 def _normalized(A: sp.csr_matrix, how: str) -> sp.csr_matrix:
@@ -289,6 +326,7 @@ def _edges(
     """Pairs of names, their weights and remarks; None where the file is no list of links."""
     if not {".csv", ".tsv", ".txt"} & set(file.suffixes):
         return None
+    _check_size(file)
     rows = _cells(file)
     if not rows or {len(row) for row in rows[:50]} not in ({2}, {3}):
         return None
@@ -310,6 +348,16 @@ def _edges(
             )
     weights = np.array([float(row[2]) if width == 3 else 1.0 for row in rows])
     return [(row[0], row[1]) for row in rows], weights, remarks
+
+
+def _check_size(file: Path) -> None:
+    """Refuse a list of links that would not fit into memory as words, before it is read."""
+    size = WORDS * file.stat().st_size
+    if size > memory():
+        raise UserError(
+            f"{file} takes about {size / 1e9:.3g} GB while it is read as a list of links, and this "
+            f"machine has {memory() / 1e9:.3g} GB: give the links as a sparse square table (.npz, .mtx)."
+        )
 
 
 def _is_number(cell: str) -> bool:

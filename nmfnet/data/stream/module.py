@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal, final
 
 import numpy as np
@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from nmfnet.data.batches import Minibatches
-from nmfnet.data.module import LossCheck, MatrixDataModule
+from nmfnet.data.module import LossCheck, MatrixDataModule, check_levels
 from nmfnet.data.splits import CompletionSplit, EntrySplit
 from nmfnet.data.stream.source import StoredMatrix
 from nmfnet.data.stream.stored import Numbered, Stored
 from nmfnet.errors import UserError
 from nmfnet.kernels.arrays import size
-from nmfnet.types import Batch, Sizes
+from nmfnet.types import NO_EXTRA, Batch, Sizes
 
 __all__ = ["StoredBatches", "StreamDataModule"]
 
@@ -54,6 +54,8 @@ class StoredBatches(Minibatches):
         Blocks in memory at the same time.
     unit : float, > 0
         Batches hold the rows divided by it.
+    extra : mapping of str to Tensor
+        What is in memory of all rows, and belongs to their batches.
     """
 
     def __init__(
@@ -65,10 +67,11 @@ class StoredBatches(Minibatches):
         device: torch.device,
         pool: int = 8,
         unit: float = 1.0,
+        extra: Mapping[str, Tensor] = NO_EXTRA,
     ) -> None:
         super().__init__(len(stored), batch_size, seed)
         self.stored, self.dtype, self.device, self.pool = stored, dtype, device, pool
-        self.unit = unit
+        self.unit, self.extra = unit, extra
         self.blocks = stored.blocks()
 
     def batches(self, entropy: list[int], first: int) -> Iterator[Batch]:
@@ -83,7 +86,9 @@ class StoredBatches(Minibatches):
                 x[new], numbers[new] = rows[start:stop], index[start:stop]
                 start, filled = stop, new.stop
                 if filled == numbers.size:
-                    yield Batch(x.to(self.device), torch.from_numpy(numbers).to(self.device))
+                    at = torch.from_numpy(numbers).to(self.device)
+                    extra = {name: held[at] for name, held in self.extra.items()}
+                    yield Batch(x.to(self.device), at, extra=extra)
                     left -= filled
                     x, numbers = self._empty(min(self.batch_size, left))
                     filled = 0
@@ -166,6 +171,7 @@ class StreamDataModule(MatrixDataModule):
             raise UserError(f"batch_size={self.batch_size} must be at least 1, or null.")
         matrix.check()
         self.matrix, self.partition = matrix, self.split(matrix, self.seed)
+        check_levels(matrix, self.partition)
         self.train_rows, test_rows = self.partition.train_rows, self.partition.test_rows
         self.sample_names = Numbered(self.train_rows)  # type: ignore[assignment]
         self.test_sample_names = Numbered(test_rows)  # type: ignore[assignment]
@@ -177,10 +183,17 @@ class StreamDataModule(MatrixDataModule):
             "test": matrix.values.subset(test_rows),
         }
         index = torch.arange(self.train_rows.size, device=self.device)
-        self.train = Batch(self._shape_of("train"), index)
+        self.train = Batch(self._shape_of("train"), index, extra=self._extra(self.train_rows))
         unknown = torch.full((test_rows.size,), -1, device=self.device)
-        self.test = Batch(self._shape_of("test"), unknown) if test_rows.size else None
+        test = Batch(self._shape_of("test"), unknown, extra=self._extra(test_rows))
+        self.test = test if test_rows.size else None
         self._ready = True
+
+    def _extra(self, rows: np.ndarray) -> dict[str, Tensor]:
+        return {
+            name: torch.as_tensor(held[rows], dtype=self.dtype, device=self.device)
+            for name, held in self.matrix.extra.items()
+        }
 
     def _shape_of(self, part: str) -> Tensor:
         return torch.empty(self._stored[part].shape, dtype=self.dtype, device="meta")
@@ -191,19 +204,24 @@ class StreamDataModule(MatrixDataModule):
         return StoredBatches(
             *(self._stored["train"], self.batch_size, self.seed, self.dtype, self.device),
             unit=self.unit,
+            extra=self.train.extra,
         )
 
     def val_dataloader(self) -> list[Any]:
         return [] if self.test is None else [Blocks(lambda: self.blocks("test"))]
 
     def blocks(self, part: Literal["train", "test"]) -> Iterator[Batch]:
-        whole = self.train if part == "train" else self.test
-        if whole is None:
+        if part == "test" and self.test is None:
             return
-        stored = self._stored[part]
-        for rows in stored.blocks():
-            x = as_tensor(stored[rows], self.dtype, self.unit).to(self.device)
-            yield Batch(x, whole.index[rows])
+        for rows in self._stored[part].blocks():
+            yield self.rows_of(part, rows)
+
+    def rows_of(self, part: Literal["train", "test"], rows: slice) -> Batch:
+        whole = self.train if part == "train" else self.test
+        assert whole is not None
+        x = as_tensor(self._stored[part][rows], self.dtype, self.unit).to(self.device)
+        extra = {name: held[rows] for name, held in whole.extra.items()}
+        return Batch(x, whole.index[rows], extra=extra)
 
     def values(self, part: Literal["train", "test"]) -> Stored:
         return self._stored[part]
@@ -217,7 +235,9 @@ class StreamDataModule(MatrixDataModule):
     def sample(self) -> Batch:
         """Some training rows, evenly spaced."""
         x = as_tensor(self.sampled(), self.dtype, self.unit).to(self.device)
-        return Batch(x, self.train.index[torch.from_numpy(self.rows_shown())])
+        at = torch.from_numpy(self.rows_shown()).to(self.device)
+        extra = {name: held[at] for name, held in self.train.extra.items()}
+        return Batch(x, self.train.index[at], extra=extra)
 
     def sampled(self) -> np.ndarray:
         stored = self._stored["train"]

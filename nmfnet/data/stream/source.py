@@ -6,14 +6,16 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Literal, final
 
 import numpy as np
 
+from nmfnet.data.formats.hdf5 import read_obs
 from nmfnet.data.formats.raw import check_file, file_sha256, numbered
 from nmfnet.data.formats.text import read_names
 from nmfnet.data.matrix import Matrix, _check_names
-from nmfnet.data.sources.source import Source, image_size
+from nmfnet.data.sources.source import Source, image_size, with_covariates
 from nmfnet.data.stream.stored import Numbered, Stored, open_stored
 from nmfnet.errors import UserError
 
@@ -141,6 +143,8 @@ class Stream(Source):
         Text file with one name per line; parquet and h5ad files carry their own.
     layer : str, optional
         Layer of h5ad files; ``raw`` is the ``.raw``.
+    covariates : sequence of str, optional
+        Columns of ``obs`` of h5ad files; they are held in memory.
     kind : {"generic", "image", "text"}, optional
     image_shape : [height, width], optional
     """
@@ -148,6 +152,7 @@ class Stream(Source):
     path: str
     feature_names: str | None = None
     layer: str | None = None
+    covariates: Sequence[str] | None = None
     kind: Literal["generic", "image", "text"] | None = None
     image_shape: Sequence[int] | None = None
 
@@ -160,7 +165,7 @@ class Stream(Source):
             names = tuple(read_names(check_file(self.feature_names, "Names file"), f))
         shape = image_size(self.image_shape)
         files = dict.fromkeys(part.file for part in stored.parts)
-        return StoredMatrix(
+        matrix = StoredMatrix(
             stored,
             Numbered(np.arange(n)),  # type: ignore[arg-type]
             numbered("feature", f) if names is None else list(names),
@@ -168,3 +173,21 @@ class Stream(Source):
             image_shape=shape,
             sources={file.name: file_sha256(file) for file in files},
         )
+        if not self.covariates:
+            return matrix
+        beside = with_covariates(matrix, self._covariates(list(files)))
+        assert isinstance(beside, StoredMatrix)
+        return beside
+
+    def _covariates(self, files: list[Path]) -> dict[str, np.ndarray]:
+        """The columns of obs that are asked for, of the rows of all files."""
+        others = [file for file in files if file.suffix != ".h5ad"]
+        if isinstance(self.covariates, str) or others:
+            found = f"{others[0].name} is none" if others else f"got {self.covariates!r}"
+            raise UserError(
+                "data.covariates=[names] of data=stream is for columns of obs of h5ad files, and "
+                f"{found}: write the data as h5ad, or use data=table."
+            )
+        names = [str(name) for name in self.covariates or ()]
+        parts = [read_obs(file, names) for file in files]
+        return {name: np.concatenate([part[name] for part in parts]) for name in names}

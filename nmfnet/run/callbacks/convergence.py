@@ -272,6 +272,19 @@ class Convergence(L.Callback):
             return "converged"
         return "budget" if best in model.live else "stopped early"
 
+    def ended_as_meant(self, model: Factorization) -> bool:
+        """Whether the best restart ended by its budget, and the model is best ended so."""
+        return bool(model.ends_by_budget) and self.status(model) == "budget"
+
+    def remark(self, model: Factorization) -> str | None:
+        """What there is to say of a fit that ended by its budget on purpose."""
+        if not self.ended_as_meant(model):
+            return None
+        return (
+            f"ended by its budget of {model.iteration} iterations, on purpose: {model.ends_by_budget}. "
+            "Choose max_iter by held-out data."
+        )
+
     def _optimal(self, model: Factorization, restart: int) -> bool:
         if model.budget.kkt_tol is None:
             return True

@@ -4,7 +4,7 @@ One tenth of the ratings is held out (every user and film keeps at least one) an
 side; of the choices (ratings of 4 and more) one fifth. The options of a side are chosen on a tenth of
 what is left; then it learns from all of what is left and is scored once.
 
-    python experiments/completion/completion.py          # about ten minutes of one core
+    python experiments/completion/completion.py          # about half an hour of one core
 
 Writes ``completion.csv`` (a line per task, side and seed), ``calibration.png`` and ``popularity.png``
 beside this file. ``--splits FOLDER`` also leaves what every side has seen there, for ``peers.py``.

@@ -14,6 +14,7 @@ from test_ratings import ratings
 
 import nmfnet
 from nmfnet.kernels.csr import csr_of, entries_at
+from nmfnet.metrics import ranking_metrics
 from nmfnet.models._listed import biases_of, others
 from nmfnet.models.nimf import nearest
 from nmfnet.types import Batch
@@ -208,6 +209,63 @@ def test_bpr_orders_what_was_chosen_before_the_rest():
     score = model.inverse_transform(values(model)["P"])
     ahead = [(score[u, x > 0][:, None] > score[u, x == 0]).mean() for u, x in enumerate(X)]
     assert np.mean(ahead) > 0.8  # by chance 0.5
+
+
+# ---------------------------------------------------------------------- what they learn
+def preferences(seed=0):
+    """Choices of 80 users among 50 items by what they like; known ones, held-out ones, log odds."""
+    rng = np.random.default_rng(seed)
+    odds = 2.5 * rng.normal(size=(80, 2)) @ rng.normal(size=(2, 50)) + rng.normal(size=50) - 1
+    chosen = rng.random(odds.shape) < 1 / (1 + np.exp(-odds))
+    known = chosen & (rng.random(odds.shape) < 0.7)
+    known[np.arange(80), np.arange(80) % 50] = True
+    return known * 1.0, sp.csr_matrix((chosen & ~known) * 1.0), odds
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("model", "settings"),
+    [
+        ("bpr", {"solver.lr": 0.05, "max_iter": 200}),
+        ("neumf", {"solver.lr": 0.02, "max_iter": 200, "model.hidden": [16], "model.others": 2}),
+    ],
+)
+def test_choices_that_were_held_out_are_found_by_what_users_like(model, settings):
+    known, held, odds = preferences()
+    fitted = fit(known, model, **settings)
+
+    def auc(scores):
+        return ranking_metrics(lambda rows: scores[rows], sp.csr_matrix(known), held, 1.0)["auc"]
+
+    popularity, oracle = auc(np.tile(known.sum(0), (80, 1))), auc(odds)
+    with torch.no_grad(), fitted.restarts(0):
+        found = auc(fitted.decode(fitted.encode(batch_of(known))).numpy())
+    assert found > popularity + 0.5 * (oracle - popularity)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("model", "settings"),
+    [
+        ("autorec", {"l2": 0.1, "max_iter": 1000}),
+        ("nnmf", {"l2": 0.01, "max_iter": 600, "model.hidden": [16], "model.l2_network": 0.1}),
+    ],
+)
+def test_ratings_that_were_held_out_are_predicted_better_than_by_biases(model, settings):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(80, 2)) @ rng.normal(size=(2, 50)) + rng.normal(size=50) + 3
+    mask = rng.random(X.shape) < 0.4
+    X += 0.1 * rng.normal(size=X.shape)
+    fitted = fit(X, model, mask, **settings)
+    mean, b, c = (
+        part.numpy() for part in biases_of(batch_of(X, mask).x, batch_of(mask * 1.0).x, 1.0)
+    )
+    with torch.no_grad(), fitted.restarts(0):
+        said = fitted.decode(fitted.encode(batch_of(X, mask))).numpy()
+    ours, biases = (
+        np.sqrt(np.mean((X - known)[~mask] ** 2)) for known in (said, mean + b[:, None] + c)
+    )
+    assert ours < 0.5 * biases
 
 
 # ---------------------------------------------------------------------- trust

@@ -30,8 +30,14 @@ if TYPE_CHECKING:
 SCALES = tuple(4.0**i for i in range(-8, 9))
 """Multiples of the mean training code, from the best of which the search starts."""
 
+STARTS = 64
+"""Codes of training rows that it may start from as well, where X_hat is not linear in the code."""
+
 MOST = 5000
 """Steps of the search: 1000 leave the codes of nmfd a third above their optimum."""
+
+TOL = 1e-10
+"""A row is done when its objective falls by less, relative, five times in a row."""
 
 CHECKED = 64
 """Rows on which a fast answer is held against the model's own decoder."""
@@ -42,11 +48,13 @@ def fold_in(
     batch: Batch,
     own_terms: bool = False,
     tables: dict[str, Factor] | None = None,
+    tol: float = TOL,
 ) -> Float[Tensor, "*r n k"]:
     """``argmin over the codes of the objective``, everything else frozen; rows by themselves.
 
     ``own_terms`` says that the objective is ``model.terms``, else it is ``model.row_terms``. ``tables``
-    are the factors whose rows are found, if these are others than the codes.
+    are the factors whose rows are found, if these are others than the codes. ``tol`` ends a descent,
+    where one is needed (see ``minimise``).
 
     Raises
     ------
@@ -64,11 +72,11 @@ def fold_in(
         alone = []
         for restart in range(first.shape[0]):
             with model.restarts(restart):
-                alone.append(fold_in(model, batch, own_terms, tables))
+                alone.append(fold_in(model, batch, own_terms, tables, tol))
         return torch.stack(alone)
     with torch.no_grad():
         fast = None if own_terms or model.overrides("row_terms") else _by_rule(model, batch, tables)
-    return _by_descent(model, batch, tables, own_terms) if fast is None else fast
+    return _by_descent(model, batch, tables, own_terms, tol) if fast is None else fast
 
 
 def penalties_on(model: Factorization, tables: dict[str, Factor], batch: Batch) -> list[Penalty]:
@@ -194,7 +202,11 @@ def _agrees(model: Factorization, W: Tensor, components: Tensor, batch: Batch) -
 
 
 def _by_descent(
-    model: Factorization, batch: Batch, tables: dict[str, Factor], own_terms: bool
+    model: Factorization,
+    batch: Batch,
+    tables: dict[str, Factor],
+    own_terms: bool,
+    tol: float,
 ) -> Float[Tensor, "*r n k"]:
     """Descent on the codes in float64.
 
@@ -205,9 +217,14 @@ def _by_descent(
     with in_float64(model):
         rows = batch.to(torch.float64)
         rows = rows._replace(index=torch.arange(rows.x.shape[0], device=rows.x.device))
-        middle = torch.cat([factor().detach().mean(-2) for factor in tables.values()], -1)
+        codes = torch.cat([factor().detach() for factor in tables.values()], -1)
+        middle = codes.mean(-2)
+        candidates = [scale * middle for scale in SCALES]
+        apart = rows_apart(model, tables, rows)
+        if apart and not model.linear:  # such an objective may have more than one lowest point
+            some = torch.linspace(0, codes.shape[-2] - 1, min(STARTS, codes.shape[-2])).long()
+            candidates += codes[..., some, :].unbind(-2)
         shape = (*middle.shape[:-1], rows.x.shape[0], middle.shape[-1])
-        middle = middle.unsqueeze(-2).expand(shape)
 
         def project(code: Tensor) -> Tensor:
             parts = zip(tables.values(), code.split(widths, -1), strict=True)
@@ -215,14 +232,19 @@ def _by_descent(
 
         value = objective_of(model, rows, tables, own_terms)
         with torch.no_grad():
-            tried = [project(scale * middle) for scale in SCALES]
-            values = torch.stack([value(code) for code in tried])
-        chosen = values.nan_to_num(torch.inf).argmin(0)
-        chosen = chosen.reshape(*chosen.shape, *([1] * (middle.ndim - chosen.ndim)))
-        start = torch.stack(tried).gather(0, chosen.expand(shape).unsqueeze(0))[0]
+            start = lowest = None
+            for candidate in candidates:
+                code = project(candidate.unsqueeze(-2).expand(shape))
+                cost = value(code).nan_to_num(torch.inf)
+                if start is None or lowest is None:
+                    start, lowest = code, cost
+                    continue
+                better = (cost < lowest).reshape(*cost.shape, *([1] * (len(shape) - cost.ndim)))
+                start, lowest = torch.where(better, code, start), torch.minimum(cost, lowest)
+            assert start is not None
         limits = [factor.constraint.bounds for factor in tables.values()]
-        if rows_apart(model, tables, rows) or None in limits:
-            found = minimise(value, project, start, max_iter=MOST)
+        if apart or None in limits:
+            found = minimise(value, project, start, max_iter=MOST, tol=tol)
         else:
             pairs = zip(limits, widths, strict=True)
             bounds = [limit for limit, width in pairs if limit for _ in range(width)]

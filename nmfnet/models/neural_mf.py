@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any, Literal, final
+from typing import Any, Literal, NamedTuple, final
 
 import numpy as np
 import torch
 from torch.nn import functional as F
 
 from nmfnet.core.constraints import Free
+from nmfnet.core.inference import fold_in
 from nmfnet.core.model import Factorization, Parts
 from nmfnet.core.objective import row_losses
 from nmfnet.errors import UserError
@@ -29,13 +30,35 @@ from nmfnet.models._listed import (
     others,
 )
 from nmfnet.settings.ranges import Count, NotNegative
-from nmfnet.types import Batch, Float, Tensor
+from nmfnet.types import Batch, Float, Int, Tensor
 
 SIZE = 0.1
 """Deviation of the factors at the start."""
 
 RIDGE = 5.0
 """Of the biases that it starts from."""
+
+TOL = 1e-5
+"""Of codes of new rows: the kinks of the network make steps short, and more of them find a thousandth."""
+
+
+class Choices(NamedTuple):
+    """Pairs of a row and a feature of which it is said whether they were chosen.
+
+    Attributes
+    ----------
+    rows : Tensor of int64, shape (p,)
+    columns : Tensor of int64, shape (*r, p)
+    sign : Tensor, shape (p,)
+        1 for what was chosen, -1 for what was not.
+    kept : Tensor of bool, shape (*r, p)
+        Whether the pair counts.
+    """
+
+    rows: Int[Tensor, " p"]
+    columns: Int[Tensor, "*r p"]
+    sign: Float[Tensor, " p"]
+    kept: Tensor
 
 
 @final
@@ -139,6 +162,7 @@ class NeuralMF(Factorization):
             if i < self.depth:
                 setattr(self, f"E{i}_bias", self.factor(f"E{i}_bias", "one", z, constraint=free))
         self.dot = dot
+        self.held: dict[tuple[int, ...], Choices] | None = None
 
     # ------------------------------------------------------------------ the model
     def encode(self, batch: Batch) -> Float[Tensor, "*r n k"]:
@@ -201,13 +225,30 @@ class NeuralMF(Factorization):
         return listed_losses(self, batch, code)
 
     def _choice_losses(self, x: Tensor, code: Tensor, items: Tensor) -> Float[Tensor, "*r n"]:
-        users = code[..., row_numbers(x), :]
-        cost = F.softplus(-self.scorer(users, items[..., x.col_indices(), :]))
-        for draw in range(self.n_others):
-            at, kept = others(self, x, draw)
-            at = at.unsqueeze(-1).expand(*at.shape, items.shape[-1])
-            cost = cost + kept * F.softplus(self.scorer(users, items.gather(-2, at)))
-        return by_row(x, cost)
+        rows, columns, sign, kept = self._choices(x)
+        at = columns.unsqueeze(-1).expand(*columns.shape, items.shape[-1])
+        said = self.scorer(code[..., rows, :], items.gather(-2, at))
+        cost = kept * F.softplus(-sign * said)
+        return by_row(x, cost.unflatten(-1, (-1, x.values().numel())).sum(-2))
+
+    def _choices(self, x: Tensor) -> Choices:
+        """What is listed, and ``others`` features for each; those of ``infer`` are drawn once."""
+        restarts = tuple(self.streams.flatten().tolist())
+        if self.held is not None and restarts in self.held:
+            return self.held[restarts]
+        listed = x.col_indices().long()
+        drawn = [others(self, x, draw) for draw in range(self.n_others)]
+        mine = listed.expand(drawn[0][0].shape)
+        found = Choices(
+            row_numbers(x).repeat(1 + self.n_others),
+            torch.cat([mine, *(at for at, _ in drawn)], -1),
+            torch.ones_like(x.values()).repeat(1 + self.n_others),
+            torch.cat([torch.ones_like(drawn[0][1]), *(kept for _, kept in drawn)], -1),
+        )
+        found.sign[listed.numel() :] = -1
+        if self.held is not None:
+            self.held[restarts] = found
+        return found
 
     # ------------------------------------------------------------------ how it is fitted
     def start(self, proposal: dict[str, Tensor], batch: Batch) -> None:
@@ -233,7 +274,11 @@ class NeuralMF(Factorization):
         """The codes that lower the objective most, all else held."""
         if self.choices:
             check_choices(self, batch)
-        return super().infer(batch)
+            self.held = {}
+        try:
+            return fold_in(self, batch, tol=TOL)
+        finally:
+            self.held = None
 
     def example(self, rng: np.random.Generator) -> dict[str, Any]:
         return choices(rng)

@@ -12,17 +12,8 @@ from nmfnet.run.check import PROMISES, check
 from nmfnet.settings.words import configuration
 
 QUICK = ("nmf", "sym_nmf")
-BROKEN = {
-    "neumf": (
-        pytest.mark.skip(
-            reason="codes of users are found by a local descent, which can end 3 % above training's"
-        ),
-    )
-}
-"""Promises that are known to be broken."""
-
 EVERY = [
-    pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow, *BROKEN.get(name, ())])
+    pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow])
     for name in options("model")
 ]
 

@@ -31,7 +31,18 @@ NEVER_NEW = ("labels", "W", "H")
 """What ``fit`` takes and ``transform`` does not."""
 
 HEAVY = (
-    *("autorec", "avae", "bpr", "etm", "graph_ae", "lda", "mixture_of_unigrams", "neumf", "nnmf"),
+    *(
+        "autorec",
+        "avae",
+        "bpr",
+        "etm",
+        "gan",
+        "graph_ae",
+        "lda",
+        "mixture_of_unigrams",
+        "neumf",
+        "nnmf",
+    ),
     *("plsi", "prodlda", "sorec", "vae"),
 )
 """Models whose fits take seconds: their cases are slow tests."""

@@ -122,7 +122,7 @@ def draw(rows: Triplets, made: dict[str, Made]) -> Figure:
     heads = ["first frame", *(WORDS[name] for name in made), "truth", "last frame"]
     flows = [name for name in made if name != "average"]
     heads += [f"flow, {WORDS[name]}" for name in flows] + ["true flow"]
-    figure = Figure(figsize=(1.35 * len(heads), 1.4 * n + 0.3), layout="constrained")
+    figure = Figure(figsize=(1.02 * len(heads), 1.04 * n + 0.25), layout="constrained")
     axes = figure.subplots(n, len(heads), squeeze=False)
     for i in range(n):
         frames = [rows.before, *(one.frame for one in made.values()), rows.between, rows.after]
@@ -134,7 +134,7 @@ def draw(rows: Triplets, made: dict[str, Made]) -> Figure:
         ):
             axis.imshow(wheel(flow[i], largest))
     for axis, head in zip(axes[0], heads, strict=True):
-        axis.set_title(head, fontsize=8)
+        axis.set_title(head, fontsize=7)
     for axis in axes.flat:
         axis.set_xticks([])
         axis.set_yticks([])
@@ -175,7 +175,7 @@ def main(folder: Path) -> None:
         writer = csv.DictWriter(stream, lines[0])
         writer.writeheader()
         writer.writerows(lines)
-    scenes = textures(3, 2 * SIZE, seed=3)
+    scenes = textures(2, 2 * SIZE, seed=3)
     ways: dict[str, Callable[[Triplets], Made]] = {"average": average}
     for name, (network, _) in networks.items():
         ways[name] = lambda rows, network=network: network(rows.before, rows.after, rows.t)

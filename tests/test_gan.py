@@ -145,7 +145,7 @@ def test_rows_are_drawn_by_models_that_are_a_law_of_rows():
 def test_what_is_refused():
     X = ring(30)
     for settings, message in (
-        ({"mask": np.arange(60).reshape(30, 2) != 3}, "leave entries out|every entry"),
+        ({"mask": np.arange(60).reshape(30, 2) != 3}, "every entry of a row"),
         ({"batch_size": 10}, "works on all rows at once"),
         ({"model.hidden": 0}, "hidden"),
         ({"model.penalty_weight": -1.0}, "penalty_weight"),

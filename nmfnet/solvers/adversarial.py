@@ -65,7 +65,6 @@ class Adversarial(Solver):
         yield from task.minibatches()
         yield from task.processes()
         yield from task.fixed()
-        yield from task.weights()
         yield from task.penalties()
         if task.sparse:
             yield "needs a dense X, and this one is sparse"

@@ -178,7 +178,8 @@ def _code(run: Run) -> Figure:
 def _samples(run: Run) -> Figure:
     from nmfnet.plots.samples import samples
 
-    return samples(*run.drawn, run.feature_names, run.kind, image_shape=run.image_shape)
+    x, drawn = run.drawn
+    return samples(x, drawn, run.feature_names, run.kind, image_shape=run.image_shape)
 
 
 def _terms(run: Run) -> Figure:

@@ -35,6 +35,7 @@ __all__ = [
     "Float",
     "Int",
     "Output",
+    "Player",
     "Sizes",
     "Stage",
     "Tensor",
@@ -60,6 +61,21 @@ class Stage(NamedTuple):
 
     parameters: list[Parameter]
     left_out: frozenset[str] = frozenset()
+
+
+class Player(NamedTuple):
+    """One of several parts of a model that each go down a loss of their own in turn.
+
+    Attributes
+    ----------
+    parameters : list of Parameter
+        What it moves.
+    loss : callable
+        From rows, ``x (r, n, f)`` drawn by every restart for itself, to the loss, shape (r,).
+    """
+
+    parameters: list[Parameter]
+    loss: Callable[[Batch], Tensor]
 
 
 class Sizes(NamedTuple):

@@ -27,7 +27,7 @@ from nmfnet.core.units import Units, inside
 from nmfnet.errors import UserError
 from nmfnet.kernels.rows import blocks, dense
 from nmfnet.kernels.sparse import Transpose, row_numbers
-from nmfnet.types import Batch, Float, Int, Output, Stage, Tensor, Terms
+from nmfnet.types import Batch, Float, Int, Output, Player, Stage, Tensor, Terms
 
 __all__ = ["Factorization", "Parts"]
 
@@ -388,6 +388,10 @@ class Factorization(L.LightningModule, ABC):
         """Parts that minimise objectives of their own one after the other; by default one, of all."""
         return [Stage(self.trainable())]
 
+    def players(self) -> list[Player]:
+        """Parts that each go down a loss of their own, in turn; by default there is no such game."""
+        return []
+
     def sums(self, name: str, batch: Batch, beta: float) -> Sums | None:
         """Closed form of the two multiplicative sums for one factor; None = by autograd."""
         return None
@@ -426,6 +430,10 @@ class Factorization(L.LightningModule, ABC):
     def mixed_rows(self, batch: Batch) -> Float[Tensor, "n f"]:
         """What A mixes in W (A X): the rows of X, or near ones."""
         return batch.x
+
+    def drawn(self, noise: Float[Tensor, "*r n k"]) -> Float[Tensor, "*r n f"]:
+        """New rows, made of standard normal numbers; of models that are a law of rows."""
+        raise NotImplementedError(f"{type(self).__name__} is no law of rows")
 
     def components(self) -> Float[Tensor, "*r k f"]:
         """H; for a non-linear decoder what each unit of W adds to ``decode(0)``."""
@@ -607,7 +615,8 @@ class Factorization(L.LightningModule, ABC):
 
     def __dir__(self) -> list[str]:
         """What a user needs; a model has all of its own and Lightning's methods beside."""
-        return ["transform", "inverse_transform", "reconstruct", "score", "components_", *FITTED]
+        used = ("transform", "inverse_transform", "reconstruct", "sample", "score", "components_")
+        return [*used, *FITTED]
 
     @property
     def components_(self) -> np.ndarray:
@@ -721,6 +730,33 @@ class Factorization(L.LightningModule, ABC):
                 batch = batch._replace(views={**batch.views, **more})
             said = self.outputs(code, batch)[view].mean
             return (said * self.units.data).cpu().numpy()
+
+    @final
+    def sample(self, n_samples: int, *, seed: int = 0) -> np.ndarray:
+        """New rows, drawn from the law that the best restart has learned, shape (n_samples, n_features).
+
+        Parameters
+        ----------
+        n_samples : int, >= 1
+        seed : int, >= 0
+            The same rows for the same seed.
+
+        Raises
+        ------
+        UserError
+            If the model is no law of rows.
+        """
+        if not self.overrides("drawn"):
+            raise UserError(
+                f"{type(self).__name__} is no law of rows, so that none can be drawn: use model=flow "
+                "or model=gan"
+            )
+        if n_samples < 1 or seed < 0:
+            raise UserError(f"sample({n_samples}, seed={seed}): give n_samples >= 1 and seed >= 0")
+        noise = np.random.default_rng(seed).normal(size=(n_samples, self.n_components))
+        with self._fitted():
+            rows = self.drawn(torch.from_numpy(noise).to(self.device, self.precision))
+            return (rows * self.units.data).cpu().numpy()
 
     @final
     def score(self, X: Any, mask: Any = None, *, covariates: Any = None) -> float:

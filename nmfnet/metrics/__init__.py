@@ -70,6 +70,7 @@ from nmfnet.metrics.fit import (
     svd_floor_curve,
     thinned_deviance,
 )
+from nmfnet.metrics.generation import Coverage, energy_distance, mode_coverage
 from nmfnet.metrics.hierarchy import layer_metrics, readout_accuracy, readout_metrics, topic_tree
 from nmfnet.metrics.kkt import kkt_residual, kkt_residuals
 from nmfnet.metrics.links import link_metrics

@@ -112,6 +112,9 @@ class Flow(Factorization):
             y = coupling.inverse(y, b)
         return y * self.spread + self.centre - self.dequantise / 2
 
+    def drawn(self, noise: Float[Tensor, "*r n k"]) -> Float[Tensor, "*r n f"]:
+        return self.decode(noise)
+
     def _steps(self) -> list[tuple[_Coupling, Tensor]]:
         couplings = cast("list[_Coupling]", list(self.couplings))
         return list(zip(couplings, self.halves.unbind(-3), strict=True))

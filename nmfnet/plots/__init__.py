@@ -25,6 +25,7 @@ module                  figures
 ``tissue``              tissue: every component where the samples lie
 ``views``               explained_by_view
 ``code``                code_map, objective_terms, dispersion_of_means
+``samples``             samples: rows of the data, and rows drawn from a model
 ======================  ============================================================================
 """
 
@@ -174,6 +175,13 @@ def _code(run: Run) -> Figure:
     return code_map(run.W, run.groups)
 
 
+def _samples(run: Run) -> Figure:
+    from nmfnet.plots.samples import samples
+
+    x, drawn = run.drawn
+    return samples(x, drawn, run.feature_names, run.kind, image_shape=run.image_shape)
+
+
 def _terms(run: Run) -> Figure:
     from nmfnet.plots.code import objective_terms
 
@@ -238,6 +246,7 @@ FIGURES = {
     "truth": Drawing(_truth, lambda run: run.true_shares is not None),
     "views": Drawing(_views, lambda run: run.explained is not None),
     "code": Drawing(_code, lambda run: run.W is not None and run.real_code),
+    "samples": Drawing(_samples, lambda run: run.drawn is not None),
     "links": Drawing(_links, lambda run: run.links is not None and run.clusters is not None),
     "reference": Drawing(_reference, lambda run: run.reference is not None and run.H is not None),
     "topic_map": Drawing(_topic_map, _has_topics),

@@ -63,6 +63,8 @@ class Run:
         that all explain.
     dispersion : array, shape (f,), optional
         Inverse dispersion of every feature.
+    drawn : (array, array), optional
+        Rows of the data, and as many drawn from the model, both (m, f).
     links : scipy sparse matrix, shape (n, n), optional
         Of the samples.
     clusters : array of int, shape (n,), optional
@@ -103,6 +105,7 @@ class Run:
     real_code: bool = False
     batches: Mapping[str, Sequence[Any]] | None = None
     dispersion: Any = None
+    drawn: Any = None
     links: Any = None
     clusters: Any = None
     coordinates: Any = None

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Figures", "run_of", "stored"]
 
+DRAWN = 1000
+"""Most rows that are drawn for a figure."""
+
 
 class Figures:
     """The figures of a fitted model, one method each; ``dir(model.plot)`` names those there are.
@@ -131,6 +134,7 @@ def run_of(
         real_code=model.code == "real",
         batches=matrix.classes(rows[shown]),
         dispersion=_dispersion(factors),
+        drawn=_drawn(model, x),
         **_nodes(model, datamodule, factors),
         coordinates=None
         if (held := matrix.extra.get("coordinates")) is None
@@ -148,6 +152,14 @@ def _nodes(model: Factorization, datamodule: MatrixDataModule, factors: Factors)
     names = datamodule.matrix.label_names  # k-means of codes: as many clusters as there are classes
     clusters = clusters_of(model, factors.W, len(names) if names else model.n_components)
     return {"links": to_numpy(graph), "clusters": clusters}
+
+
+def _drawn(model: Factorization, x: Any) -> tuple[np.ndarray, np.ndarray] | None:
+    """Rows of the data, evenly spaced, and as many of the model's own, where it can draw any."""
+    if not model.overrides("drawn"):
+        return None
+    rows = np.asarray(x)[:: -(-x.shape[0] // DRAWN)]
+    return rows, model.sample(len(rows))
 
 
 def _dispersion(factors: Factors) -> np.ndarray | None:
@@ -191,7 +203,7 @@ def _without_rows(run: Run) -> Run:
     absent: dict[str, Any] = dict.fromkeys(
         (
             *("W", "x", "mask", "labels", "sample_names", "shares", "true_shares", "said"),
-            *("batches", "links", "coordinates", "explained", "associations"),
+            *("batches", "drawn", "links", "coordinates", "explained", "associations"),
         )
     )
     return replace(run, **absent, x_hat=run.x_hat if callable(run.x_hat) else None)

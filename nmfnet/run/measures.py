@@ -90,6 +90,8 @@ MEASURES = (
         Measure(f"{part}/elbo", f"{said} evidence lower bound (nats per sample)", 1, told=True)
         for part, said in (("train", "training"), ("test", "held-out"))
     ),
+    Measure("train/energy_distance", "energy distance of drawn and training rows", -1, told=True),
+    Measure("test/energy_distance", "energy distance of drawn and held-out rows", -1, told=True),
     Measure("train/log_likelihood", "training log-likelihood (nats per sample)", 1, told=True),
     Measure("test/log_likelihood", "held-out log-likelihood (nats per sample)", 1, told=True),
     Measure("test/iw_bound", "held-out importance-weighted bound (nats per sample)", 1, told=True),

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, final
 
+from nmfnet.solvers.adversarial import Adversarial
 from nmfnet.solvers.alternating import ANLS, ProjectedGradient
 from nmfnet.solvers.base import Solver, Task
 from nmfnet.solvers.convex import ConvexNewton
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 ORDER: tuple[Callable[[], Solver], ...] = (
     *(Exact, Variational, Ding, HALS, ANLS, Symmetric, CoordinateDescent, Newton, WeightedALS),
     *(ConvexNewton, Hull, Multiplicative, partial(Online, n_sub=10), ProjectedGradient),
-    GradientDescent,
+    *(Adversarial, GradientDescent),
 )
 """Who is asked, one after the other."""
 
@@ -41,7 +42,7 @@ class Auto(Solver):
     """The first solver that can do the task exactly.
 
     They are asked in this order: exact, variational, ding, hals, anls, symmetric, cd, newton,
-    weighted_als, convex_newton, hull, mu, online, pgd, gd and adam.
+    weighted_als, convex_newton, hull, mu, online, pgd, adversarial, gd and adam.
 
     Where cd, convex_newton or mu has not settled after a thousand iterations, or its certificate failed,
     lbfgs goes on, if it can. The one that begins is recorded as ``solver`` in ``metrics.json``. online is

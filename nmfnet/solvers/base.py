@@ -96,6 +96,12 @@ class Task(NamedTuple):
             kind = type(self.model).__name__
             yield f"goes down one objective, and {kind} has one for every layer"
 
+    def players(self) -> Iterator[str]:
+        """The reason of a solver for which all parameters go down the same objective."""
+        if self.model.overrides("players"):
+            kind = type(self.model).__name__
+            yield f"goes down one objective, and {kind} has players with a loss each"
+
     def losses(self, *betas: float) -> Iterator[str]:
         """The reason of a solver for some of the beta family."""
         if self.model.loss.beta not in betas:
@@ -134,6 +140,9 @@ class Solver(nn.Module, ABC):
 
     calmer: str = "use dtype=float64, or rescale X"
     """What helps when the objective leaves the finite numbers."""
+
+    endless: bool = False
+    """Whether its steps go down something else than the objective, so that only the budget ends them."""
 
     at_once: bool = False
     """Whether the first step is the whole fit."""

@@ -64,6 +64,7 @@ class GradientDescent(Solver):
 
     def lacks(self, task: Task) -> Iterator[str]:
         yield from task.minibatches()
+        yield from task.players()
         yield from task.processes()
         if task.sparse and not task.model.sparse:
             yield "needs a dense X, and this one is sparse"

@@ -146,6 +146,7 @@ class Adam(Solver):
 
     def lacks(self, task: Task) -> Iterator[str]:
         model = task.model
+        yield from task.players()
         if not self.heldout:
             return
         why = ""
@@ -178,7 +179,7 @@ class Adam(Solver):
 
     def slopes(self, model: Factorization) -> list[Tensor] | None:
         """Over the last iterations."""
-        state = _optimizer(model)[1].state
+        state = of_lightning(model)[1].state
         if not state:
             return None
         return [
@@ -196,7 +197,7 @@ class Adam(Solver):
         return torch.where(rms > 0, rms, 1) if self.relative else torch.ones_like(rms)
 
     def step(self, model: Factorization, batch: Batch, n_iter: int, live: list[int]) -> Terms:
-        wrapped, adam = _optimizer(model)
+        wrapped, adam = of_lightning(model)
         for i in frozen(model, live):
             adam.multiplier[i] = 0
         seen, judged = self._parted(batch)
@@ -218,8 +219,8 @@ class Adam(Solver):
         model.now = None
         if self.minibatch:  # to judge every one of them takes longer than to train on it
             return {name: term.detach()[live] for name, term in trained.items()}
-        terms = _judge(model, judged, batch.x.shape[0] / judged.x.shape[0])
-        self._remember(model, adam, total(terms), model.iteration + n_iter < model.warm_up)
+        terms = judge(model, judged, batch.x.shape[0] / judged.x.shape[0])
+        self.remember(model, adam, total(terms), model.iteration + n_iter < model.warm_up)
         return {name: term[live] for name, term in terms.items()}
 
     def _parted(self, batch: Batch) -> tuple[Batch, Batch]:
@@ -232,7 +233,7 @@ class Adam(Solver):
         seen, judged = (batch.by_row(lambda t, at=at: rows_at(t, at)) for at in parts)  # type: ignore[misc]
         return seen, judged
 
-    def _remember(
+    def remember(
         self, model: Factorization, adam: RestartAdam, objective: Tensor, warming: bool
     ) -> None:
         """Keep the best parameters so far; of a model that warms up, the last."""
@@ -262,7 +263,7 @@ class Adam(Solver):
             tensor.data[restart] = kept[restart]
 
     def rebase(self, model: Factorization, restart: int, objective: float) -> None:
-        _optimizer(model)[1].begin_again(restart)
+        of_lightning(model)[1].begin_again(restart)
         if self.best:
             self.lowest[restart] = objective
             for tensor, kept in zip(model.restart_tensors(), self.best, strict=True):
@@ -273,7 +274,7 @@ class Adam(Solver):
             tensor.data.copy_(kept)
 
 
-def _optimizer(model: Factorization) -> tuple[LightningOptimizer, RestartAdam]:
+def of_lightning(model: Factorization) -> tuple[LightningOptimizer, RestartAdam]:
     """Lightning's wrapper, which counts steps, and what is in it."""
     wrapped = model.optimizers()
     assert isinstance(wrapped, LightningOptimizer)
@@ -282,7 +283,7 @@ def _optimizer(model: Factorization) -> tuple[LightningOptimizer, RestartAdam]:
 
 
 @torch.no_grad()
-def _judge(model: Factorization, batch: Batch, scale: float) -> Terms:
+def judge(model: Factorization, batch: Batch, scale: float = 1.0) -> Terms:
     """The terms of the objective as the fitted model will have them (batch norm: running means)."""
     model.eval()
     terms = model.objective(batch)

@@ -53,6 +53,7 @@ class LBFGS(Solver):
     def lacks(self, task: Task) -> Iterator[str]:
         yield from task.minibatches()
         yield from task.stages()
+        yield from task.players()
         for name, factor in task.model.factors.items():
             own = factor.constraint
             if own.identity and own.bounds not in (NON_NEGATIVE, ANY):

@@ -31,10 +31,24 @@ NEVER_NEW = ("labels", "W", "H")
 """What ``fit`` takes and ``transform`` does not."""
 
 HEAVY = (
-    *("autorec", "avae", "bpr", "etm", "graph_ae", "lda", "mixture_of_unigrams", "neumf", "nnmf"),
+    *(
+        "autorec",
+        "avae",
+        "bpr",
+        "etm",
+        "gan",
+        "graph_ae",
+        "lda",
+        "mixture_of_unigrams",
+        "neumf",
+        "nnmf",
+    ),
     *("plsi", "prodlda", "sorec", "vae"),
 )
 """Models whose fits take seconds: their cases are slow tests."""
+
+BUDGET = {"gan": 100}
+"""Iterations of models that never settle, in place of those of a whole fit."""
 
 pytestmark = pytest.mark.parametrize(
     "model", [pytest.param(m, marks=[pytest.mark.slow] if m in HEAVY else []) for m in MODELS]
@@ -96,7 +110,8 @@ def test_twenty_iterations_are_feasible_finite_and_no_worse_than_one(model):
     first = fit(model, n_restarts=2, max_iter=1)
     last = fit(model, n_restarts=2, max_iter=20 + first.warm_up)  # judged is what is trained
     assert torch.isfinite(last.objectives).all()
-    assert bool((last.objectives <= first.objectives + 1e-6 * first.objectives.abs()).all())
+    if not last.solver.endless:  # a game may lose for a while
+        assert bool((last.objectives <= first.objectives + 1e-6 * first.objectives.abs()).all())
     for factor in last.factors.values():
         assert factor.constraint.contains(factor().detach(), 1e-6)
     code = last.transform(**rows(model))
@@ -147,7 +162,8 @@ def test_saved_and_loaded_is_the_same(model, tmp_path):
 @pytest.mark.quick("sym_nmf", "reference_nmf", "biased_mf")
 def test_transform_of_the_training_rows_is_the_training_code(model, tmp_path):
     """Exactly where the code is a function of the row; else the refit is no worse."""
-    fitted = fit(model, dtype="float64", max_iter=1500, run_dir=tmp_path / "run")
+    whole = BUDGET.get(model, 1500)
+    fitted = fit(model, dtype="float64", max_iter=whole, run_dir=tmp_path / "run")
     with np.load(tmp_path / "run" / "factors.npz") as arrays:
         W = arrays["W"]
     again = fitted.transform(**rows(model))

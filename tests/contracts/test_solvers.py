@@ -23,9 +23,9 @@ OF_NMF = [
     if name
     not in (
         *("cd", "convex_newton", "adam_early", "adam_deep", "exact", "weighted_als"),
-        *("symmetric", "variational", "ding", "hull"),
+        *("symmetric", "variational", "ding", "hull", "adversarial"),
     )
-]  # for models with an encoder, a closed form, ridge regressions, a graph, a bound, or rows of sum 1
+]  # for models with an encoder, a closed form, ridges, a graph, a bound, rows of sum 1, or players
 EXACT = [
     name for name in OF_NMF if name not in ("adam", "adam_lbfgs", "adam_network", "als", "online")
 ]

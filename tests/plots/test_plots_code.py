@@ -9,6 +9,7 @@ from matplotlib.collections import PathCollection
 from nmfnet.errors import UserError
 from nmfnet.plots import Run, run_figures
 from nmfnet.plots.code import code_map, dispersion_of_means, objective_terms
+from nmfnet.plots.samples import samples
 
 RNG = np.random.default_rng(0)
 
@@ -61,3 +62,17 @@ def test_a_run_draws_what_it_has():
     )  # fmt: skip
     assert list(more.groups) == ["labels", "b"]
     assert {"terms", "dispersion"} <= set(dict(run_figures(more)))
+
+
+def test_drawn_rows_lie_in_the_plane_of_the_data():
+    plane = RNG.normal(size=(50, 2)) * [5, 3]
+    turned = np.linalg.qr(RNG.normal(size=(6, 6)))[0][:2]
+    figure = samples(plane @ turned, 2 * plane @ turned)
+    data, drawn = points(figure, "data"), points(figure, "drawn")
+    assert data.var(0).sum() == pytest.approx(plane.var(0).sum(), rel=1e-6)
+    np.testing.assert_allclose(drawn - drawn.mean(0), 2 * (data - data.mean(0)), atol=1e-9)
+    np.testing.assert_array_equal(points(samples(plane, plane), "drawn"), plane)
+    images = samples(plane @ turned, plane @ turned, kind="image", image_shape=(2, 3))
+    assert [axes.get_label() for axes in images.axes] == ["data", "drawn"]
+    with pytest.raises(UserError, match="drawn has 2 features"):
+        samples(plane @ turned, plane)

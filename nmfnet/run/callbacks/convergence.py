@@ -179,6 +179,8 @@ class Convergence(L.Callback):
         own.value, lowest = value, min(value, past[-1][1]) if past else value
         model.objectives[restart] = lowest
         past.append((iteration, lowest))
+        if model.solver.endless:
+            return
         if model.solver.at_once:
             self._end(model, restart)
             if restart in model.live:  # the closed form was not the optimum
@@ -219,7 +221,9 @@ class Convergence(L.Callback):
 
     def _certifiable(self, model: Factorization) -> bool:
         asked = model.budget.certificate_tol is not None
-        return asked and self.in_memory and not model.solver.estimates  # else of some rows
+        solver = model.solver
+        judged = not (solver.estimates or solver.endless)  # by some rows, or by another number
+        return asked and self.in_memory and judged
 
     def _descend(self, model: Factorization, restart: int, enough: float | None) -> Found:
         """Go down from a restart's parameters; they stay as they were unless it fell ``enough``."""

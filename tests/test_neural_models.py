@@ -10,7 +10,7 @@ from making import advance, batch_of, make, planted, values
 import nmfnet
 from nmfnet.kernels.multiplicative import apply_update_, nmf_sums_W
 from nmfnet.solvers.base import total
-from nmfnet.solvers.gradient import _judge
+from nmfnet.solvers.gradient import judge
 
 UNROLLED = {"model": "unrolled_nmf", "solver": "adam"}
 
@@ -168,7 +168,7 @@ def test_early_stopping_ends_soon_after_the_lowest_and_keeps_its_parameters():
     assert fitted.metrics["status"] == "stopped early"
     assert int(fitted.n_iter[0]) < 500
     judged = fitted.solver._parted(batch_of(X))[1]
-    kept = total(_judge(fitted, judged, 60 / judged.x.shape[0]))
+    kept = total(judge(fitted, judged, 60 / judged.x.shape[0]))
     torch.testing.assert_close(kept, fitted.solver.lowest, rtol=1e-5, atol=0)
 
 

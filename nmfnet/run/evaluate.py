@@ -224,12 +224,12 @@ def _anywhere(ask: Callable[[], Any]) -> Any:
 def _ended(model: Factorization, convergence: Convergence) -> dict[str, Any]:
     """How long it took, how it ended, and on which objective."""
     best, status = int(model.best), convergence.status(model)
-    meant = {"budget/meant": True} if convergence.ended_as_meant(model) else {}
-    return meant | {
+    return {
         "n_iter": int(model.n_iter[best]),
         "seconds": convergence.seconds,
         "status": status,
         "converged": status == "converged",
+        "budget/meant": convergence.ended_as_meant(model),
         "certificate/fall": partial(_anywhere, partial(convergence.fall, model)),
         "objective": float(model.objectives[best]) * model.loss_unit,
         "n_restarts": model.n_restarts,

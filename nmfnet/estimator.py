@@ -13,7 +13,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from nmfnet.config import plain
+from nmfnet.config import constraints_of, plain
 from nmfnet.errors import UserError
 
 if TYPE_CHECKING:
@@ -34,8 +34,16 @@ def _class_of(model: str) -> type[Factorization] | None:
 
 
 def _learns_from_batches(estimator: Estimator) -> bool:
+    """Whether the model is X ~ W H of factors >= 0, whose sums can stand for the rows they come from."""
+    from nmfnet.core.constraints import NON_NEGATIVE
+    from nmfnet.settings.objects import build
+    from nmfnet.settings.words import configuration
+
     kind = _class_of(estimator.model)
-    return kind is not None and kind.bilinear
+    if kind is None or not kind.bilinear:
+        return False
+    general, single = constraints_of(configuration(plain({"model": estimator.model})).constraint)
+    return all(build(node).bounds == NON_NEGATIVE for node in (general, *single.values()))
 
 
 def _without_rows(model: Factorization, *, keep_solver: bool) -> Factorization:

@@ -135,7 +135,8 @@ def test_some_solver_is_chosen_for_every_loss(model):
         try:
             found = fit(data(), model, loss=loss, max_iter=3)
         except nmfnet.UserError as error:  # it says why, and what to use
-            assert loss not in ("frobenius", "kl", "poisson", "beta", "itakura_saito")
+            signed = "any sign" in str(error) and loss != "frobenius"
+            assert signed or loss not in ("frobenius", "kl", "poisson", "beta", "itakura_saito")
             assert "use " in str(error)
             continue
         assert found.metrics["solver"] in SOLVERS

@@ -115,8 +115,7 @@ def test_extrapolation_is_nesterovs():
 
 # ---------------------------------------------------------------------- compiled
 COMPILED = {
-    "nmf": {"model": "nmf", "loss": "kl", "n_restarts": 3},
-    "masked": {"model": "nmf", "loss": "frobenius", "penalty": "l1"},
+    "masked": {"model": "nmf", "loss": "frobenius", "penalty": "l1", "n_restarts": 3},
     "deep": {**MULTILINEAR["ae-deep"], "loss": "itakura_saito"},  # by autograd
 }
 

@@ -16,7 +16,7 @@ from nmfnet.metrics import svd_floor
 from nmfnet.settings.objects import build
 from nmfnet.settings.words import configuration
 
-RESTARTS = 5
+RESTARTS = 10
 BETA = {"frobenius": "frobenius", "kl": "kullback-leibler"}
 
 

@@ -156,11 +156,7 @@ def test_automatic_number_of_components():
 
 
 def test_only_models_of_free_factors_learn_from_batches():
-    assert {name for name in PLAIN if hasattr(Estimator(name), "partial_fit")} == {
-        "nmf",
-        "plca",
-        "semi_nmf",
-    }
+    assert {name for name in PLAIN if hasattr(Estimator(name), "partial_fit")} == {"nmf", "plca"}
 
 
 @pytest.mark.parametrize("model", ["nmf", "autoencoder", "deep_nmf"])

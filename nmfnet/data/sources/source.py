@@ -6,8 +6,8 @@ import math
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, final
 
 import numpy as np
 import scipy.sparse as sp
@@ -55,6 +55,17 @@ class Source(ABC):
         UserError
             One is not there.
         """
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Held(Source):
+    """A matrix that has been read."""
+
+    matrix: Matrix
+
+    def read(self) -> Matrix:
+        return self.matrix
 
 
 def encode_labels(texts: Sequence[str]) -> tuple[np.ndarray, list[str]]:

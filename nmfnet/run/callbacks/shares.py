@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from nmfnet.data.matrix import Matrix, Reference
-from nmfnet.data.sources.source import Source
+from nmfnet.data.sources.source import Held
 from nmfnet.kernels.nnls import nnls_rows
 from nmfnet.run.train import train
 from nmfnet.settings.words import configuration
@@ -27,17 +26,6 @@ LEAST = 3
 
 SAME = ("seed", "figures", "threads", "device")
 """What the second fit has of the settings of the first."""
-
-
-@final
-@dataclass(frozen=True)
-class _Counts(Source):
-    """Counts that are at hand."""
-
-    matrix: Matrix
-
-    def read(self) -> Matrix:
-        return self.matrix
 
 
 def write_shares(
@@ -98,7 +86,7 @@ def write_shares(
         extra={"coordinates": counts.extra["coordinates"]},
         reference=Reference(signatures, types),
     )
-    fitted = train(cfg, _Counts(matrix))
+    fitted = train(cfg, Held(matrix))
     assert fitted.factors is not None
     assert fitted.factors.shares is not None
     with (result.folder / "shares.csv").open("w", newline="", encoding="utf-8") as stream:

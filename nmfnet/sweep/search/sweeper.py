@@ -9,10 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.plugins import Plugins
-from hydra.plugins.sweeper import Sweeper
-from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
 from nmfnet.errors import UserError
 from nmfnet.run.lock import locked
@@ -21,7 +18,8 @@ from nmfnet.settings.hints import did_you_mean
 from nmfnet.settings.ranges import Count, Natural
 from nmfnet.settings.words import open_keys
 from nmfnet.sweep.jobs import Record, read_record
-from nmfnet.sweep.launchers.base import Jobs, Pool
+from nmfnet.sweep.launchers.base import Pool
+from nmfnet.sweep.search.by_jobs import ByJobs
 from nmfnet.sweep.search.space import Space, read_space
 from nmfnet.sweep.search.study import (
     FILE,
@@ -41,7 +39,7 @@ if TYPE_CHECKING:
     from optuna import Study
 
 
-class Search(Sweeper):
+class Search(ByJobs):
     """Search for the settings with the best numbers.
 
     Parameters
@@ -65,9 +63,7 @@ class Search(Sweeper):
         What to search, as on the command line, which wins.
     """
 
-    config: DictConfig
-    hydra_context: HydraContext
-    launcher: Jobs
+    choice = "optuna"
 
     def __init__(
         self,
@@ -85,18 +81,6 @@ class Search(Sweeper):
         self.directions = given * len(self.metrics) if len(given) == 1 else given
         self.n_trials, self.batch, self.seed = n_trials, batch, seed
         self.sampler, self.pruner, self.params = sampler, pruner, dict(params or {})
-
-    def setup(
-        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
-    ) -> None:
-        """Called by Hydra."""
-        self.config, self.hydra_context = config, hydra_context
-        launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=hydra_context, task_function=task_function, config=config
-        )
-        if not isinstance(launcher, Jobs):
-            raise UserError("hparams_search=optuna needs a launcher=... of nmfnet")
-        self.launcher = launcher
 
     def sweep(self, arguments: list[str]) -> None:
         """Run the trials that are missing, and say which was best.

@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING
 
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.core.plugins import Plugins
-from hydra.plugins.sweeper import Sweeper
-from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
 from nmfnet.config import Config, check_config, read_choice
-from nmfnet.data.matrix import Matrix
-from nmfnet.data.sources.source import Source
+from nmfnet.data.sources.source import Held, Source
 from nmfnet.data.stream.source import Stream
 from nmfnet.errors import UserError
 from nmfnet.run.stored import write_json
 from nmfnet.settings.objects import build
 from nmfnet.settings.words import open_keys
-from nmfnet.sweep.launchers.base import Jobs
+from nmfnet.sweep.search.by_jobs import ByJobs
 from nmfnet.sweep.summary import ZOO
 
 if TYPE_CHECKING:
@@ -44,7 +39,7 @@ ABSENT = {
 """What is said of data that lack something beside a whole X."""
 
 
-class Zoo(Sweeper):
+class Zoo(ByJobs):
     """A sweep over the models that fit the data, or over those of ``model=a,b,c`` that do.
 
     A model fits if the data bring what its own example brings, and if a run of it would begin: it is
@@ -56,24 +51,10 @@ class Zoo(Sweeper):
         What to sweep beside the model, as on the command line, which wins.
     """
 
-    config: DictConfig
-    hydra_context: HydraContext
-    launcher: Jobs
+    choice = "model_zoo"
 
     def __init__(self, params: dict[str, str] | None = None) -> None:
         self.params = dict(params or {})
-
-    def setup(
-        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
-    ) -> None:
-        """Called by Hydra."""
-        self.config, self.hydra_context = config, hydra_context
-        launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=hydra_context, task_function=task_function, config=config
-        )
-        if not isinstance(launcher, Jobs):
-            raise UserError("hparams_search=model_zoo needs a launcher=... of nmfnet")
-        self.launcher = launcher
 
     def sweep(self, arguments: list[str]) -> None:
         """Choose, and run what was chosen.
@@ -201,15 +182,4 @@ def _values(override: Override) -> list[str]:
 
 def _once(source: Source) -> Source:
     """The source, read only once where all of it is read."""
-    return source if isinstance(source, Stream) else _Held(source.read())
-
-
-@final
-@dataclass(frozen=True, eq=False)
-class _Held(Source):
-    """A matrix that has been read."""
-
-    matrix: Matrix
-
-    def read(self) -> Matrix:
-        return self.matrix
+    return source if isinstance(source, Stream) else Held(source.read())

@@ -123,6 +123,9 @@ class Factorization(L.LightningModule, ABC):
     heads: tuple[str, ...] = ()
     """What the decoder can give a likelihood beside the mean."""
 
+    generative: bool = False
+    """Whether ``decode`` makes rows of X of standard normal codes: the model is a law of rows."""
+
     ends_by_budget: str = ""
     """Why a fit is better ended by its budget than where the objective is lowest; "" = it is not."""
 
@@ -431,10 +434,6 @@ class Factorization(L.LightningModule, ABC):
         """What A mixes in W (A X): the rows of X, or near ones."""
         return batch.x
 
-    def drawn(self, noise: Float[Tensor, "*r n k"]) -> Float[Tensor, "*r n f"]:
-        """New rows, made of standard normal numbers; of models that are a law of rows."""
-        raise NotImplementedError(f"{type(self).__name__} is no law of rows")
-
     def components(self) -> Float[Tensor, "*r k f"]:
         """H; for a non-linear decoder what each unit of W adds to ``decode(0)``."""
         lead = next(self.parameters()).shape[:-2]
@@ -615,7 +614,8 @@ class Factorization(L.LightningModule, ABC):
 
     def __dir__(self) -> list[str]:
         """What a user needs; a model has all of its own and Lightning's methods beside."""
-        used = ("transform", "inverse_transform", "reconstruct", "sample", "score", "components_")
+        drawn = ["sample"] if self.generative else []
+        used = ["transform", "inverse_transform", "reconstruct", *drawn, "score", "components_"]
         return [*used, *FITTED]
 
     @property
@@ -746,7 +746,7 @@ class Factorization(L.LightningModule, ABC):
         UserError
             If the model is no law of rows.
         """
-        if not self.overrides("drawn"):
+        if not self.generative:
             raise UserError(
                 f"{type(self).__name__} is no law of rows, so that none can be drawn: use model=flow "
                 "or model=gan"
@@ -755,7 +755,7 @@ class Factorization(L.LightningModule, ABC):
             raise UserError(f"sample({n_samples}, seed={seed}): give n_samples >= 1 and seed >= 0")
         noise = np.random.default_rng(seed).normal(size=(n_samples, self.n_components))
         with self._fitted():
-            rows = self.drawn(torch.from_numpy(noise).to(self.device, self.precision))
+            rows = self.decode(torch.from_numpy(noise).to(self.device, self.precision))
             return (rows * self.units.data).cpu().numpy()
 
     @final

@@ -65,6 +65,7 @@ class Flow(Factorization):
 
     code = "real"
     linear = False
+    generative = True
     has_components = False
     multilinear = False  # type: ignore[assignment]
     estimates_x = False
@@ -111,9 +112,6 @@ class Flow(Factorization):
         for coupling, b in reversed(self._steps()):
             y = coupling.inverse(y, b)
         return y * self.spread + self.centre - self.dequantise / 2
-
-    def drawn(self, noise: Float[Tensor, "*r n k"]) -> Float[Tensor, "*r n f"]:
-        return self.decode(noise)
 
     def _steps(self) -> list[tuple[_Coupling, Tensor]]:
         couplings = cast("list[_Coupling]", list(self.couplings))

@@ -69,6 +69,7 @@ class GAN(Factorization):
 
     code = "real"
     linear = False
+    generative = True
     has_components = False
     multilinear = False  # type: ignore[assignment]
 
@@ -93,9 +94,6 @@ class GAN(Factorization):
     # ------------------------------------------------------------------ the model
     def decode(self, W: Float[Tensor, "*r n k"]) -> Float[Tensor, "*r n f"]:
         return self.generator(W) * self.spread + self.centre
-
-    def drawn(self, noise: Float[Tensor, "*r n k"]) -> Float[Tensor, "*r n f"]:
-        return self.decode(noise)
 
     def encode(self, batch: Batch) -> Float[Tensor, "*r n k"]:
         """The z of the nearest generated row."""

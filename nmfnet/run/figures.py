@@ -156,7 +156,7 @@ def _nodes(model: Factorization, datamodule: MatrixDataModule, factors: Factors)
 
 def _drawn(model: Factorization, x: Any) -> tuple[np.ndarray, np.ndarray] | None:
     """Rows of the data, evenly spaced, and as many of the model's own, where it can draw any."""
-    if not model.overrides("drawn"):
+    if not model.generative:
         return None
     rows = np.asarray(x)[:: -(-x.shape[0] // DRAWN)]
     return rows, model.sample(len(rows))

@@ -38,14 +38,13 @@ def energy_distance(a: ArrayLike, b: ArrayLike) -> float:
 
     Source: Székely & Rizzo 2013, "Energy statistics: a class of statistics based on distances".
     """
-    from scipy.spatial.distance import cdist
+    import torch
+
+    from nmfnet.kernels.energy import energy_distance as of_tensors
 
     one, two = np.asarray(a, np.float64), np.asarray(b, np.float64)
     _same_features(one, two)
-    between, within_one, within_two = (
-        float(cdist(x, y).mean()) for x, y in ((one, two), (one, one), (two, two))
-    )
-    return 2 * between - within_one - within_two
+    return float(of_tensors(torch.tensor(one), torch.tensor(two)))
 
 
 def mode_coverage(rows: ArrayLike, centres: ArrayLike, radius: float) -> Coverage:

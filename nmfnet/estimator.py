@@ -17,19 +17,24 @@ from nmfnet.config import constraints_of, plain
 from nmfnet.errors import UserError
 
 if TYPE_CHECKING:
+    from nmfnet.config import Config
     from nmfnet.core.model import Factorization
 
 
-def _class_of(model: str) -> type[Factorization] | None:
-    """The class of a choice of the group ``model``; None for what is none."""
-    from nmfnet.settings.objects import locate
+def _config_of(model: str) -> Config | None:
+    """The configuration of a choice of the group ``model``; None for what is none."""
     from nmfnet.settings.words import configuration
 
     try:
-        node = configuration(plain({"model": model})).model
+        return configuration(plain({"model": model}))
     except UserError:
         return None
-    found: type[Factorization] = locate(node["_target_"])
+
+
+def _class_of(cfg: Config | None) -> type[Factorization] | None:
+    from nmfnet.settings.objects import locate
+
+    found: type[Factorization] | None = None if cfg is None else locate(cfg.model["_target_"])
     return found
 
 
@@ -37,12 +42,12 @@ def _learns_from_batches(estimator: Estimator) -> bool:
     """Whether the model is X ~ W H of factors >= 0, whose sums can stand for the rows they come from."""
     from nmfnet.core.constraints import NON_NEGATIVE
     from nmfnet.settings.objects import build
-    from nmfnet.settings.words import configuration
 
-    kind = _class_of(estimator.model)
-    if kind is None or not kind.bilinear:
+    cfg = _config_of(estimator.model)
+    kind = _class_of(cfg)
+    if cfg is None or kind is None or not kind.bilinear:
         return False
-    general, single = constraints_of(configuration(plain({"model": estimator.model})).constraint)
+    general, single = constraints_of(cfg.constraint)
     return all(build(node).bounds == NON_NEGATIVE for node in (general, *single.values()))
 
 
@@ -235,7 +240,7 @@ class Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
 
     def _takes_sparse(self) -> bool:
         """Whether the model works on a sparse X; True for what is no model, which fit refuses."""
-        kind = _class_of(self.model)
+        kind = _class_of(_config_of(self.model))
         return kind is None or kind.sparse
 
     def __sklearn_tags__(self) -> Any:

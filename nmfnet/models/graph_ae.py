@@ -141,12 +141,12 @@ class GraphAE(Factorization):
         outward = batch.extra.get("links") if self.gcn else None
         scale = inverse_root_degrees(*(a for a in (links, outward) if a is not None))
         h = batch.x
-        for name, weights in self.own_factors().items():
+        for i, (name, weights) in enumerate(self.own_factors().items()):
             sent = scale * times_weights(h, weights(), self.transpose)
             theirs = None if outward is None else getattr(self, f"sent_{name}")
             got = received(scale, sent, links, outward, theirs)
             yield name, sent, got
-            h = torch.relu(got) if name.startswith("E") else h
+            h = torch.relu(got) if i < len(self.E) else h
 
     def end(self, batch: Batch) -> None:
         """Keep what training nodes send to new ones, and how many links they have."""

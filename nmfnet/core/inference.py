@@ -232,16 +232,13 @@ def _by_descent(
 
         value = objective_of(model, rows, tables, own_terms)
         with torch.no_grad():
-            start = lowest = None
-            for candidate in candidates:
-                code = project(candidate.unsqueeze(-2).expand(shape))
+            tried = (project(candidate.unsqueeze(-2).expand(shape)) for candidate in candidates)
+            start = next(tried)
+            lowest = value(start).nan_to_num(torch.inf)
+            for code in tried:
                 cost = value(code).nan_to_num(torch.inf)
-                if start is None or lowest is None:
-                    start, lowest = code, cost
-                    continue
                 better = (cost < lowest).reshape(*cost.shape, *([1] * (len(shape) - cost.ndim)))
                 start, lowest = torch.where(better, code, start), torch.minimum(cost, lowest)
-            assert start is not None
         limits = [factor.constraint.bounds for factor in tables.values()]
         if apart or None in limits:
             found = minimise(value, project, start, max_iter=MOST, tol=tol)

@@ -132,7 +132,10 @@ class Communities(AfterFit):
         ]
         lists = {c.name: c.markers[0].tolist() for c in found}
         if self.signatures is not None:
-            extended = self._match(datamodule, found, table, values)
+            extended, lists = self._match(datamodule, found, table, values), {}
+            at = {name: i for i, name in enumerate(datamodule.feature_names)}
+            for row in extended:
+                lists.setdefault(row["type"], []).append(at[row["feature"]])
             if result.folder is not None:
                 _write(result.folder / "signatures.csv", extended)
         numbers: dict[str, float] = {"communities/number": len(found)}
@@ -153,10 +156,6 @@ class Communities(AfterFit):
         _write(result.folder / "communities.csv", table)
         names = datamodule.feature_names
         if self.counts is not None:
-            if self.signatures is not None:
-                at, lists = {name: i for i, name in enumerate(names)}, {}
-                for row in extended:
-                    lists.setdefault(row["type"], []).append(at[row["feature"]])
             write_shares(self.counts, datamodule, result, lists, self.shares)
         _write(
             result.folder / "markers.csv",

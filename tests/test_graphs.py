@@ -876,3 +876,21 @@ def test_links_of_cora_are_told(law, least):
         })  # fmt: skip
         found.append(run(cfg, write=False).metrics["link/auc"])
     assert np.mean(found) >= least
+
+
+def test_a_run_of_an_earlier_version_loads_and_reads_no_links(tmp_path):
+    """Which had no buffers of what training nodes send."""
+    own = GraphAE.example(GraphAE, np.random.default_rng(0))  # type: ignore[arg-type]
+    fitted = nmfnet.fit(
+        **own, model="graph_ae", n_components=3, max_iter=5, run_dir=tmp_path / "run", figures=False
+    )
+    file = tmp_path / "run" / "model.ckpt"
+    saved = torch.load(file, weights_only=True)
+    for name in fitted.kept:
+        del saved["state_dict"][name]
+    torch.save(saved, file)
+    loaded = nmfnet.load(tmp_path / "run")
+    new = {key: value for key, value in own.items() if key != "labels"}
+    assert np.array_equal(loaded.transform(**new), fitted.transform(**new))
+    with pytest.raises(nmfnet.UserError, match="earlier version"):
+        loaded.transform(new["X"], links=new["graph"])

@@ -120,11 +120,20 @@ class GraphAE(Factorization):
         self.S = None
         if law == "normal":
             self.S = self.factor("S", last, code, constraint=Free(), degree=degree)
+        kept = {"n_links": torch.zeros(self.n_restarts, dtype=torch.long)}
         for name, factor in self.own_factors().items() if self.gcn else ():
-            kept = torch.zeros(self.n_restarts, parts.sizes.n_samples, factor.raw.shape[-1])
-            self.register_buffer(f"sent_{name}", kept)
-        self.register_buffer("n_links", torch.zeros(self.n_restarts, dtype=torch.long))
+            shape = self.n_restarts, parts.sizes.n_samples, factor.raw.shape[-1]
+            kept[f"sent_{name}"] = torch.zeros(shape)
+        for name, empty in kept.items():
+            self.register_buffer(name, empty)
         self.n_links: Tensor
+        self.kept = tuple(kept)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        """A run of an earlier version has kept nothing of the links."""
+        for name in self.kept:
+            state_dict.setdefault(prefix + name, getattr(self, name))
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def law(self, batch: Batch) -> Law:
         if self.table:
@@ -166,6 +175,11 @@ class GraphAE(Factorization):
         return {"M": self.M} if self.table else {}
 
     def infer(self, batch: Batch) -> Float[Tensor, "*r n k"]:
+        if "links" in batch.extra and not bool(self.n_links.any()):
+            raise UserError(
+                "links: this run is of an earlier version, which kept nothing of the links of training "
+                "nodes: repeat the run, or leave links out"
+            )
         if not self.table or bool((batch.index >= 0).all()):
             return self.law(batch).mean
         if "links" not in batch.extra or "graph" in batch.context:

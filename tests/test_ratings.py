@@ -22,11 +22,11 @@ from nmfnet.data import (
     EntrySplit,
     NoSplit,
     RowSplit,
-    Source,
     TimeSplit,
     Triples,
 )
 from nmfnet.data.module import MatrixDataModule
+from nmfnet.data.sources.source import Held
 from nmfnet.kernels.weighted import ridge_rows
 from nmfnet.run.checkpoint import assemble, task_of
 from nmfnet.run.train import train
@@ -46,16 +46,6 @@ def ratings(n: int = 40, f: int = 25, seed: int = 0) -> tuple[np.ndarray, np.nda
     mask = rng.random((n, f)) < 0.5
     mask[np.arange(n), np.arange(n) % f] = True
     return X, mask
-
-
-class Held(Source):
-    """A matrix that is there already."""
-
-    def __init__(self, matrix):
-        self.matrix = matrix
-
-    def read(self):
-        return self.matrix
 
 
 def listed(X, mask, *, sparse=True):

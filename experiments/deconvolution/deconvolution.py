@@ -8,13 +8,13 @@ from __future__ import annotations
 import csv
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from nmfnet.data import Matrix, Source
+from nmfnet.data import Matrix
 from nmfnet.data.sources.registry import source
+from nmfnet.data.sources.source import Held
 from nmfnet.run.train import Result, train
 from nmfnet.settings.words import configuration
 
@@ -35,16 +35,6 @@ SLOW = ("nu-SVR", "negative binomial")
 
 LIMIT = 20.0
 """Seconds that a fit may train."""
-
-
-@dataclass
-class Held(Source):
-    """A matrix that was read before the clock starts."""
-
-    matrix: Matrix
-
-    def read(self) -> Matrix:
-        return self.matrix
 
 
 def fit(matrix: Matrix, settings: dict) -> tuple[Result, float]:

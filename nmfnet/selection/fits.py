@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -14,7 +13,7 @@ import torch
 
 from nmfnet.config import Config, read_choice
 from nmfnet.data.matrix import Matrix
-from nmfnet.data.sources.source import Source
+from nmfnet.data.sources.source import Held
 from nmfnet.data.splits import EntrySplit, only, without
 from nmfnet.errors import UserError
 from nmfnet.kernels.arrays import as_tensor
@@ -26,7 +25,7 @@ from nmfnet.selection.relevance import fit_relevance
 from nmfnet.selection.resampling import capped_shares, resample, thin, with_values
 from nmfnet.settings.objects import locate
 
-__all__ = ["AGREEING", "Fit", "Held", "Job", "Store", "fit_all", "jobs", "replicate"]
+__all__ = ["AGREEING", "Fit", "Job", "Store", "fit_all", "jobs", "replicate"]
 
 Fit = dict[str, Any]
 """Arrays and numbers of one fit; what is there depends on the kind of job."""
@@ -68,17 +67,6 @@ def jobs(ranks: list[int], plan: Plan, held: list[Kind], relevance: bool) -> lis
     every = [Job(kind, k, i) for k in ranks for kind in numbers for i in numbers[kind]]
     starts = options.ard if relevance else 0
     return every + [Job("ard", ranks[-1], i) for i in range(starts)]
-
-
-@dataclass(frozen=True)
-class Held(Source):
-    """A matrix in memory as a source."""
-
-    matrix: Matrix
-
-    def read(self) -> Matrix:
-        """The matrix."""
-        return self.matrix
 
 
 class Plan(NamedTuple):

@@ -1,7 +1,8 @@
 """Starfysh step by step: the archetypes, their number, their communities, and shares by signatures.
 
-python experiments/starfysh/starfysh.py [archetypes] [number] [communities] [avae] [shares]; writes
-csv files beside this file. `archetypes` compares with the package of that name where it is installed.
+python experiments/starfysh/starfysh.py [archetypes] [number] [chosen] [communities] [avae] [shares]
+writes csv files beside this file. `archetypes` compares with the package of that name where it is
+installed.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 from scipy.optimize import nnls
 from scipy.stats import rankdata
@@ -28,10 +30,11 @@ from nmfnet.data.formats.rda import read_rda
 from nmfnet.data.matrix import Matrix
 from nmfnet.data.sources.origin import Origin
 from nmfnet.data.sources.registry import source
+from nmfnet.data.sources.source import Held
 from nmfnet.data.sources.spots import Spots
+from nmfnet.models.archetypes import Archetypes
 from nmfnet.run.callbacks.communities import Communities
 from nmfnet.run.train import train
-from nmfnet.selection.fits import Held
 
 HERE = Path(__file__).parent
 QUIET = {"figures": False, "threads": 1, "progress": False}
@@ -142,6 +145,13 @@ def number() -> Iterator[dict[str, Any]]:
             if explained - before < 1e-3:
                 break
             before = explained
+
+
+def chosen() -> Iterator[dict[str, Any]]:
+    """The numbers of archetypes that ``model.n_components=null`` comes to, with its own words."""
+    for name, matrix in (("her2st-h1", her2st()), ("bulb", bulb())):
+        found = Archetypes.number_for(torch.from_numpy(matrix.values), {"leading": 30})
+        yield {"data": name, "number": found[0], "said": found[1]}
 
 
 def communities() -> Iterator[dict[str, Any]]:
@@ -259,7 +269,7 @@ def simulated(
     return rng.negative_binomial(4, 4 / (4 + mean)).astype(float), signatures, profiles, shares
 
 
-PARTS = {part.__name__: part for part in (archetypes, number, communities, avae, shares)}
+PARTS = {part.__name__: part for part in (archetypes, number, chosen, communities, avae, shares)}
 
 if __name__ == "__main__":
     for name in sys.argv[1:] or PARTS:

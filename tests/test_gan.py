@@ -17,6 +17,7 @@ from nmfnet.data import InMemory
 from nmfnet.kernels.energy import energy_distance
 from nmfnet.metrics import energy_distance as by_numpy
 from nmfnet.metrics import mode_coverage
+from nmfnet.run.measures import unfinished_words
 
 SMALL = {"model": "gan", "model.hidden": 8, "solver.rows": 16}
 fit = functools.partial(nmfnet.fit, **SMALL, **QUIET)
@@ -121,6 +122,7 @@ def test_a_run_ends_with_its_budget_and_never_converges():
     assert fitted.metrics["n_iter"] == 40
     assert fitted.metrics["certificate/fall"] is None
     assert not fitted.metrics["converged"]
+    assert unfinished_words(fitted.metrics) == ""  # more iterations would not settle it
 
 
 @pytest.mark.slow

@@ -70,6 +70,7 @@ class GAN(Factorization):
     code = "real"
     linear = False
     generative = True
+    ends_by_budget = "the players of a game have no objective in common that could settle"
     has_components = False
     multilinear = False  # type: ignore[assignment]
 

@@ -15,6 +15,7 @@ from shell import train
 import nmfnet
 from nmfnet.data import InMemory
 from nmfnet.kernels.energy import energy_distance
+from nmfnet.kernels.nearest import nearest
 from nmfnet.metrics import energy_distance as by_numpy
 from nmfnet.metrics import mode_coverage
 from nmfnet.run.measures import unfinished_words
@@ -115,6 +116,15 @@ def test_the_code_is_the_nearest_generated_row():
     assert float(away.mean()) < float(drawn.mean())
 
 
+def test_the_search_finds_what_linear_algebra_finds():
+    """Of a flat surface the nearest point is that of ridge regression."""
+    rng = np.random.default_rng(0)
+    H, x = torch.from_numpy(rng.normal(size=(3, 7))), torch.from_numpy(rng.normal(size=(5, 7)))
+    found = nearest(lambda z: z @ H, x, torch.zeros(5, 3, dtype=torch.float64), ridge=0.1)
+    right = np.linalg.solve((H @ H.T + 0.1 * torch.eye(3)).numpy(), (x @ H.T).numpy().T).T
+    np.testing.assert_allclose(found, right, atol=1e-6)
+
+
 def test_a_run_ends_with_its_budget_and_never_converges():
     fitted = fit(ring(60), max_iter=40, tol=0.5, patience=1, window=1,
                  **{"solver.n_inner": 4})  # fmt: skip
@@ -167,7 +177,7 @@ def test_what_is_refused():
 
 @pytest.mark.slow
 def test_all_modes_of_the_ring_are_found():
-    fitted = nmfnet.fit(ring(1000), model="gan", max_iter=400, seed=0, **QUIET)
+    fitted = nmfnet.fit(ring(1000), model="gan", max_iter=800, seed=0, **QUIET)
     modes, share = mode_coverage(fitted.sample(2000), CENTRES, radius=0.25)
     before = nmfnet.fit(ring(1000), model="gan", max_iter=1, seed=0, **QUIET)
     assert modes == 8

@@ -13,7 +13,7 @@ from nmfnet.core.factor import Factor
 from nmfnet.core.model import Factorization, Parts
 from nmfnet.errors import UserError
 from nmfnet.kernels.energy import energy_distance
-from nmfnet.kernels.spectral import minimise
+from nmfnet.kernels.nearest import nearest
 from nmfnet.settings.ranges import Count, NotNegative
 from nmfnet.types import Batch, Float, Player, Tensor
 
@@ -22,9 +22,6 @@ DRAWN = 1000
 
 RIDGE = 1e-3
 """Weight of ``|z|²`` beside the squared distance, in the search for the code of a row."""
-
-SEARCH = 100
-"""Most steps of that search."""
 
 
 @final
@@ -99,14 +96,9 @@ class GAN(Factorization):
     def encode(self, batch: Batch) -> Float[Tensor, "*r n k"]:
         """The z of the nearest generated row."""
         x, z = self._standard(batch.x), self.noise(DRAWN, self.n_components)
-        nearest = torch.cdist(x, self.generator(z)).argmin(-1, keepdim=True)
-        start = z.gather(-2, nearest.expand(*nearest.shape[:-1], self.n_components))
-
-        def distance(code: Tensor) -> Tensor:
-            away = (x - self.generator(code)).square().sum(-1)
-            return away + RIDGE * code.square().sum(-1)
-
-        return minimise(distance, lambda code: code, start, max_iter=SEARCH, tol=1e-4, patience=3)
+        best = torch.cdist(x, self.generator(z)).argmin(-1, keepdim=True)
+        start = z.gather(-2, best.expand(*best.shape[:-1], self.n_components))
+        return nearest(self.generator, x, start, ridge=RIDGE)
 
     def players(self) -> list[Player]:
         return [

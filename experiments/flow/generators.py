@@ -52,6 +52,11 @@ def flow(train: np.ndarray, test: np.ndarray) -> np.ndarray:
     return fitted(train, test, model="flow", max_iter=1000).sample(DRAWN)
 
 
+def spline_flow(train: np.ndarray, test: np.ndarray) -> np.ndarray:
+    """`model=flow model.coupling=spline`."""
+    return fitted(train, test, model="flow", coupling="spline", max_iter=1000).sample(DRAWN)
+
+
 def vae(train: np.ndarray, test: np.ndarray) -> np.ndarray:
     """`model=vae loss=normal`, five dimensions at most: the mean of a code, and the noise of X."""
     k = min(5, train.shape[1])
@@ -88,7 +93,7 @@ def main() -> None:
         half = len(X) // 2
         scaler = StandardScaler().fit(X[:half])
         train, test = scaler.transform(X[:half]), scaler.transform(X[half:])
-        for way in (training_rows, normal, flow, vae, gan):
+        for way in (training_rows, normal, flow, spline_flow, vae, gan):
             began = time.process_time()
             drawn = way(train, test)
             line = {

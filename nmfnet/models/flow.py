@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any, Literal, cast, final
+from typing import Annotated, Any, Literal, cast, final
 
 import numpy as np
 import torch
@@ -14,11 +14,17 @@ from nmfnet.core.constraints import Free
 from nmfnet.core.factor import Factor
 from nmfnet.core.model import Factorization, Parts
 from nmfnet.errors import UserError
-from nmfnet.settings.ranges import Count, NotNegative
+from nmfnet.settings.ranges import Count, NotNegative, Range
 from nmfnet.types import Batch, Float, Tensor
 
 STEEPEST = 0.5
-"""Largest logarithm of a scale in one coupling layer."""
+"""Largest logarithm of a scale in one affine coupling layer."""
+
+BOX = 5.0
+"""A spline bends inside [-BOX, BOX], in standard deviations, and is a straight line outside."""
+
+NARROWEST = 1e-3
+"""Smallest share of the box that a bin takes, and smallest slope; the largest slope is 1 / it."""
 
 BEND = 2.0
 """Size of what hidden units see at the start, so that they are no straight lines."""
@@ -37,11 +43,15 @@ class Flow(Factorization):
     A_l     from the held half to hidden units           ``A1``, ...      n_features, hidden
     S_l     from these to log scales of the other half   ``S1``, ...      hidden, n_features
     T_l     from these to shifts of the other half       ``T1``, ...      hidden, n_features
+    K_l     from these to bins and slopes of splines     ``K1``, ...      hidden, n_features (3 bins - 1)
     z       code                                         ``encode``       n_samples, n_features
     ======  ===========================================  ===============  ======================
 
-    Layer l maps y to ``b y + (1 - b) (y exp(s) + t)`` with ``h = tanh((b y) A)``, ``s = tanh(h S) / 2``
-    and ``t = h T`` (biases left out), whose inverse is as easy. The start is f(X) = y. What is minimised
+    Layer l maps y to ``b y + (1 - b) g(y)``, where g rises and is chosen by ``h = tanh((b y) A)``. With
+    ``coupling=affine`` it is ``y exp(s) + t``, ``s = tanh(h S) / 2`` and ``t = h T`` (biases left out).
+    With ``coupling=spline`` it is a quotient of two parabolas in every bin of [-5, 5], of the same value
+    and slope where bins meet, and y outside; ``h K`` says how wide and high bins are, and how steep g is
+    between them. Both have an inverse that is as easy. The start is f(X) = y. What is minimised
     is ``-Σ log p(x)`` in nats. ``inverse_transform`` of standard normal numbers draws new rows;
     X_hat is X up to rounding, which says nothing of the fit.
 
@@ -54,13 +64,19 @@ class Flow(Factorization):
         Coupling layers; each changes half of the features.
     hidden : int, >= 1
         Hidden units of every layer.
+    coupling : {"affine", "spline"}
+        What a layer does to its other half.
+    bins : int, 2 to 500
+        Bins of a spline; used by ``coupling=spline`` alone.
     dequantise : float, >= 0
         Width of the noise; 0 = none.
 
     Source: Dinh, Sohl-Dickstein & Bengio 2017, "Density estimation using Real NVP", eqs. (4) to (8);
+    Durkan, Bekasov, Murray & Papamakarios 2019, "Neural Spline Flows", section 3 and appendix A;
     Uria, Murray & Larochelle 2013 (dequantisation).
 
-    Differs from the source: halves are drawn at random, one hidden layer each, no batch normalisation.
+    Differs from the sources: halves are drawn at random, one hidden layer each, no batch normalisation
+    and no linear layers between.
     """
 
     code = "real"
@@ -76,6 +92,8 @@ class Flow(Factorization):
         *,
         layers: Count = 6,
         hidden: Count = 32,
+        coupling: Literal["affine", "spline"] = "affine",
+        bins: Annotated[int, Range(2, 500)] = 8,
         dequantise: NotNegative = 0.0,
     ) -> None:
         f = parts.sizes.n_features
@@ -84,7 +102,9 @@ class Flow(Factorization):
             raise UserError("model=flow needs two features at least: half of them shift the others")
         self.dequantise = dequantise
         self.axes["hidden"] = hidden
-        self.couplings = nn.ModuleList(_Coupling(self, i + 1) for i in range(layers))
+        self.axes["knot"] = f * (3 * bins - 1)
+        kind = {"affine": _Affine, "spline": _Spline}[coupling]
+        self.couplings = nn.ModuleList(kind(self, i + 1) for i in range(layers))
         halves = torch.stack([_halves(layers, f, seed) for seed in self.streams.tolist()])
         self.register_buffer("halves", halves)
         for name in ("centre", "spread"):
@@ -196,30 +216,110 @@ def _halves(layers: int, features: int, seed: int) -> Float[Tensor, "l 1 f"]:
     return torch.stack(held).unsqueeze(-2)
 
 
-@final
 class _Coupling(nn.Module):
-    """An affine coupling layer: half of the features scale and shift the others."""
+    """Half of the features choose an increasing function of each of the others."""
 
     def __init__(self, model: Flow, number: int) -> None:
         super().__init__()
+        self.A, self.A_bias = _layer(model, "A", number, "feature", "hidden")
 
-        def factor(name: str, rows: str, columns: str) -> Factor:
-            return model.factor(f"{name}{number}", rows, columns, constraint=Free())
+    def hidden(self, held: Float[Tensor, "*#r n f"]) -> Float[Tensor, "*r n h"]:
+        return torch.tanh(held @ self.A() + self.A_bias())
 
-        self.A, self.A_bias = factor("A", "feature", "hidden"), factor("a", "one", "hidden")
-        self.S, self.S_bias = factor("S", "hidden", "feature"), factor("s", "one", "feature")
-        self.T, self.T_bias = factor("T", "hidden", "feature"), factor("t", "one", "feature")
+    def forward(self, y: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        """The row, and log |det| of every row."""
+        raise NotImplementedError
 
-    def _parts(self, held: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-        h = torch.tanh(held @ self.A() + self.A_bias())
+    def inverse(self, y: Tensor, b: Tensor) -> Tensor:
+        """The y that it was given."""
+        raise NotImplementedError
+
+
+def _layer(model: Flow, name: str, number: int, rows: str, columns: str) -> tuple[Factor, Factor]:
+    """Weights of a layer of the network, and its biases."""
+    weights = model.factor(f"{name}{number}", rows, columns, constraint=Free())
+    return weights, model.factor(f"{name.lower()}{number}", "one", columns, constraint=Free())
+
+
+@final
+class _Affine(_Coupling):
+    """y exp(s) + t."""
+
+    def __init__(self, model: Flow, number: int) -> None:
+        super().__init__(model, number)
+        self.S, self.S_bias = _layer(model, "S", number, "hidden", "feature")
+        self.T, self.T_bias = _layer(model, "T", number, "hidden", "feature")
+
+    def _parts(self, y: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        h = self.hidden(b * y)
         log_scale = STEEPEST * torch.tanh(h @ self.S() + self.S_bias())
         return (1 - b) * log_scale, (1 - b) * (h @ self.T() + self.T_bias())
 
     def forward(self, y: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-        log_scale, shift = self._parts(b * y, b)
+        log_scale, shift = self._parts(y, b)
         return y * log_scale.exp() + shift, log_scale.sum(-1)
 
     def inverse(self, y: Tensor, b: Tensor) -> Tensor:
-        """The y that it was given."""
-        log_scale, shift = self._parts(b * y, b)
+        log_scale, shift = self._parts(y, b)
         return (y - shift) * (-log_scale).exp()
+
+
+@final
+class _Spline(_Coupling):
+    """A quotient of two parabolas in every bin (Durkan et al. 2019)."""
+
+    def __init__(self, model: Flow, number: int) -> None:
+        super().__init__(model, number)
+        self.K, self.K_bias = _layer(model, "K", number, "hidden", "knot")
+
+    def _knots(self, y: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Where bins begin and end, the values there, and the slopes there."""
+        raw = (self.hidden(b * y) @ self.K() + self.K_bias()).unflatten(-1, (y.shape[-1], -1))
+        bins = (raw.shape[-1] + 1) // 3
+        wide, high, steep = raw.split((bins, bins, bins - 1), dim=-1)
+        steepest = -math.log(NARROWEST)
+        slopes = (steepest * torch.tanh(steep / steepest)).exp()
+        return _ends(wide), _ends(high), nn.functional.pad(slopes, (1, 1), value=1.0)
+
+    def forward(self, y: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        at, values, slopes = self._knots(y, b)
+        inside = (b == 0) & (y.abs() < BOX)
+        (x0, x1), (y0, y1), (d0, d1) = _bin(torch.where(inside, y, 0), at, at, values, slopes)
+        s = (y1 - y0) / (x1 - x0)
+        xi = (torch.where(inside, y, 0) - x0) / (x1 - x0)
+        rest = xi * (1 - xi)
+        below = s + (d0 + d1 - 2 * s) * rest
+        value = y0 + (y1 - y0) * (s * xi.square() + d0 * rest) / below
+        slope = s.square() * (d1 * xi.square() + 2 * s * rest + d0 * (1 - xi).square())
+        log_slope = slope.log() - 2 * below.log()
+        return torch.where(inside, value, y), torch.where(inside, log_slope, 0).sum(-1)
+
+    def inverse(self, y: Tensor, b: Tensor) -> Tensor:
+        at, values, slopes = self._knots(y, b)
+        inside = (b == 0) & (y.abs() < BOX)
+        (x0, x1), (y0, y1), (d0, d1) = _bin(torch.where(inside, y, 0), values, at, values, slopes)
+        s = (y1 - y0) / (x1 - x0)
+        up = torch.where(inside, y, 0) - y0
+        bend = up * (d0 + d1 - 2 * s)
+        second = (y1 - y0) * (s - d0) + bend
+        first = (y1 - y0) * d0 - bend
+        root = (first.square() + 4 * second * s * up).clamp(min=0).sqrt()
+        xi = 2 * s * up / (first + root)
+        return torch.where(inside, x0 + xi * (x1 - x0), y)
+
+
+def _ends(raw: Float[Tensor, "*r n f m"]) -> Float[Tensor, "*r n f m1"]:
+    """Where bins begin and end: they fill the box."""
+    shares = NARROWEST + (1 - NARROWEST * raw.shape[-1]) * raw.softmax(-1)
+    return nn.functional.pad(2 * BOX * shares.cumsum(-1), (1, 0)) - BOX
+
+
+def _bin(
+    y: Tensor, where: Tensor, *ends: Float[Tensor, "*r n f m1"]
+) -> list[tuple[Tensor, Tensor]]:
+    """What each of ``ends`` is on the left and on the right of the bin of ``where`` that holds y."""
+    inner = where[..., 1:-1].contiguous()
+    left = torch.searchsorted(inner, y.unsqueeze(-1).expand(*inner.shape[:-1], 1), right=True)
+    return [
+        (end.gather(-1, left).squeeze(-1), end.gather(-1, left + 1).squeeze(-1)) for end in ends
+    ]

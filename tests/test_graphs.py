@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from typing import Any
 
 import numpy as np
@@ -381,9 +382,28 @@ def test_the_exact_objective_is_the_dense_one(encoder):
     assert isinstance(fitted, GraphAE)
     with torch.no_grad():
         assert fitted.metrics["objective"] == pytest.approx(dense_terms(fitted, batch), rel=1e-12)
-    probability = fitted.reconstruct(X, graph=A)
-    z = fitted.transform(X, graph=A)
+    seen = {"graph": A} if encoder == "gcn" else {}
+    probability, z = fitted.reconstruct(X, **seen), fitted.transform(X, **seen)
     np.testing.assert_allclose(probability, 1 / (1 + np.exp(-z @ z.T)), rtol=1e-9)
+
+
+def test_a_graph_that_nothing_reads_is_refused_for_new_rows():
+    A, _, X = blocks()
+    X = np.abs(X)
+    near = {"penalty": "laplacian", "penalty.laplacian.graph": "knn"}
+    for model, settings in (("nmf", {}), ("graph_ae", {"encoder": "mlp"}), ("nmf", near)):
+        with warnings.catch_warnings(action="ignore"):  # of a scale that is free
+            fitted = fit(X, model, graph=A, max_iter=3, **settings)
+        for ask in (fitted.transform, fitted.reconstruct):
+            with pytest.raises(nmfnet.UserError, match="reads no links between new rows: leave it"):
+                ask(X[:5], graph=A[:5, :5])
+        assert fitted.transform(X[:5]).shape[0] == 5
+        unread = any("does not read the links" in note for note in fitted.notes)
+        assert unread == (model == "nmf")
+    linked = fit(
+        X, "nmf", graph=A, max_iter=3, penalty=["laplacian", "l2"], **{"penalty.l2.on": "H"}
+    )
+    assert not any("does not read the links" in note for note in linked.notes)
 
 
 def test_what_is_sampled_is_fresh_in_a_step_and_fixed_when_judged():
@@ -563,7 +583,9 @@ def test_links_of_new_nodes_that_cannot_be_read():
         alone.transform(X[:5], links=A[:5])
     table = fit(X, "graph_ae", graph=A, max_iter=2, encoder="table")
     for given in ({}, {"graph": A[:5, :5]}, {"graph": A[:5, :5], "links": A[:5]}):
-        with pytest.raises(nmfnet.UserError, match="by its links to the training nodes alone"):
+        with pytest.raises(
+            nmfnet.UserError, match=r"to the training (nodes alone|rows \(links=\))"
+        ):
             table.transform(X[:5], **given)
 
 

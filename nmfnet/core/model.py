@@ -114,6 +114,9 @@ class Factorization(L.LightningModule, ABC):
     reads_links: bool = False
     """Whether links of new rows to those of the training say more of their codes (``batch.extra``)."""
 
+    reads_graph: bool = False
+    """Whether links between new rows say more of their codes (``batch.context``)."""
+
     same_losses: tuple[str, ...] = ()
     """Losses that say the same of X as the model's own likelihood, up to constants of the data."""
 

@@ -54,6 +54,11 @@ class Penalty(nn.Module, ABC):
     between_components: bool = False
     """Whether it compares components, and so needs a factor with the axis ``component``."""
 
+    @property
+    def reads_graph(self) -> bool:
+        """Whether it is of links between samples, those of new rows among them."""
+        return False
+
     def __init__(self, *, on: str | Sequence[str] = "H", weight: float = 0.1) -> None:
         super().__init__()
         if weight < 0:
@@ -364,7 +369,7 @@ class Laplacian(Penalty):
         self.size = factors[self.on].raw.shape[-1 if self.by_column else -2]
 
     def start(self, batch: Batch) -> None:
-        found = batch.context.get("graph") if self.given and self.node == "sample" else None
+        found = batch.context.get("graph") if self.reads_graph else None
         if self.given and found is None:
             said = (
                 "and the data have none" if self.node == "sample" else "and a graph is of samples"
@@ -401,8 +406,12 @@ class Laplacian(Penalty):
         links = kneighbors_graph(x, self.neighbours)
         return as_tensor(links.maximum(links.T).tocsr(), batch.x.dtype, batch.x.device)
 
+    @property
+    def reads_graph(self) -> bool:
+        return self.given and self.node == "sample"
+
     def of_rows(self, batch: Batch) -> Penalty | None:
-        links = batch.context.get("graph") if self.given else None
+        links = batch.context.get("graph") if self.reads_graph else None
         if links is None:
             return None
         other = Laplacian(on=self.on, weight=self.weight)

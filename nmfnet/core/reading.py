@@ -76,6 +76,11 @@ def _new_covariates(model: Factorization, given: Any, names: Any, x: Tensor) -> 
 
 
 def _new_graph(model: Factorization, graph: Any, n: int) -> Tensor:
+    if not any(part.reads_graph for part in (model, *model.penalty_list)):
+        raise UserError(
+            f"graph: {type(model).__name__} as configured reads no links between new rows: leave it out"
+            + (" and give their links to the training rows (links=)" if model.reads_links else "")
+        )
     links = as_tensor(graph, model.precision, model.device)
     if links.shape != (n, n):
         raise UserError(

@@ -110,6 +110,7 @@ class GraphAE(Factorization):
         super().__init__(parts, n_components=n_components)
         self.gcn, self.table, self.exact = encoder == "gcn", encoder == "table", pairs == "exact"
         self.inductive, self.reads_links = not self.table, encoder != "mlp"
+        self.reads_graph = self.gcn
         *inwards, code = ["sample", "component"] if self.table else axes_between(self, hidden)
         self.E = nn.ModuleList(
             self.factor(f"E{i}", a, b, constraint=Free())
@@ -182,11 +183,11 @@ class GraphAE(Factorization):
             )
         if not self.table or bool((batch.index >= 0).all()):
             return self.law(batch).mean
-        if "links" not in batch.extra or "graph" in batch.context:
+        if "links" not in batch.extra:
             raise UserError(
                 "graph_ae with encoder=table knows a new node by its links to the training nodes alone: "
                 "give transform(X, links=B), with a row for each new node and a column for each training "
-                "node, and no graph"
+                "node"
             )
         found = []
         for rows in spans(batch.x.shape[0], JUDGED * self.sizes.n_samples):

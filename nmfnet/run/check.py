@@ -87,6 +87,8 @@ class Case:
         found = {key: value for key, value in self.example.items() if key not in NEVER_NEW}
         if self.fitted.reads_links:
             found["links"] = found.pop("graph")
+        elif "graph" in found and not self.fitted.reads_graph:
+            del found["graph"]
         return found
 
     def configured(self, example: Mapping[str, Any], **settings: Any) -> tuple[Config, Any, Any]:

@@ -125,8 +125,21 @@ def check_streamed(
 
 
 def check_links(datamodule: MatrixDataModule, model: Factorization) -> None:
-    """Refuse to hold links out from a model that says nothing about them."""
-    if datamodule.partition.pairs and not model.overrides("link_scores"):
+    """Say that links of the samples are not used.
+
+    Raises
+    ------
+    UserError
+        For links that are held out from a model that says nothing about them.
+    """
+    explains = model.overrides("link_scores")
+    given = not datamodule.streamed and "graph" in datamodule.train.context
+    if given and not explains and not any(p.reads_graph for p in model.penalty_list):
+        datamodule.notes.append(
+            f"{type(model).__name__} as configured does not read the links between the samples: "
+            "model=graph_ae and penalty=laplacian do."
+        )
+    if datamodule.partition.pairs and not explains:
         raise UserError(
             f"split=links holds links out, and {type(model).__name__} says nothing about links: use "
             "split=none, or a model of the graph (graph_ae, sym_nmf)"

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from nmfnet.core.model import Factorization, Parts
 from nmfnet.core.scaling import best_scale
 from nmfnet.errors import UserError
+from nmfnet.kernels.multiplicative import Sums, nmf_sums_H, nmf_sums_W
 from nmfnet.types import Batch, Float, Tensor
 
 TEMPLATE_ROW = "template row"
@@ -72,10 +73,27 @@ class NMFD(Factorization):
         return self.W()[..., batch.index, :]
 
     def decode(self, W: Float[Tensor, "*r n k"]) -> Float[Tensor, "*r n f"]:
+        return self.sounding(W) @ self.T()
+
+    def sounding(self, W: Float[Tensor, "*r n k"]) -> Float[Tensor, "*r n t"]:
+        """How loud every row of every template is at a time, so that X_hat is this times T."""
         n, before = W.shape[-2], self.taps - 1
         padded = F.pad(W, (0, 0, before, 0))
         shifted = [padded[..., before - t : before - t + n, :] for t in range(self.taps)]
-        return torch.stack(shifted, -1).flatten(-2) @ self.T()
+        return torch.stack(shifted, -1).flatten(-2)
+
+    def sums(self, name: str, batch: Batch, beta: float) -> Sums:
+        """Those of NMF; W[i] is heard in row t of its templates at time i + t."""
+        S, T = self.sounding(self.encode(batch)), self.T()
+        if name == "T":
+            return nmf_sums_H(batch.x, S, T, beta, batch.mask)
+        neg, pos = nmf_sums_W(batch.x, S, T, beta, batch.mask)
+        return self._gathered(neg), self._gathered(pos.expand_as(neg))
+
+    def _gathered(self, heard: Float[Tensor, "*r n t"]) -> Float[Tensor, "*r n k"]:
+        n, taps = heard.shape[-2], self.taps
+        later = F.pad(heard, (0, 0, 0, taps - 1))
+        return sum((later[..., t : t + n, t::taps] for t in range(1, taps)), later[..., :n, ::taps])
 
     def components(self) -> Float[Tensor, "*r k f"]:
         return self.T().unflatten(-2, (self.n_components, self.taps)).sum(-2)

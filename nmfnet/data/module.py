@@ -24,7 +24,7 @@ from nmfnet.kernels.arrays import as_tensor, checksum, size
 from nmfnet.kernels.rows import take_rows
 from nmfnet.types import Batch, Sizes, View
 
-__all__ = ["MatrixDataModule"]
+__all__ = ["MatrixDataModule", "some_rows"]
 
 LossCheck = Callable[[str], Callable[[Any, list[str], list[str], str, Any], None]]
 
@@ -311,12 +311,16 @@ class MatrixDataModule(L.LightningDataModule):
 
     def _tensors(self, values: Any, mask: Any, rows: np.ndarray) -> tuple[Tensor, Tensor | None]:
         """Rows of a matrix and of its weights."""
-        if rows.size < values.shape[0]:
-            values, mask = values[rows], None if mask is None else mask[rows]
+        values, mask = some_rows(values, rows), None if mask is None else some_rows(mask, rows)
         if mask is None:
             return as_tensor(values, self.dtype, self.device), None
         x = as_tensor(masked(values, mask), self.dtype, self.device)
         return x, as_tensor(mask, self.dtype, self.device)
+
+
+def some_rows(values: Any, rows: np.ndarray) -> Any:
+    """``values[rows]`` of increasing numbers of rows; the same array where these are all."""
+    return values[rows] if rows.size < values.shape[0] else values
 
 
 def check_levels(matrix: Matrix, partition: Partition) -> None:

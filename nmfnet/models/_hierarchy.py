@@ -20,6 +20,7 @@ from nmfnet.kernels.multiplicative import Sums, nmf_sums_H, nmf_sums_W
 from nmfnet.kernels.newton import newton
 from nmfnet.kernels.nnls import nnls, nnls_rows, with_ridge
 from nmfnet.kernels.refit import masked_nnls_rows
+from nmfnet.kernels.rows import spans
 from nmfnet.kernels.sparse import Transpose, sparse_sums
 from nmfnet.types import Batch, Float, Tensor
 
@@ -145,10 +146,18 @@ def row_misfits(
 
 def size_of(x: Tensor, beta: float | None) -> Tensor:
     """``½ Σ x²`` for the squared error, ``Σ x^β`` in general: scales as the loss does, shape (*r,)."""
-    values = x.values() if x.is_sparse_csr else x
     power = 2 if beta is None else beta
-    total = 0.5 * values.square() if power == 2 else values.clamp_min(1e-30).pow(power)
-    return (total.sum() if x.is_sparse_csr else total.sum((-2, -1))).double()
+
+    def part(values: Tensor) -> Tensor:
+        return 0.5 * values.square() if power == 2 else values.clamp_min(1e-30).pow(power)
+
+    if x.is_sparse_csr:
+        return part(x.values()).sum().double()
+    parts = [
+        part(x[..., rows, :]).sum((-2, -1)).double()
+        for rows in spans(x.shape[-2], x.shape[:-2].numel() * x.shape[-1])
+    ]
+    return torch.stack(parts).sum(0)
 
 
 def layerwise(

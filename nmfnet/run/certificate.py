@@ -25,8 +25,8 @@ SURE = 0.5
 WAIT = 1.25
 """After a certificate that failed, a restart goes on for a quarter of its iterations at least."""
 
-LARGE = 2_000_000
-"""Parameters of a restart, above which the vectors that L-BFGS keeps cost too much."""
+LARGE = 1_000_000
+"""Parameters of a restart, above which L-BFGS costs too much: SciPy's takes 270 bytes for each."""
 
 ROUNDINGS = 8
 """A fall of so many roundings of the objective is none."""

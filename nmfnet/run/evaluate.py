@@ -15,7 +15,7 @@ from nmfnet import metrics
 from nmfnet.core.model import Factorization
 from nmfnet.core.objective import kkt, misfit
 from nmfnet.data.batches import to_numpy
-from nmfnet.data.module import MatrixDataModule
+from nmfnet.data.module import MatrixDataModule, some_rows
 from nmfnet.data.sources.channels import component_names
 from nmfnet.run.asked import Asked
 from nmfnet.run.association import said_of, tested
@@ -269,7 +269,7 @@ def _floor(model: Factorization, datamodule: MatrixDataModule) -> dict[str, floa
     whole = model.linear and datamodule.train.mask is None
     if not (small and whole and rank <= min(model.sizes)):
         return {}
-    held = np.asarray(values[datamodule.train_rows], np.float64)
+    held = np.asarray(some_rows(values, datamodule.train_rows), np.float64)
     return {"floor/relative_error": metrics.svd_floor(held, rank)}
 
 

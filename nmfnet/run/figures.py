@@ -13,7 +13,7 @@ import numpy as np
 
 from nmfnet.core.model import Factorization
 from nmfnet.data.batches import to_numpy
-from nmfnet.data.module import MatrixDataModule
+from nmfnet.data.module import MatrixDataModule, some_rows
 from nmfnet.errors import UserError
 from nmfnet.run.callbacks.convergence import Record
 from nmfnet.run.evaluate import Factors, clusters_of, layers_of, reconstruction, true_shares
@@ -102,7 +102,7 @@ def run_of(
 
     matrix, rows, shown = datamodule.matrix, datamodule.train_rows, datamodule.rows_shown()
     sampled = datamodule.streamed
-    x = to_numpy(datamodule.sample.x) * datamodule.unit if sampled else matrix.values[rows]
+    x = to_numpy(datamodule.sample.x) * datamodule.unit if sampled else some_rows(matrix.values, rows)
     history = [record.row() for record in records]
     return Run(
         W=factors.W[shown],

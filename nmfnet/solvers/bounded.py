@@ -48,10 +48,10 @@ def minimise(
     limits = {
         id(f.raw): f.constraint.bounds for f in model.factors.values() if f.constraint.identity
     }
-    bounds = [
-        np.tile(np.array(limits.get(id(p)) or ANY) / scale, (p.numel(), 1))
-        for p, scale in zip(parameters, scales, strict=True)
-    ]
+    bounds: list[tuple[float, float]] = []  # of pairs that are shared: SciPy makes objects of an array
+    for p, scale in zip(parameters, scales, strict=True):
+        low, high = limits.get(id(p)) or ANY
+        bounds += [(low / scale, high / scale)] * p.numel()
     start = _flat([p.detach() / s for p, s in zip(parameters, scales, strict=True)])
 
     lowest, least = start, math.inf
@@ -75,7 +75,7 @@ def minimise(
             start,
             jac=True,
             method="L-BFGS-B",
-            bounds=np.concatenate(bounds),
+            bounds=bounds,
             options=options,
         )
     _put(parameters, scales, lowest)

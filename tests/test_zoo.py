@@ -143,7 +143,7 @@ def test_links_told_are_the_same_whatever_was_minimised(tmp_path):
         record(tmp_path, "graph_ae", "own", 0.1, **{"link/auc": 0.9}),
         record(tmp_path, "sym_nmf", "frobenius", 0.2, **{"link/auc": 0.8}),
     ]
-    assert list(by_loss(records)) == ["any"]
+    assert list(by_loss(records)) == ["any loss"]
     assert [name for name, _ in ranked(records, "link/auc")] == ["graph_ae", "sym_nmf"]
 
 

@@ -1,7 +1,8 @@
 """Who may be compared with whom.
 
 Runs are on equal terms when data, split, loss, stopping rule, number of restarts and precision are
-the same. Where documents are completed the loss may differ: all are judged by the words they predict.
+the same, and the model where its likelihood is its own. Where links or words of documents are held out,
+the loss may differ: all are judged by these.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 
 from nmfnet.core.budget import Budget
 from nmfnet.report.collect import Run, settings, varied
-from nmfnet.run.measures import main_measure
+from nmfnet.run.measures import compared_as, main_measure
 
 __all__ = [
     "Group",
@@ -48,9 +49,10 @@ def terms(run: Run) -> dict[str, Any]:
     same |= {
         key: value for key, value in flat.items() if key.startswith(("data.", "loss.", "split."))
     }
-    if same["split"] == "completion":
-        same = {key: value for key, value in same.items() if not key.startswith("loss")}
-        same["loss"] = "any loss"
+    loss = compared_as(str(same["loss"]), run.choices.get("model", "?"), run.metrics)
+    if loss == "any loss":
+        same = {key: value for key, value in same.items() if not key.startswith("loss.")}
+    same["loss"] = loss
     same["data_sha256"] = run.origin.get("data_sha256")
     return same | {key: run.config.get(key) for key in RULE}
 

@@ -102,7 +102,8 @@ def run_of(
 
     matrix, rows, shown = datamodule.matrix, datamodule.train_rows, datamodule.rows_shown()
     sampled = datamodule.streamed
-    x = to_numpy(datamodule.sample.x) * datamodule.unit if sampled else some_rows(matrix.values, rows)
+    sample = to_numpy(datamodule.sample.x) * datamodule.unit if sampled else None
+    x = some_rows(matrix.values, rows) if sample is None else sample
     history = [record.row() for record in records]
     return Run(
         W=factors.W[shown],

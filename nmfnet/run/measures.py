@@ -176,6 +176,21 @@ def measures_of(runs: Iterable[Mapping[str, Any]]) -> list[Measure]:
     return [measure(key) for key in sorted(found, key=lambda key: (order.get(key, 1000), key))]
 
 
+ALIKE = ("link/auc", "test/perplexity", "ranking/ndcg")
+"""Numbers that say the same of every model, whatever it minimised."""
+
+
+def compared_as(loss: str, model: str, metrics: Mapping[str, Any]) -> str:
+    """What two runs must have in common for their numbers to be ranked, beside the data.
+
+    A loss, the model where the likelihood is its own, or nothing (``any loss``) where a number says the
+    same of all.
+    """
+    if main_measure(loss, [metrics]) in ALIKE:
+        return "any loss"
+    return f"own of {model}" if loss == "own" else loss
+
+
 def main_measure(loss: str, runs: Iterable[Mapping[str, Any]]) -> str:
     """The number by which runs that minimised the same loss are ranked.
 

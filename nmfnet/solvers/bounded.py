@@ -48,7 +48,7 @@ def minimise(
     limits = {
         id(f.raw): f.constraint.bounds for f in model.factors.values() if f.constraint.identity
     }
-    bounds: list[tuple[float, float]] = []  # of pairs that are shared: SciPy makes objects of an array
+    bounds: list[tuple[float, float]] = []  # shared pairs: of an array SciPy makes objects
     for p, scale in zip(parameters, scales, strict=True):
         low, high = limits.get(id(p)) or ANY
         bounds += [(low / scale, high / scale)] * p.numel()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from nmfnet.run.measures import columns, main_measure, measure, number
+from nmfnet.run.measures import columns, compared_as, main_measure, measure, number
 from nmfnet.run.stored import read_table
 from nmfnet.run.terminal import readable, wide_console
 
@@ -82,19 +82,14 @@ def print_zoo(records: list[dict[str, Any]], sweep: Path, left_out: str) -> None
 ENDS = ("converged", "status", "certificate/fall")
 """Numbers of which the last column of that table tells."""
 
-ALIKE = ("link/auc", "test/perplexity", "ranking/ndcg")
-"""Numbers that say the same of every model, whatever it minimised."""
-
 
 def by_loss(records: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    """Runs whose numbers may be ranked: those of a loss, or of a likelihood of a model's own."""
-    if main_measure("", (record["metrics"] for record in records)) in ALIKE:
-        return {"any": records}
+    """Runs whose numbers may be ranked."""
     together: dict[str, list[dict[str, Any]]] = {}
     for record in records:
         made = read_table(Path(record["run_dir"]) / "config.yaml")["choices"]
-        loss = str(made["loss"])
-        together.setdefault(f"own of {made['model']}" if loss == "own" else loss, []).append(record)
+        as_one = compared_as(str(made["loss"]), str(made["model"]), record["metrics"])
+        together.setdefault(as_one, []).append(record)
     return dict(sorted(together.items(), key=lambda one: -len(one[1])))
 
 

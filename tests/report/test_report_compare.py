@@ -5,8 +5,10 @@ import pytest
 from report_runs import make_run, write_json
 
 from nmfnet import UserError
+from nmfnet.report.collect import collect
 from nmfnet.report.compare import compare, compare_runs
 from nmfnet.report.run import read_run
+from nmfnet.report.terms import groups_of
 
 
 def compared(a, b):
@@ -88,3 +90,20 @@ def test_how_ranks_would_be_selected_is_no_setting_of_a_single_run(tmp_path):
     assert compared(a, b).settings == {}
     c = make_run(tmp_path, "c", config=many | {"ranks": "2:4"})
     assert set(compared(a, c).settings) == {"ranks", "selection.replicates"}
+
+
+def test_likelihoods_of_their_own_are_never_ranked_against_each_other(tmp_path):
+    """The bits of one law and the energy of a game say nothing of each other; links are links."""
+    own = {"choices": {"loss": "own"}, "config": {"loss": {"_target_": "nmfnet.core.losses.Own"}}}
+    for model, loss in (("flow", 12.0), ("gan", 0.3)):
+        for seed in (0, 1):
+            make_run(
+                tmp_path, f"{seed}", model=model, seed=seed, metrics={"train/loss": loss}, **own
+            )
+    names = [group.name for group in groups_of(collect(tmp_path))]
+    assert names == [f"digits · own of {model} · rows held out" for model in ("flow", "gan")]
+    links = tmp_path / "links"
+    for model, loss in (("graph_ae", own), ("sym_nmf", {})):
+        make_run(links, "a", model=model, metrics={"link/auc": 0.9}, **loss)
+    (group,) = groups_of(collect(links))
+    assert group.main == "link/auc"

@@ -133,6 +133,21 @@ def test_numbers_are_computed_when_asked_for(monkeypatch, tmp_path):
     assert pickle.loads(pickle.dumps(result.model)).metrics == numbers
 
 
+def test_what_is_computed_later_has_the_threads_of_the_run(monkeypatch):
+    seen: dict[str, int] = {}
+
+    def floor(*given: Any) -> float:
+        seen["floor"] = torch.get_num_threads()
+        return 0.0
+
+    fitted = nmfnet.fit(X, n_components=3, threads=1, max_iter=5)
+    monkeypatch.setattr(metrics, "svd_floor", floor)
+    torch.set_num_threads(2)
+    assert dict(fitted.metrics)["floor/relative_error"] == 0
+    assert seen == {"floor": 1}
+    assert torch.get_num_threads() == 2
+
+
 @pytest.mark.parametrize("max_iter", [20, 5000])
 def test_an_estimator_asks_for_how_it_ended_and_no_more(max_iter, monkeypatch):
     monkeypatch.setattr(metrics, "fit_metrics", None)

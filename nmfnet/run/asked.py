@@ -5,10 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, final
 
+import torch
+
+from nmfnet.run.machine import on_threads
+
 
 @final
 class Asked(Mapping[str, Any]):
     """A mapping that is filled group by group, in order, as far as is asked for.
+
+    What is computed later has as many threads of torch as there were when the mapping was made: those
+    of the run.
 
     Parameters
     ----------
@@ -19,12 +26,14 @@ class Asked(Mapping[str, Any]):
     def __init__(self, *groups: Callable[[], Mapping[str, Any]]) -> None:
         self._known: dict[str, Any] = {}
         self._groups = list(groups)
+        self._threads = torch.get_num_threads()
 
     def _more(self) -> bool:
         """Whether there was another group; one that fails or is interrupted stays."""
         if not self._groups:
             return False
-        self._known |= self._groups[0]()
+        with on_threads(self._threads):
+            self._known |= self._groups[0]()
         del self._groups[0]
         return True
 
@@ -32,7 +41,8 @@ class Asked(Mapping[str, Any]):
         while key not in self._known and self._more():
             pass
         if callable(value := self._known[key]):
-            self._known[key] = value = value()
+            with on_threads(self._threads):
+                self._known[key] = value = value()
         return value
 
     def __iter__(self) -> Iterator[str]:

@@ -12,7 +12,7 @@ from nmfnet.data.module import MatrixDataModule
 from nmfnet.errors import UserError
 from nmfnet.run.cores import most_threads
 
-__all__ = ["device_of", "threads"]
+__all__ = ["device_of", "on_threads", "threads"]
 
 SMALL_WORK = 20_000_000
 """Multiplications of an iteration below which one thread is faster than several."""
@@ -35,10 +35,17 @@ def device_of(asked: str) -> torch.device:
 @contextmanager
 def threads(asked: int | str, datamodule: MatrixDataModule, model: Factorization) -> Iterator[None]:
     """Threads of torch during a run; matrices that fit the cache run faster on one."""
-    before = torch.get_num_threads()
     if asked == "auto":
         asked = 1 if _work(model, datamodule) < SMALL_WORK else most_threads()
-    torch.set_num_threads(int(asked))
+    with on_threads(int(asked)):
+        yield
+
+
+@contextmanager
+def on_threads(count: int) -> Iterator[None]:
+    """So many threads of torch for a while."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
     try:
         yield
     finally:

@@ -116,8 +116,8 @@ def measured(solver: str, d: Shape) -> float:
         return seconds(once)
     data = matrix(x, transposed=True if solver == "newton kl" else None)
     state = begin(W[None], H[None])
-    step, own = (hals, {"rough": 0}) if solver.startswith("hals") else (newton, {})
-    return seconds(lambda: step(state, data, 5, **own)) / 5
+    step = hals if solver.startswith("hals") else newton
+    return seconds(lambda: step(state, data, 5)) / 5
 
 
 def main() -> None:

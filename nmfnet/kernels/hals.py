@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from nmfnet.kernels.extrapolation import Pair, Rows, State, guarded, rewind, untouched
-from nmfnet.kernels.matrix import LowRank, Matrix, low_rank
+from nmfnet.kernels.extrapolation import Pair, Rows, State, guarded
+from nmfnet.kernels.matrix import Matrix
 from nmfnet.kernels.products import (
     Array,
     Both,
@@ -31,7 +31,6 @@ def hals(
     l1: Both = (0.0, 0.0),
     l2: Both = (0.0, 0.0),
     extrapolation: bool = True,
-    rough: int | None = None,
     rows: Rows | None = None,
     compiled: bool | None = None,
 ) -> Float[Tensor, " live"]:
@@ -48,9 +47,6 @@ def hals(
         Penalties of W and H: ``l1 Σ v + l2 / 2 Σ v²``.
     extrapolation : bool
         False = accelerated HALS as it stands.
-    rough : int, optional
-        Iterations on a low-rank approximation of X before the first ones on X itself; default 60 for
-        a large X that is not mostly zeros (where each costs a small part of a full one), else 0.
     rows : list of int, optional
         Restarts to advance; default all.
     compiled : bool, optional
@@ -76,46 +72,10 @@ def hals(
         else:
             _run(state, data, live, *options, compiled=compiled)
 
-    fresh = untouched(state)
-    if fresh and rough is None:
-        rough = 60 if _compressible(data, state.w.shape[1]) else 0
-    if fresh and rough:
-        _approach(state, data, fresh, l1, l2, rough, compiled=compiled)
-
     def value(w: Tensor, h: Tensor, live: Rows) -> Tensor:
         return objective(data, w, h, 2, l1, l2, live)
 
     return guarded(state, rows, run, _reached, value)
-
-
-def _compressible(data: Matrix, k: int) -> bool:
-    """Whether products with a rank k + 20 approximation are far cheaper than with X."""
-    x = data.x
-    n, f = x.shape
-    if data.mask is not None or n * f < 4_000_000 or 4 * (k + 20) > min(n, f):
-        return False
-    filled = x.values().count_nonzero() if x.is_sparse_csr else x.count_nonzero()
-    return int(filled) >= max(4_000_000, n * f // 2)
-
-
-def _approach(
-    state: State, data: Matrix, live: Rows, l1: Both, l2: Both, n_iter: int, *, compiled: bool
-) -> None:
-    """Move fresh fits to where HALS on a low-rank approximation of X leads, if that is lower.
-
-    Source: Erichson et al. 2018, "Randomized nonnegative matrix factorization", section 3 (the
-    approximation; there W is compressed as well).
-    """
-    k = state.w.shape[1]
-    near = low_rank(data, k + 20)
-    before = objective(data, state.w[live], state.h[live], 2, l1, l2)
-    _run(state, near, live, l1, l2, (3, 3), n_iter, True, compiled=compiled)
-    w, h = _reached(state)
-    better = objective(data, w[live], h[live], 2, l1, l2) < before
-    for i, good in zip(live, better.tolist(), strict=True):
-        if good:
-            state.w[i], state.h[i] = w[i], h[i]
-    rewind(state, live)
 
 
 def _reached(state: State) -> Pair:
@@ -188,7 +148,7 @@ def _share(live: Rows, x: Array) -> tuple[list[Array], Rows]:
 
 def _run(
     state: State,
-    data: Matrix | LowRank,
+    data: Matrix,
     live: Rows,
     l1: Both,
     l2: Both,
@@ -205,9 +165,10 @@ def _run(
     for _ in range(n_iter):
         t_next = (1 + (1 + 4 * t * t).sqrt()) / 2 if extrapolate else torch.ones_like(t)
         step = ((t - 1) / t_next).to(w_now.dtype)[:, None, None]
-        w = sweep(w_now, times_xt(data, h_now) - l1[0], _curvature(h_now, l2[0]), sweeps[0])
-        w_now, w_before = (w + step * (w - w_before)).clamp_(min=0), w
-        linear, square = times_x(data, w_now) - l1[1], _curvature(w_now, 0.0)
+        linear = _less(times_xt(data, h_now), l1[0])
+        w = sweep(w_now, linear, _curvature(h_now, l2[0]), sweeps[0])
+        w_now, w_before = _beyond_(w_before, w, step), w
+        linear, square = _less(times_x(data, w_now), l1[1]), _curvature(w_now, 0.0)
         curvature = _add_diagonal(square, l2[1])
         h = sweep(h_now, linear, curvature, sweeps[1])
         value = data.half_square - (linear * h).sum(-1).double().sum(-1)
@@ -215,7 +176,7 @@ def _run(
         if l1[0] or l2[0]:
             value += l1[0] * w_now.sum((-2, -1)) + 0.5 * l2[0] * square.diagonal(0, -2, -1).sum(-1)
         worse = value > previous
-        h_now, h_before, previous = (h + step * (h - h_before)).clamp_(min=0), h, value
+        h_now, h_before, previous = _beyond_(h_before, h, step), h, value
         t = torch.where(worse, 1.0, t_next)
         if w.is_cuda or bool(worse.any()):  # a GPU is not asked
             w_now = torch.where(worse[:, None, None], w, w_now)
@@ -223,6 +184,15 @@ def _run(
     memory = torch.stack([t, previous, memory[:, 2]], 1)
     for field, new in zip(state[2:], (w_now, w_before, h_now, h_before, memory), strict=True):
         field[live] = new
+
+
+def _less(linear: Tensor, l1: float) -> Tensor:
+    return linear.sub_(l1) if l1 else linear
+
+
+def _beyond_(before: Tensor, now: Tensor, step: Tensor) -> Tensor:
+    """``max(0, now + step (now - before))``, in the place of ``before``: these are large."""
+    return torch.sub(now, before, out=before).mul_(step).add_(now).clamp_(min=0)
 
 
 def _curvature(v: Tensor, l2: float) -> Tensor:
@@ -236,8 +206,7 @@ def _add_diagonal(square: Tensor, l2: float) -> Tensor:
 
 
 def _sweep(v: Tensor, a: Tensor, b: Tensor, n_sweeps: int) -> Tensor:
-    """Coordinate descent on ``min_{v >= 0} 1/2 <v, b v> - <a, v>``; returns the new v."""
-    v = v.clone()
+    """Coordinate descent on ``min_{v >= 0} 1/2 <v, b v> - <a, v>``; v is changed in place."""
     diagonal = b.diagonal(dim1=-2, dim2=-1)
     inverse = torch.where(diagonal > 0, 1 / diagonal, 0)
     for _ in range(n_sweeps):
@@ -250,7 +219,6 @@ def _sweep(v: Tensor, a: Tensor, b: Tensor, n_sweeps: int) -> Tensor:
 def _sweep_compiled(v: Tensor, a: Tensor, b: Tensor, n_sweeps: int) -> Tensor:
     from nmfnet.kernels.compiled.lanes import sweep
 
-    v = v.clone()
     out, linear, curvature = v.numpy(), a.numpy(), b.numpy()
     for i in range(v.shape[0]):
         one = out[i], linear[i], curvature[i]

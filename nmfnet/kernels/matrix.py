@@ -89,36 +89,3 @@ def _transposed(x: Float[Tensor, "n f"]) -> Float[Tensor, "f n"]:
     col, values = torch.empty_like(x.col_indices()), torch.empty_like(x.values())
     transpose(*arrays, crow.numpy(), col.numpy(), values.numpy())
     return csr(crow, col, values, (x.shape[1], x.shape[0]))
-
-
-class LowRank(NamedTuple):
-    """``X ~ q b``, which stands in for a large dense X while a fit is still rough.
-
-    Attributes
-    ----------
-    x : Tensor, shape (n, f)
-        The matrix that it stands for.
-    q : Tensor, shape (n, l)
-        Orthonormal columns.
-    b : Tensor, shape (l, f)
-    half_square : float
-        That of ``x``.
-    """
-
-    x: Tensor
-    q: Tensor
-    b: Tensor
-    half_square: float
-
-
-def low_rank(data: Matrix, size: int) -> LowRank:
-    """A randomised range finder with one power iteration; the same X gives the same answer.
-
-    Source: Halko, Martinsson & Tropp 2011, algorithm 4.4.
-    """
-    x, turned = data.x, data.x.mT if data.xt is None else data.xt
-    seed = torch.Generator().manual_seed(0)
-    probe = torch.randn(x.shape[1], size, generator=seed, dtype=x.dtype).to(x.device)
-    q = torch.linalg.qr(x @ probe).Q
-    q = torch.linalg.qr(x @ (turned @ q)).Q
-    return LowRank(x, q, (turned @ q).mT, data.half_square)

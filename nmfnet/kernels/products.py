@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 
 from nmfnet.kernels.divergences import TINY, beta_divergence
-from nmfnet.kernels.matrix import LowRank, Matrix
+from nmfnet.kernels.matrix import Matrix
 from nmfnet.kernels.rows import row_blocks
 from nmfnet.kernels.sparse import at_entries as gathered
 from nmfnet.kernels.sparse import with_values
@@ -69,17 +69,13 @@ def csr(data: Matrix, side: Side) -> tuple[Array, Array, Array]:
     return x.crow_indices().numpy(), x.col_indices().numpy(), x.values().numpy()
 
 
-def times_x(data: Matrix | LowRank, w: Float[Tensor, "r k n"]) -> Float[Tensor, "r k f"]:
+def times_x(data: Matrix, w: Float[Tensor, "r k n"]) -> Float[Tensor, "r k f"]:
     """``w X``, all restarts in one product."""
-    if isinstance(data, LowRank):
-        return w @ data.q @ data.b
     return _times(data.x, data.xt, w)
 
 
-def times_xt(data: Matrix | LowRank, h: Float[Tensor, "r k f"]) -> Float[Tensor, "r k n"]:
+def times_xt(data: Matrix, h: Float[Tensor, "r k f"]) -> Float[Tensor, "r k n"]:
     """``h Xᵀ``, all restarts in one product."""
-    if isinstance(data, LowRank):
-        return h @ data.b.mT @ data.q.mT
     return _times(data.x.mT if data.xt is None else data.xt, data.x, h)
 
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
+import torch
+
 from nmfnet.core.model import Factorization
 from nmfnet.core.units import Units, units_of
 from nmfnet.data.module import MatrixDataModule
@@ -44,7 +48,8 @@ def check_finite(model: Factorization, batch: Batch) -> None:
             continue
         held = tensor.values() if tensor.is_sparse_csr else tensor
         width = held[:1].numel()
-        if not all(bool(held[rows].isfinite().all()) for rows in spans(len(held), width)):
+        ends = (end for rows in spans(len(held), width) for end in torch.aminmax(held[rows]))
+        if not all(math.isfinite(end) for end in ends):  # NaN is the least and the largest
             raise UserError(
                 f"{what} has values beyond {str(model.precision).removeprefix('torch.')}: use "
                 "dtype=float64, or rescale"

@@ -12,7 +12,7 @@ from nmfnet.kernels.compiled.hals_group import gather, residuals, tiles
 from nmfnet.kernels.compiled.vectors import BYTES
 from nmfnet.kernels.extrapolation import State, begin
 from nmfnet.kernels.hals import _share, hals
-from nmfnet.kernels.matrix import Matrix, low_rank, matrix
+from nmfnet.kernels.matrix import Matrix, matrix
 from nmfnet.kernels.optimality import kkt_residual
 from nmfnet.kernels.products import objective, times_x, times_xt
 
@@ -93,15 +93,6 @@ def test_every_path_takes_the_same_steps(path, extrapolation, penalties):
         b = hals(two, other, 7, compiled=path != "torch", **options)
         torch.testing.assert_close(a, b, rtol=1e-10, atol=0)
     torch.testing.assert_close(one.w, two.w, rtol=1e-10, atol=1e-10)
-
-
-def test_the_rough_start_is_that_of_the_matrix_however_it_is_stored(monkeypatch):
-    monkeypatch.setattr("nmfnet.kernels.hals._compressible", lambda data, k: True)
-    dense = matrix((problem().x - 0.6).clamp_min(0), transposed=False)
-    sparse = matrix(dense.x.to_sparse_csr())
-    one, two = starts(dense), starts(sparse)
-    torch.testing.assert_close(hals(one, dense, 3), hals(two, sparse, 3), rtol=1e-9, atol=0)
-    torch.testing.assert_close(one.w, two.w, rtol=1e-7, atol=1e-8)
 
 
 @pytest.mark.parametrize("penalties", [{}, PENALTIES], ids=["plain", "penalised"])
@@ -225,18 +216,6 @@ def test_given_h_the_rows_are_those_of_nnls():
     H = state.H[0].numpy()
     for row, w in zip(data.x.numpy(), state.W[0].numpy(), strict=True):
         np.testing.assert_allclose(w, nnls(H.T, row)[0], atol=1e-5)
-
-
-def test_a_rough_start_on_a_low_rank_approximation_loses_nothing(monkeypatch):
-    monkeypatch.setattr("nmfnet.kernels.hals._compressible", lambda data, k: True)
-    X, _, _ = planted(200, 150, 5)
-    data = matrix(torch.from_numpy(X + 0.1 * positive(200, 150)), transposed=False)
-    near = low_rank(data, 25)
-    torch.testing.assert_close(near.q.mT @ near.q, torch.eye(25, dtype=torch.float64))
-    rough, plain = starts(data, 5), starts(data, 5)
-    a, b = hals(rough, data, 40), hals(plain, data, 40, rough=0)
-    assert float(a) < 1.02 * float(b)
-    assert torch.equal(low_rank(data, 25).q, near.q)
 
 
 @pytest.mark.parametrize("compiled", [True, False], ids=["compiled", "torch"])

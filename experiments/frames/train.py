@@ -27,8 +27,8 @@ from torch.utils.data import DataLoader, IterableDataset
 from nmfnet.plots import save
 
 HERE = Path(__file__).parent
-SIZE, TRAINED_ON, TESTED_ON, ROWS = 32, 800, 200, 8
-STEPS = {"xvfi": 800, "film": 1100}
+SIZE, TRAINED_ON, TESTED_ON, ROWS = 32, 3200, 200, 8
+STEPS = {"xvfi": 3400, "film": 4200}
 KINDS: dict[str, type[XVFI] | type[FILM]] = {"xvfi": XVFI, "film": FILM}
 TIMES = {"xvfi": None, "film": 0.5}
 """When the frames between are, in training; None = at any time."""
@@ -196,7 +196,7 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(min(2, torch.get_num_threads()))
+    torch.set_num_threads(1)  # of frames so small a second one gains nothing
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="lightning")
     words = sys.argv[1:]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 import torch
 from kinds import started
 from scipy.optimize import linear_sum_assignment, nnls
@@ -78,6 +79,29 @@ def test_new_rows_are_least_squares_of_their_data_set():
         both = np.hstack([fitted.components_ + V, np.sqrt(2) * V])
         wanted, _ = nnls(both.T, np.concatenate([x, np.zeros(24)]))
         np.testing.assert_allclose(row, wanted, rtol=1e-6, atol=1e-8)
+
+
+def test_penalties_of_codes_count_for_new_rows_too():
+    X, *_ = planted()
+    on = "nmfnet.core.penalties.L1"
+    own = {f"penalty.{f}": {"_target_": on, "on": f, "weight": 0.2} for f in ("W", "H")}
+    fitted = fit(X, private_weight=1.0, dtype="float64", **own)
+    code = fitted.factors["W"]()[0].detach().numpy()
+    np.testing.assert_allclose(fitted.transform(X, covariates=SETS), code, atol=1e-3)
+
+
+@pytest.mark.parametrize("solver", ["mu"])
+def test_a_sparse_x_is_fitted_as_a_dense_one(solver):
+    X, *_ = planted()
+    own = {"solver": solver, "dtype": "float64", "max_iter": 40}
+    own |= {"batch_size": 30} if solver == "online" else {}
+    one, other = fit(X, **own), fit(sp.csr_matrix(X), **own)
+    np.testing.assert_allclose(one.components_, other.components_, rtol=1e-6, atol=1e-9)
+    for name in ("objective", "train/relative_error", "dataset/a/private"):
+        assert one.metrics[name] == pytest.approx(other.metrics[name], rel=1e-6)
+    rows, which = X[[0, 60]], ["a", "b"]
+    code = other.transform(sp.csr_matrix(rows), covariates=which)
+    np.testing.assert_allclose(code, one.transform(rows, covariates=which), rtol=1e-6, atol=1e-9)
 
 
 def test_what_inmf_refuses():

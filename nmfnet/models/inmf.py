@@ -11,10 +11,11 @@ import torch
 from nmfnet.core.inference import penalties_on
 from nmfnet.core.model import Factorization, Parts
 from nmfnet.errors import UserError
+from nmfnet.kernels.hals import sweep
 from nmfnet.kernels.multiplicative import Sums, nmf_sums_H, nmf_sums_W
 from nmfnet.kernels.nnls import nnls
 from nmfnet.kernels.rows import dense, spans, take_rows
-from nmfnet.kernels.sparse import entries_of, sparse_sums, times
+from nmfnet.kernels.sparse import entries_of, sparse_sums, times, transpose_of, transposed
 from nmfnet.kernels.weighted import curvatures
 from nmfnet.models._alignment import joint_clusters, mixing, quantile_aligned, scaled
 from nmfnet.models._hierarchy import check_fused
@@ -48,6 +49,9 @@ class INMF(Factorization):
     what all have, the least of each feature: 0.1 or less where private parts are to be found. At 0
     nothing says which part is shared.
 
+    With ``solver=online`` H and all V_i are fitted from ``A_i = W_iᵀ W_i`` and ``B_i = W_iᵀ X_i``, which
+    are sums over minibatches of rows (``batch_size=256``).
+
     ``inverse_transform`` is of the shared part alone; ``reconstruct`` knows the data set of each row.
     After the fit ``aligned`` (a table of the run) holds W with the quantiles of every cluster moved to
     those of the largest data set, the cluster of each sample, and whether there were enough samples to
@@ -61,10 +65,13 @@ class INMF(Factorization):
         Whether quantiles are aligned after the fit.
 
     Source: Welch et al. 2019, "Single-cell multi-omic integration compares and contrasts features of
-    brain cell identity" (LIGER), after Yang & Michailidis 2016, eq. (3); its H_i, W, V_i are W_i, H, V_i.
+    brain cell identity" (LIGER), after Yang & Michailidis 2016, eq. (3); its H_i, W, V_i are W_i, H, V_i;
+    Gao et al. 2021, "Iterative single-cell multi-omic integration using online learning", algorithm 1
+    (minibatches).
 
     Differs from the source: the fit is by multiplicative updates and L-BFGS, to a certified optimum;
-    rows are not divided by their norms beforehand.
+    rows are not divided by their norms beforehand. Minibatches are drawn from all rows, and not a share
+    of every data set; sums over earlier ones fade, where the source takes those of the last epoch out.
     """
 
     inductive = False
@@ -88,6 +95,7 @@ class INMF(Factorization):
         if self.loss.beta != 2:
             raise UserError(f"model=inmf is of squared errors, and the loss is {self.loss.name}")
         check_fused(parts.solver, True)
+        self.groups = self.n_sets
         self.private_weight, self.align = private_weight, align
         self.axes[SIDE] = n_components * self.sizes.n_features
         self.W = self.factor("W", "sample", "component")
@@ -182,6 +190,20 @@ class INMF(Factorization):
                     linear = (dense(x) * seen) @ P.mT
                     code[..., at, :] = nnls(G, linear[..., None, :])[..., 0, :]
         return code.to(self.precision)
+
+    def absorb(self, batch: Batch) -> tuple[Float[Tensor, "s k"], Float[Tensor, "s f"]]:
+        W = self.infer(batch)
+        self.W.raw.data[batch.index] = W
+        E, x = self.placed(W, batch), batch.x
+        turned = transposed(x, transpose_of(x)) if x.is_sparse_csr else x.mT
+        return E.mT @ W, (turned @ E).mT
+
+    def refine(self, A: Float[Tensor, "s k"], B: Float[Tensor, "s f"]) -> None:
+        """Coordinate descent: a cycle over the rows of H, and one over those of every V_i."""
+        A, B = self.by_set(A), self.by_set(B)
+        H, V = self.H.raw.data, self.V.raw.data.unflatten(-1, (self.n_components, -1))
+        H.copy_(sweep(H, (B - A @ V).sum(-3), A.sum(-3)))
+        V.copy_(sweep(V, B - A @ H, (1 + self.private_weight) * A))
 
     def start(self, proposal: dict[str, Tensor], batch: Batch) -> None:
         design = batch.extra["covariates"]

@@ -8,14 +8,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 import torch
-from kinds import started
+from kinds import QUIET, assert_restarts_are_runs, assert_resumes, run, started
 from scipy.optimize import linear_sum_assignment, nnls
 from shell import train
 
 import nmfnet
+from nmfnet.api import configuration
 from nmfnet.core.objective import factor_sums
 from nmfnet.data import InMemory, Stacked
+from nmfnet.data.stream.source import Stream
 from nmfnet.models._alignment import joint_clusters, mixing, quantile_aligned
 
 SETS = ["a"] * 50 + ["b"] * 40
@@ -78,6 +81,138 @@ def test_new_rows_are_least_squares_of_their_data_set():
         both = np.hstack([fitted.components_ + V, np.sqrt(2) * V])
         wanted, _ = nnls(both.T, np.concatenate([x, np.zeros(24)]))
         np.testing.assert_allclose(row, wanted, rtol=1e-6, atol=1e-8)
+
+
+def test_penalties_of_codes_count_for_new_rows_too():
+    X, *_ = planted()
+    on = "nmfnet.core.penalties.L1"
+    own = {f"penalty.{f}": {"_target_": on, "on": f, "weight": 0.2} for f in ("W", "H")}
+    fitted = fit(X, private_weight=1.0, dtype="float64", **own)
+    code = fitted.factors["W"]()[0].detach().numpy()
+    np.testing.assert_allclose(fitted.transform(X, covariates=SETS), code, atol=1e-3)
+
+
+@pytest.mark.parametrize("solver", ["mu", "online"])
+def test_a_sparse_x_is_fitted_as_a_dense_one(solver):
+    X, *_ = planted()
+    own = {"solver": solver, "dtype": "float64", "max_iter": 40}
+    own |= {"batch_size": 30} if solver == "online" else {}
+    one, other = fit(X, **own), fit(sp.csr_matrix(X), **own)
+    np.testing.assert_allclose(one.components_, other.components_, rtol=1e-6, atol=1e-9)
+    for name in ("objective", "train/relative_error", "dataset/a/private"):
+        assert one.metrics[name] == pytest.approx(other.metrics[name], rel=1e-6)
+    rows, which = X[[0, 60]], ["a", "b"]
+    code = other.transform(sp.csr_matrix(rows), covariates=which)
+    np.testing.assert_allclose(code, one.transform(rows, covariates=which), rtol=1e-6, atol=1e-9)
+
+
+# ---------------------------------------------------------------------- minibatches
+def test_a_step_with_all_rows_is_block_coordinate_descent():
+    """W by least squares, row by row; a cycle over the rows of H, and one over those of every V_i."""
+    X, *_ = planted()
+    source, weight = InMemory(X=X + 0.1, covariates=SETS), 2.0
+    model, batch = started(
+        source, model="inmf", n_components=3, private_weight=weight, solver="online"
+    )
+    H = model.H()[0].detach().numpy().copy()
+    V = model.V()[0].detach().numpy().reshape(2, 3, 24).copy()
+    parts = [X[:50] + 0.1, X[50:] + 0.1]
+    codes = []
+    for x, v in zip(parts, V, strict=True):
+        both = np.hstack([H + v, np.sqrt(weight) * v]).T
+        codes.append(np.array([nnls(both, np.concatenate([row, np.zeros(24)]))[0] for row in x]))
+    for j in range(3):
+        slope = sum(w[:, j] @ (x - w @ (H + v)) for w, x, v in zip(codes, parts, V, strict=True))
+        H[j] = np.maximum(0, H[j] + slope / sum(w[:, j] @ w[:, j] for w in codes))
+    for w, x, v in zip(codes, parts, V, strict=True):
+        for j in range(3):
+            slope = w[:, j] @ (x - w @ (H + v) - weight * w @ v)
+            v[j] = np.maximum(0, v[j] + slope / ((1 + weight) * w[:, j] @ w[:, j]))
+    model.solver.step(model, batch, 1, [0])
+    for factor, wanted in ((model.W, np.vstack(codes)), (model.H, H), (model.V, V)):
+        found = factor()[0].detach().numpy().reshape(wanted.shape)
+        np.testing.assert_allclose(found, wanted, rtol=1e-7, atol=1e-9)
+
+
+def test_minibatches_find_what_all_rows_find():
+    X, H, V = planted()
+    own = {"private_weight": 0.05, "n_restarts": 3, "dtype": "float64", "certificate_tol": None}
+    whole = fit(X, **own)
+    fitted = fit(X, solver="online", batch_size=30, max_iter=200, **own)
+    assert 0.999 < fitted.metrics["objective"] / whole.metrics["objective"] < 1.01
+    order = linear_sum_assignment(-_cosine(H, fitted.components_))[1]
+    assert np.diag(_cosine(H, fitted.components_[order])).min() > 0.99
+    for i, name in enumerate("ab"):
+        assert _cosine(V[i], fitted.private_components[name][order])[i, i] > 0.99
+    code = fitted.factors["W"]()[int(fitted.best)].detach().numpy()
+    np.testing.assert_allclose(fitted.transform(X, covariates=SETS), code, atol=1e-9)
+
+
+def test_a_data_set_without_a_row_in_a_batch_is_remembered():
+    X, *_ = planted()
+    model, batch = started(
+        InMemory(X=X, covariates=SETS), model="inmf", n_components=3, solver="online"
+    )
+    model.solver.step(model, batch, 1, [0])
+    model.solver.learn(model, batch.by_row(lambda tensor: tensor[:20]), 90, 1, [0])
+    wanted = 70 / 90 * model.W()[0, 50:].mT @ batch.x[50:]
+    torch.testing.assert_close(model.solver.B[0, 3:], wanted)
+
+
+def test_minibatches_keep_the_promises_of_a_run(tmp_path):
+    source = InMemory(X=planted()[0], covariates=SETS)
+    own = {"model": "inmf", "n_components": 3, "solver": "online"}
+    assert_restarts_are_runs(source, **own)
+    assert_resumes(source, tmp_path, **own, batch_size=23)
+
+
+def test_rows_on_disk_are_read_batch_by_batch(tmp_path, monkeypatch):
+    """With the data sets from beside the file, as an h5ad has them."""
+    X = planted()[0]
+    np.save(tmp_path / "cells.npy", X)
+    monkeypatch.setattr(Stream, "_covariates", lambda *_: {"donor": np.array(SETS)})
+    words = {"data.path": str(tmp_path / "cells.npy"), "data.covariates": ["donor"]}
+    words |= {"n_components": 3, "solver": "online", "batch_size": 23, "max_iter": 800}
+    cfg = configuration({"model": "inmf", "data": "stream", "dtype": "float64", **QUIET, **words})
+    found = run(cfg, write=False)
+    whole = fit(X, dtype="float64", certificate_tol=None)
+    assert found.metrics["objective"] == pytest.approx(whole.metrics["objective"], rel=0.01)
+    code = found.model.transform(X, covariates={"donor": SETS})
+    np.testing.assert_allclose(code, found.factors.W, atol=1e-9)
+
+
+def test_minibatches_from_the_command_line(tmp_path):
+    X, *_ = planted()
+    features = [f"g{j}" for j in range(24)]
+    words = []
+    for name, part in (("a", X[:50]), ("b", X[50:])):
+        own = write(tmp_path / f"{name}.csv", part, [f"s{i}" for i in range(len(part))], features)
+        words += [f"data.tables.{name}.{key}={value}" for key, value in own.items()]
+    done = train(
+        "data=stacked", *words, "model=inmf", "model.n_components=3", "solver=online",
+        "batch_size=32", "max_iter=60", "figures=false", "run_dir=run", cwd=tmp_path,
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    numbers = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert numbers["solver"] == "online"
+    code = np.load(tmp_path / "run" / "factors.npz")["W"]
+    again = nmfnet.load(tmp_path / "run").transform(X, covariates={"dataset": SETS})
+    np.testing.assert_allclose(again, code, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"mask": np.arange(90 * 24).reshape(90, 24) % 7 > 0}, "cannot leave entries out"),
+        ({"penalty": "l1"}, "takes no penalty"),
+        ({"loss": "kl"}, "of squared errors"),
+        ({"constraint.W": "simplex"}, "needs non-negative"),
+        ({"solver.forgetting": -1.0}, "forgetting=-1.0"),
+    ],
+)
+def test_what_minibatches_refuse(settings, message):
+    with pytest.raises(nmfnet.UserError, match=message):
+        fit(planted()[0] + 0.1, solver="online", batch_size=30, **settings)
 
 
 def test_what_inmf_refuses():

@@ -1,9 +1,9 @@
 """Several views of the same samples, and several data sets of the same features.
 
-    python experiments/views/views.py mfeat tcga inmf solvers
+    python experiments/views/views.py mfeat tcga inmf solvers online
 
-writes mfeat.csv, imputation.csv, tcga.csv, inmf.csv and solvers.csv beside this file. ``mfeat`` also
-fits MOFA where mofapy2 is installed; without it, its committed line is left out.
+writes mfeat.csv, imputation.csv, tcga.csv, inmf.csv, solvers.csv and online.csv beside this file.
+``mfeat`` also fits MOFA where mofapy2 is installed; without it, its committed line is left out.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
+from scipy.sparse import csr_matrix
 from sklearn.cluster import KMeans
 
 import nmfnet
@@ -276,6 +277,59 @@ def inmf() -> None:
     write("inmf.csv", rows)
 
 
+def cells(seed: int) -> tuple[np.ndarray, list[str]]:
+    """Counts of 500 genes in 20,000 cells of two data sets, 20 components with private genes."""
+    rng = np.random.default_rng(seed)
+    H = rng.exponential(size=(20, 500)) * (rng.random((20, 500)) < 0.15)
+    V = rng.exponential(size=(2, 20, 500)) * (rng.random((2, 20, 500)) < 0.03)
+    W = rng.gamma(0.5, 1, size=(20_000, 20)) * (rng.random((20_000, 20)) < 0.4)
+    X = np.vstack([W[:12_000] @ (H + V[0]), W[12_000:] @ (H + V[1])])
+    return rng.poisson(X).astype(np.float32), ["a"] * 12_000 + ["b"] * 8_000
+
+
+def online() -> None:
+    """Objective of iNMF against passes over the rows, by minibatches and by all rows at once."""
+    X, which = cells(0)
+    sparse = csr_matrix(X)
+    rows = []
+    for solver, size, most in (("online", 256, 20), ("online", None, 100), ("mu", None, 300)):
+        for seed, passes in itertools.product(range(3), (1, 2, 3, 5, 10, 20, 50, 100, 300)):
+            if passes <= most:
+                steps = passes * -(-len(X) // (size or len(X)))
+                own = {"solver": solver, "batch_size": size, "max_iter": steps, "tol": 0.0}
+                own |= {"seed": seed, "private_weight": 1.0, "n_components": 20}
+                rows.append(_timed("cells", X, which, **own))
+                if seed == 0 and passes == 20 and (size or solver == "mu"):
+                    rows.append(_timed("cells, sparse", sparse, which, **own))
+    for seed in range(3):
+        X, which, *_ = planted(seed)
+        for solver, size in (("online", 32), ("online", None), ("auto", None)):
+            own = {"solver": solver, "batch_size": size, "max_iter": 2000, "dtype": "float64"}
+            own |= {"seed": seed, "private_weight": 0.1, "n_components": 4}
+            rows.append(_timed("separable", X, which, **own))
+    write("online.csv", rows)
+
+
+def _timed(design: str, X: Any, which: list[str], *, batch_size: int | None, **own: Any) -> Row:
+    """Of one start in one thread; without a certificate."""
+    began = time.process_time()
+    model = nmfnet.fit(
+        X, "inmf", covariates=which, batch_size=batch_size, certificate_tol=None, align=False,
+        threads=1, figures=False, **own,
+    )  # fmt: skip
+    n = X.shape[0]
+    numbers = model.metrics
+    return {
+        "design": design,
+        "solver": own["solver"],
+        "batch_size": batch_size or "all",
+        "seed": own["seed"],
+        "passes": numbers["n_iter"] // -(-n // (batch_size or n)),
+        "objective": f"{numbers['objective']:.7g}",
+        "cpu_seconds": f"{time.process_time() - began:.2f}",
+    }
+
+
 def _cosine(A: np.ndarray, B: np.ndarray) -> np.ndarray:
     size = np.linalg.norm(A, axis=1)[:, None] * np.linalg.norm(B, axis=1)
     return A @ B.T / np.maximum(size, 1e-12)
@@ -292,6 +346,6 @@ def write(name: str, rows: list[Row]) -> None:
 
 
 if __name__ == "__main__":
-    parts = {part.__name__: part for part in (mfeat, tcga, inmf, solvers)}
+    parts = {part.__name__: part for part in (mfeat, tcga, inmf, solvers, online)}
     for name in sys.argv[1:] or parts:
         parts[name]()

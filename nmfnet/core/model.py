@@ -123,6 +123,9 @@ class Factorization(L.LightningModule, ABC):
     incremental: bool = False
     """Whether a ``sweep`` of some of the rows is a step for all of them."""
 
+    groups: int = 0
+    """How many groups of rows ``absorb`` sums over for ``refine``; 0 = the model has neither."""
+
     heads: tuple[str, ...] = ()
     """What the decoder can give a likelihood beside the mean."""
 
@@ -291,6 +294,18 @@ class Factorization(L.LightningModule, ABC):
         code = self.infer(batch)
         for factor, part in zip(tables.values(), code.split(widths, -1), strict=True):
             factor.assign_(part)
+
+    def absorb(self, batch: Batch) -> tuple[Float[Tensor, "s k"], Float[Tensor, "s f"]]:
+        """Set the codes of these rows to their optimum; ``Wᵀ W`` and ``Wᵀ X`` of every group of rows.
+
+        Of one restart, with a group below the other (s = ``groups`` times k). All else is fitted from
+        these sums (``refine``), and those of minibatches add up.
+        """
+        raise NotImplementedError(f"{type(self).__name__} is not fitted from sums over its rows")
+
+    def refine(self, A: Float[Tensor, "s k"], B: Float[Tensor, "s f"]) -> None:
+        """Improve all but the codes, of one restart, given such sums over rows; never for the worse."""
+        raise NotImplementedError(f"{type(self).__name__} is not fitted from sums over its rows")
 
     def ended(self, restart: int) -> bool:
         """Whether a rule that has set all factors of a restart, none to be learned, came to its end."""

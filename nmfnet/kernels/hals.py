@@ -159,18 +159,18 @@ def _run(
     compiled: bool,
 ) -> None:
     """All restarts at once, with torch's matrix products: large or sparse X, and the oracle."""
-    sweep = _sweep_compiled if compiled else _sweep
+    cycles = _sweep_compiled if compiled else _sweep
     w_now, w_before, h_now, h_before, memory = (field[live] for field in state[2:])
     t, previous = memory[:, 0], memory[:, 1]
     for _ in range(n_iter):
         t_next = (1 + (1 + 4 * t * t).sqrt()) / 2 if extrapolate else torch.ones_like(t)
         step = ((t - 1) / t_next).to(w_now.dtype)[:, None, None]
         linear = _less(times_xt(data, h_now), l1[0])
-        w = sweep(w_now, linear, _curvature(h_now, l2[0]), sweeps[0])
+        w = cycles(w_now, linear, _curvature(h_now, l2[0]), sweeps[0])
         w_now, w_before = _beyond_(w_before, w, step), w
         linear, square = _less(times_x(data, w_now), l1[1]), _curvature(w_now, 0.0)
         curvature = _add_diagonal(square, l2[1])
-        h = sweep(h_now, linear, curvature, sweeps[1])
+        h = cycles(h_now, linear, curvature, sweeps[1])
         value = data.half_square - (linear * h).sum(-1).double().sum(-1)
         value += 0.5 * (curvature.double() * (h @ h.mT)).sum((-2, -1))
         if l1[0] or l2[0]:
@@ -205,6 +205,20 @@ def _add_diagonal(square: Tensor, l2: float) -> Tensor:
     return square + l2 * torch.eye(square.shape[-1], dtype=square.dtype, device=square.device)
 
 
+def sweep(
+    v: Float[Tensor, "*r k m"], a: Float[Tensor, "*r k m"], b: Float[Tensor, "*r k k"], n: int = 1
+) -> Float[Tensor, "*r k m"]:
+    """``n`` cycles of coordinate descent on ``min_{v >= 0} 1/2 <v, b v> - <a, v>``, row after row of v.
+
+    A row whose curvature ``b_jj`` is 0 stays.
+
+    Source: Cichocki, Zdunek & Amari 2007 (HALS).
+    """
+    new, linear, square = (t.reshape(-1, *t.shape[-2:]).contiguous() for t in (v.clone(), a, b))
+    cycles = _sweep if v.is_cuda else _sweep_compiled
+    return cycles(new, linear, square, n).reshape(v.shape)
+
+
 def _sweep(v: Tensor, a: Tensor, b: Tensor, n_sweeps: int) -> Tensor:
     """Coordinate descent on ``min_{v >= 0} 1/2 <v, b v> - <a, v>``; v is changed in place."""
     diagonal = b.diagonal(dim1=-2, dim2=-1)
@@ -217,10 +231,10 @@ def _sweep(v: Tensor, a: Tensor, b: Tensor, n_sweeps: int) -> Tensor:
 
 
 def _sweep_compiled(v: Tensor, a: Tensor, b: Tensor, n_sweeps: int) -> Tensor:
-    from nmfnet.kernels.compiled.lanes import sweep
+    from nmfnet.kernels.compiled import lanes
 
     out, linear, curvature = v.numpy(), a.numpy(), b.numpy()
     for i in range(v.shape[0]):
         one = out[i], linear[i], curvature[i]
-        in_ranges(lambda s, e, one=one: sweep(*one, s, e, n_sweeps), v.shape[2], 512)  # type: ignore
+        in_ranges(lambda s, e, one=one: lanes.sweep(*one, s, e, n_sweeps), v.shape[2], 512)  # type: ignore
     return v

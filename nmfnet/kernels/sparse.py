@@ -182,6 +182,11 @@ def transposed(
     return csr(rows, columns, values[order], (x.shape[1], x.shape[0]))
 
 
+def times(x: Float[Tensor, "n f"], H: Float[Tensor, "*r k f"]) -> Float[Tensor, "*r n k"]:
+    """``x Hᵀ`` of every restart, for x dense or CSR."""
+    return torch.stack([x @ h.mT for h in H]) if x.is_sparse_csr and H.ndim > 2 else x @ H.mT
+
+
 def times_components(
     x: Float[Tensor, "n f"], H: Float[Tensor, "k f"], transpose: Transpose | None
 ) -> Float[Tensor, "n k"]:

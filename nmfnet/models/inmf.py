@@ -8,10 +8,15 @@ from typing import Any, Literal, final
 import numpy as np
 import torch
 
+from nmfnet.core.inference import penalties_on
 from nmfnet.core.model import Factorization, Parts
 from nmfnet.errors import UserError
+from nmfnet.kernels.hals import sweep
 from nmfnet.kernels.multiplicative import Sums, nmf_sums_H, nmf_sums_W
-from nmfnet.kernels.refit import refit_W
+from nmfnet.kernels.nnls import nnls
+from nmfnet.kernels.rows import dense, spans, take_rows
+from nmfnet.kernels.sparse import entries_of, sparse_sums, times, transpose_of, transposed
+from nmfnet.kernels.weighted import curvatures
 from nmfnet.models._alignment import joint_clusters, mixing, quantile_aligned, scaled
 from nmfnet.models._hierarchy import check_fused
 from nmfnet.settings.ranges import NotNegative
@@ -44,6 +49,9 @@ class INMF(Factorization):
     what all have, the least of each feature: 0.1 or less where private parts are to be found. At 0
     nothing says which part is shared.
 
+    With ``solver=online`` H and all V_i are fitted from ``A_i = W_iᵀ W_i`` and ``B_i = W_iᵀ X_i``, which
+    are sums over minibatches of rows (``batch_size=256``).
+
     ``inverse_transform`` is of the shared part alone; ``reconstruct`` knows the data set of each row.
     After the fit ``aligned`` (a table of the run) holds W with the quantiles of every cluster moved to
     those of the largest data set, the cluster of each sample, and whether there were enough samples to
@@ -57,13 +65,17 @@ class INMF(Factorization):
         Whether quantiles are aligned after the fit.
 
     Source: Welch et al. 2019, "Single-cell multi-omic integration compares and contrasts features of
-    brain cell identity" (LIGER), after Yang & Michailidis 2016, eq. (3); its H_i, W, V_i are W_i, H, V_i.
+    brain cell identity" (LIGER), after Yang & Michailidis 2016, eq. (3); its H_i, W, V_i are W_i, H, V_i;
+    Gao et al. 2021, "Iterative single-cell multi-omic integration using online learning", algorithm 1
+    (minibatches).
 
     Differs from the source: the fit is by multiplicative updates and L-BFGS, to a certified optimum;
-    rows are not divided by their norms beforehand.
+    rows are not divided by their norms beforehand. Minibatches are drawn from all rows, and not a share
+    of every data set; sums over earlier ones fade, where the source takes those of the last epoch out.
     """
 
     inductive = False
+    sparse = True
 
     def __init__(
         self,
@@ -83,6 +95,7 @@ class INMF(Factorization):
         if self.loss.beta != 2:
             raise UserError(f"model=inmf is of squared errors, and the loss is {self.loss.name}")
         check_fused(parts.solver, True)
+        self.groups = self.n_sets
         self.private_weight, self.align = private_weight, align
         self.axes[SIDE] = n_components * self.sizes.n_features
         self.W = self.factor("W", "sample", "component")
@@ -120,40 +133,77 @@ class INMF(Factorization):
         data = self.row_misfit(batch, code).sum(-1, dtype=torch.float64)
         return {"data": data, "private": 0.5 * self.private_weight * private}
 
+    def sparse_losses(self, batch: Batch, code: Float[Tensor, "*r n k"]) -> Float[Tensor, "*r n"]:
+        E, profiles, masked = self.placed(code, batch), self.profiles(), batch.mask is not None
+        if code.ndim == 2:
+            return self.loss.sparse_rows(batch.x, E, profiles, masked)
+        pairs = zip(E, profiles, strict=True)
+        return torch.stack([self.loss.sparse_rows(batch.x, *pair, masked) for pair in pairs])
+
+    def decode_at(self, code: Float[Tensor, "*r n k"], batch: Batch) -> Float[Tensor, "*r e"]:
+        return entries_of(batch.x, self.placed(code, batch), self.profiles())
+
     def sums(self, name: str, batch: Batch, beta: float) -> Sums:
         E, V, profiles = self.placed(self.encode(batch), batch), self.private(), self.profiles()
+        x, mask, side = batch.x, batch.mask, "W" if name == "W" else "H"
+        if x.is_sparse_csr:
+            neg, pos = sparse_sums(side, x, self.transpose, E, profiles, beta, mask is not None)
+        else:
+            neg, pos = (nmf_sums_W if side == "W" else nmf_sums_H)(x, E, profiles, beta, mask)
         if name == "W":
-            neg, pos = nmf_sums_W(batch.x, E, profiles, beta, batch.mask)
             pos = pos + self.private_weight * (E @ (V @ V.mT))
             own = batch.extra["covariates"].unsqueeze(-1)
             neg, pos = ((own * t.unflatten(-1, (self.n_sets, -1))).sum(-2) for t in (neg, pos))
             return neg, pos
-        neg, pos = nmf_sums_H(batch.x, E, profiles, beta, batch.mask)
         if name == "V":
             pos = pos + self.private_weight * ((E.mT @ E) @ V)
             shape = self.V.raw.shape
             return neg.reshape(shape), pos.reshape(shape)
-        sets = (self.n_sets, self.n_components)
-        return neg.unflatten(-2, sets).sum(-3), pos.unflatten(-2, sets).sum(-3)
+        neg, pos = self.by_set(neg).sum(-3), self.by_set(pos).sum(-3)
+        return neg, pos
+
+    def by_set(self, table: Float[Tensor, "*r s a"]) -> Float[Tensor, "*r g k a"]:
+        """A table with the components of all data sets below each other, cut into these."""
+        return table.unflatten(-2, (self.n_sets, self.n_components))
 
     def infer(self, batch: Batch) -> Float[Tensor, "*r n k"]:
-        """Least squares of ``[x, 0]`` on ``[H + V_i, sqrt(lambda) V_i]``, data set by data set."""
-        sets = (self.n_sets, self.n_components)
-        V, profiles = (t.unflatten(-2, sets) for t in (self.private(), self.profiles()))
+        """Least squares of ``[x, 0]`` on ``[H + V_i, sqrt(lambda) V_i]``, data set by data set.
+
+        In float64, by blocks of rows.
+        """
+        if penalties_on(self, self.code_factors(), batch):
+            return super().infer(batch)
+        private, profiles = (self.by_set(t).double() for t in (self.private(), self.profiles()))
         which = batch.extra["covariates"].argmax(-1)
-        code = V.new_zeros(*V.shape[:-3], len(which), self.n_components)
+        code = private.new_zeros(*private.shape[:-3], len(which), self.n_components)
         for i in which.unique().tolist():
-            rows = torch.nonzero(which == i)[:, 0]
-            x, both = (
-                batch.x[rows],
-                (profiles[..., i, :, :], self.private_weight**0.5 * V[..., i, :, :]),
-            )
-            mask = None if batch.mask is None else batch.mask[rows]
-            if mask is not None:
-                mask = torch.cat([mask, torch.ones_like(x)], -1)
-            whole = torch.cat([x, torch.zeros_like(x)], -1)
-            code[..., rows, :] = refit_W(whole, torch.cat(both, -1), 2, 1, mask)
-        return code
+            P, V = profiles[..., i, :, :], private[..., i, :, :]
+            cost, rows = self.private_weight * V @ V.mT, torch.nonzero(which == i)[:, 0]
+            for part in spans(len(rows), P.numel()):
+                at = rows[part]
+                x, mask = take_rows(batch.x, at).double(), batch.mask
+                if mask is None:
+                    code[..., at, :] = nnls(P @ P.mT + cost, times(x, P))
+                else:  # normal equations for every row
+                    seen = dense(take_rows(mask, at)).double()
+                    G = curvatures(seen, P) + cost[..., None, :, :]
+                    linear = (dense(x) * seen) @ P.mT
+                    code[..., at, :] = nnls(G, linear[..., None, :])[..., 0, :]
+        return code.to(self.precision)
+
+    def absorb(self, batch: Batch) -> tuple[Float[Tensor, "s k"], Float[Tensor, "s f"]]:
+        W = self.infer(batch)
+        self.W.raw.data[batch.index] = W
+        E, x = self.placed(W, batch), batch.x
+        turned = transposed(x, transpose_of(x)) if x.is_sparse_csr else x.mT
+        return E.mT @ W, (turned @ E).mT
+
+    def refine(self, A: Float[Tensor, "s k"], B: Float[Tensor, "s f"]) -> None:
+        """Coordinate descent: a cycle over the rows of H, and one over those of every V_i."""
+        A, B = self.by_set(A), self.by_set(B)
+        H, V = self.H.raw.data, self.V.raw.data.unflatten(-1, (self.n_components, -1))
+        H.copy_(sweep(H, (B - A @ V).sum(-3), A.sum(-3)))
+        V.copy_(sweep(V, B - A @ H, (1 + self.private_weight) * A))
 
     def start(self, proposal: dict[str, Tensor], batch: Batch) -> None:
         design = batch.extra["covariates"]
@@ -187,17 +237,16 @@ class INMF(Factorization):
         self, code: Float[Tensor, "*r n k"], batch: Batch, part: Literal["train", "test"]
     ) -> dict[str, float]:
         prefix = "" if part == "train" else "test/"
-        x_hat = self.outputs(code, batch)["x"].mean
-        shared, seen = self.decode(code), batch.tables["x"].weights
         which, found = batch.extra["covariates"].argmax(-1), dict[str, float]()
+        left, size = (self.row_misfit(batch, W) for W in (code, torch.zeros_like(code)))
+        private, whole = (self.by_set(t).sum(-1) for t in (self.private(), self.profiles()))
         for i, name in enumerate(self.set_names):
-            rows = which == i
-            size = (seen * batch.x.square())[rows].sum()
-            if float(size) > 0:
-                left = (seen * (batch.x - x_hat).square())[rows].sum()
-                found[f"{prefix}dataset/{name}/relative_error"] = float((left / size).sqrt())
-            private = (x_hat - shared)[rows].sum() / x_hat[rows].sum().clamp_min(1e-30)
-            found[f"{prefix}dataset/{name}/private"] = float(private)
+            rows, loads = which == i, code[which == i].sum(-2)
+            if float(size[rows].sum()) > 0:
+                share = left[rows].sum() / size[rows].sum()
+                found[f"{prefix}dataset/{name}/relative_error"] = float(share.sqrt())
+            of_all = (loads * whole[i]).sum().clamp_min(1e-30)
+            found[f"{prefix}dataset/{name}/private"] = float((loads * private[i]).sum() / of_all)
         W, sets = code.double().cpu().numpy(), which.cpu().numpy()
         if part == "train" and np.bincount(sets, minlength=self.n_sets).min() > 1:
             alone = np.zeros(W.shape)

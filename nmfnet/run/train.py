@@ -437,7 +437,7 @@ def _settle(model: Factorization, datamodule: MatrixDataModule, normalize: str |
     if model.settled:
         return
     model.settled = True
-    model.solver.finish(model, datamodule.train)
+    model.solver.finish(model, datamodule.blocks("train"))
     normalise(model, normalize, datamodule.train)
     model.end(datamodule.train)
     if datamodule.batch_size is not None or model.solver.estimates:

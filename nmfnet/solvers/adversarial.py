@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, final
 
 import torch
@@ -107,5 +107,5 @@ class Adversarial(Solver):
     def recall(self, model: Factorization, restart: int) -> None:
         self.adam.recall(model, restart)
 
-    def finish(self, model: Factorization, batch: Batch) -> None:
-        self.adam.finish(model, batch)
+    def finish(self, model: Factorization, rows: Iterable[Batch]) -> None:
+        self.adam.finish(model, rows)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -230,8 +230,11 @@ class Solver(nn.Module, ABC):
             There; below what this solver has reached.
         """
 
-    def finish(self, model: Factorization, batch: Batch) -> None:
-        """Called once when training has ended, for any last word on the parameters."""
+    def finish(self, model: Factorization, rows: Iterable[Batch]) -> None:
+        """Called once when training has ended, for any last word on the parameters.
+
+        ``rows`` are all training rows, block after block.
+        """
 
 
 class NoOp(Optimizer):

@@ -269,7 +269,7 @@ class Adam(Solver):
             for tensor, kept in zip(model.restart_tensors(), self.best, strict=True):
                 kept[restart] = tensor.data[restart]
 
-    def finish(self, model: Factorization, batch: Batch) -> None:
+    def finish(self, model: Factorization, rows: Iterable[Batch]) -> None:
         for tensor, kept in zip(model.restart_tensors(), self.best, strict=False):
             tensor.data.copy_(kept)
 

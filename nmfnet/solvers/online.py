@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Literal, final
 
 import torch
@@ -12,7 +12,7 @@ from nmfnet.errors import UserError
 from nmfnet.kernels.divergences import TINY
 from nmfnet.kernels.multiplicative import Sums, apply_update_, nmf_sums_H, nmf_sums_W
 from nmfnet.kernels.sparse import sparse_sums, transpose_of, transposed
-from nmfnet.solvers.base import Solver, Task, count_step
+from nmfnet.solvers.base import Solver, Task, collect, count_step
 from nmfnet.solvers.multiplicative import exponent_of
 from nmfnet.types import Batch, Tensor, Terms
 
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 class Online(Solver):
     """NMF from minibatches: W of the batch, then H from sums over all batches so far.
 
+    For X ~ W H, and for models that say themselves what is summed (``absorb`` and ``refine``: ``inmf``).
+    These solve for the codes of a batch exactly and then improve all else; their codes are found again
+    when training has ended. With all rows at once no step of theirs raises the objective.
+
     The squared error needs ``A = Σ Wᵀ W`` and ``B = Σ Wᵀ X``, any other beta divergence the two
     multiplicative sums of H, of which ``B = Σ H^(1/e) ∘ Wᵀ(X ∘ (W H)^(beta - 2))`` is divided by
     ``A = Σ Wᵀ (W H)^(beta - 1)``; e is the exponent of the update. Before a batch of b of the n rows
@@ -34,14 +38,15 @@ class Online(Solver):
     Parameters
     ----------
     rule : {"mu", "hals"}
-        Update of H from the sums under the squared error: one multiplicative step, or one cycle of
-        coordinate descent over the components. All other losses have one rule.
+        Update of H from the sums under the squared error, for X ~ W H: one multiplicative step, or one
+        cycle of coordinate descent over the components. All other losses have one rule.
     n_sub : int, >= 1
-        Updates of the batch's W, from where it was when its rows were last seen.
+        Updates of the batch's W, from where it was when its rows were last seen, for X ~ W H.
     forgetting : float, >= 0
         0 = remember everything for ever.
 
-    Source: Mairal et al. 2010 (sums for the squared error); Lefèvre, Bach & Févotte 2011 (the others).
+    Source: Mairal et al. 2010 (sums for the squared error); Lefèvre, Bach & Févotte 2011 (the others);
+    Gao et al. 2021 (``inmf``).
     """
 
     name = "online"
@@ -58,20 +63,33 @@ class Online(Solver):
         if n_sub < 1 or forgetting < 0:
             raise UserError(f"solver.n_sub={n_sub} must be >= 1 and forgetting={forgetting} >= 0")
         self.rule, self.n_sub, self.forgetting = rule, n_sub, forgetting
+        self.minibatch = False
         self.register_buffer("A", torch.empty(0))
         self.register_buffer("B", torch.empty(0))
         self.A: Tensor
         self.B: Tensor
 
+    def begin(self, task: Task) -> None:
+        self.minibatch = task.batch_size is not None
+        self.monotone = bool(task.model.groups) and not self.minibatch
+
     def attach(self, model: Factorization) -> None:
-        if model.bilinear:
+        if model.groups:
+            r, k, f = model.n_restarts, model.n_components, model.sizes.n_features
+            first = next(model.parameters()).detach()
+            self.A = first.new_zeros(r, model.groups * k, k)
+            self.B = first.new_zeros(r, model.groups * k, f)
+        elif model.bilinear:
             r, k, f = model.factors["H"].raw.shape
             H = model.factors["H"].raw.detach()
             self.A = H.new_zeros(r, k, {2.0: k, 1.0: 1}.get(model.loss.beta or 0.0, f))
             self.B = H.new_zeros(r, k, f)
 
     def lacks(self, task: Task) -> Iterator[str]:
-        yield from task.pair()
+        if task.model.groups:
+            yield from task.penalties()
+        else:
+            yield from task.pair()
         yield from task.neighbours()
         if task.model.loss.beta is None:
             yield f"is for the beta divergences, and the loss is {task.model.loss.name}"
@@ -91,9 +109,11 @@ class Online(Solver):
         self, model: Factorization, batch: Batch, n_total: int, n_iter: int, live: list[int]
     ) -> Terms:
         """``n_iter`` iterations on a batch out of ``n_total`` rows; the objective of the batch."""
+        keep = max(0.0, 1 - batch.x.shape[0] / n_total) ** self.forgetting
+        if model.groups:
+            return self._absorb(model, batch, keep, n_iter, live)
         beta = model.loss.beta
         assert beta is not None
-        keep = max(0.0, 1 - batch.x.shape[0] / n_total) ** self.forgetting
         W, H = model.factors["W"].raw.data, model.factors["H"].raw.data
         of_W, of_H = (exponent_of(model, name) for name in ("W", "H"))
         collected: list[Terms] = []
@@ -109,6 +129,31 @@ class Online(Solver):
             with model.restarts(restart):
                 collected.append(model.objective(batch))
         return {name: torch.stack([terms[name] for terms in collected]) for name in collected[0]}
+
+    def _absorb(
+        self, model: Factorization, batch: Batch, keep: float, n_iter: int, live: list[int]
+    ) -> Terms:
+        """The same for a model that says itself what is summed."""
+        collected: list[Terms] = []
+        for restart in live:
+            with model.restarts(restart):
+                for _ in range(n_iter):
+                    A, B = model.absorb(batch)
+                    self.A[restart].mul_(keep).add_(A)
+                    self.B[restart].mul_(keep).add_(B)
+                    model.refine(self.A[restart], self.B[restart])
+                collected.append(model.objective(batch))
+        return collect(collected)
+
+    @torch.no_grad()
+    def finish(self, model: Factorization, rows: Iterable[Batch]) -> None:
+        """Codes that were the best when the components were others are found again."""
+        if not (model.groups and self.minibatch):
+            return
+        for batch in rows:
+            for restart in range(model.n_restarts):
+                with model.restarts(restart):
+                    model.absorb(batch)
 
     @staticmethod
     def _sums(name: str, batch: Batch, W: Tensor, H: Tensor, beta: float) -> Sums:

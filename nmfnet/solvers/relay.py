@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -116,7 +116,7 @@ class Relay(Solver):
         places = [ordered.index(restart) for restart in live]
         return {name: torch.cat([terms[name] for terms in found])[places] for name in found[0]}
 
-    def finish(self, model: Factorization, batch: Batch) -> None:
+    def finish(self, model: Factorization, rows: Iterable[Batch]) -> None:
         for restart in range(model.n_restarts):
             if restart not in self.late:
                 self.early.recall(model, restart)

@@ -32,8 +32,8 @@ class Bootstrap(AfterFit):
     ``found_again`` (in which share of the draws a component was found), as files in a run folder.
 
     A component that is rarely found again is not in the data, or not for sure. Starts from the fit itself
-    would stay near it: on planted sources intervals of 90 % then held 76 % of the truth (91 % from random
-    starts), and a component too many was found again.
+    would stay near it: on planted sources intervals of 90 % then held 74 % of the truth, and 86 % from
+    random starts, and a component too many seemed to be found again (experiments/pmf).
 
     Parameters
     ----------

@@ -103,6 +103,14 @@ def test_which_sheet(tmp_path: Path) -> None:
     assert "no sheet with cells" in refused(book(tmp_path / "e.xlsx", a=[], b=[[None]]))
 
 
+def test_prose_on_the_first_sheet(tmp_path: Path) -> None:
+    path = book(tmp_path / "t.xlsx", Notes=[["about"], ["measured in May"]], Data=PLAIN)
+    said = refused(path)
+    assert "sheet 'Notes' has no numeric column: all 1 columns hold text. Set data.name" in said
+    assert "has the sheets 'Notes', 'Data'; 'Notes' is read (data.sheet)." in said
+    assert read(path, sheet="Data").shape == (2, 2)
+
+
 def test_a_table_may_begin_anywhere(tmp_path: Path) -> None:
     rows = [[], [None], *([None, None, *row] for row in PLAIN)]
     found = read(book(tmp_path / "t.xlsx", a=rows))

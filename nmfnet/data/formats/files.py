@@ -111,7 +111,10 @@ def read_raw(
         return read_text(file, label=label, drop=drop, **options._asdict())
     if ending in SHEETS:
         cells, options = read_sheet(file, sheet), options._replace(delimiter=",")
-        raw = read_text(cells, label=label, drop=drop, **options._asdict())
+        try:
+            raw = read_text(cells, label=label, drop=drop, **options._asdict())
+        except UserError as error:  # perhaps another sheet is meant
+            raise UserError(" ".join((str(error), *cells.remarks))) from error
         raw.remarks = (*cells.remarks, *raw.remarks)
         return raw
     if ending == "parquet":

@@ -204,9 +204,9 @@ def find_layout(
         remarks += _triples(names, body, width, path, mark)
     chosen, left_out, more = _columns(names, body, width - empty, name_columns, label, missing)
     if len(chosen) + len(left_out) >= width - empty:
+        guessed = f" (delimiter {mark!r}). Set data.delimiter or" if delimiter is None else ". Set"
         raise UserError(
-            f"{path} has no numeric column: all {width} columns hold text (delimiter "
-            f"{mark!r}). Set data.delimiter or data.name_columns."
+            f"{path} has no numeric column: all {width} columns hold text{guessed} data.name_columns."
         )
     ends = tuple(range(width - empty, width))
     return Layout(mark, skip, names, width, chosen, (*left_out, *ends), (*remarks, *more))

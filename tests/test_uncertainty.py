@@ -10,6 +10,7 @@ import pytest
 from shell import refusal, the_run, train
 
 import nmfnet
+from nmfnet.kernels.assignment import assign, cosine_matrix
 from nmfnet.metrics import matched_cosine, q_values
 
 QUIET = {"figures": False, "threads": 1, "dtype": "float64", "n_components": 3}
@@ -83,3 +84,69 @@ def test_a_missing_value_needs_no_uncertainty(tmp_path):
     assert "give one of them" in refusal(
         *words, "data.uncertainty=u.csv", "data.weight=u.csv", cwd=tmp_path
     )
+
+
+def drawn_anew(X: np.ndarray, u: np.ndarray, k: int, draws: int, **more: object):
+    """A fit with a bootstrap of its rows, fast."""
+    return nmfnet.fit(
+        X, uncertainty=u, n_restarts=4, callbacks="bootstrap",
+        **QUIET | {"n_components": k}, **{"callbacks.bootstrap.draws": draws}, **more,
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_intervals_of_profiles_hold_the_truth_about_as_often_as_they_say():
+    inside, known = [], []
+    for seed in range(5):
+        X, u, H = measured(seed)
+        fitted = drawn_anew(X, u, 3, 40)
+        assert fitted.metrics["bootstrap/found_min"] > 0.97
+        table = fitted.reports["profiles"]
+        shares, low, high = (table[name].reshape(3, -1) for name in ("shares", "low", "high"))
+        assert (low <= high).all()
+        order = assign(cosine_matrix(H, shares)).columns
+        found = (low[order] - 1e-9 <= H) & (high[order] + 1e-9 >= H)
+        inside.append(found.mean())
+        known.append(found[H > 0.02].mean())
+    assert 0.8 < np.mean(inside) < 0.98  # of intervals of 90 %
+    assert 0.8 < np.mean(known) < 0.98
+
+
+@pytest.mark.slow
+def test_a_source_too_many_is_seldom_found_again():
+    for seed in range(3):
+        X, u, _ = measured(seed)
+        fitted = drawn_anew(X, u, 4, 30)
+        least, *others = np.sort(fitted.reports["found_again"]["share"])
+        assert least < 0.5
+        assert min(others) > 0.9
+        assert fitted.metrics["bootstrap/found_min"] == least
+
+
+def test_draws_are_in_the_run_folder_and_the_same_again(tmp_path):
+    X, u, _ = measured()
+    X[2, 3], seen = 0, np.ones_like(X)
+    seen[2, 3] = 0
+    words = {"tol": 1e-3, "certificate_tol": None, "callbacks.bootstrap.block": 7}
+    one = drawn_anew(X, u, 3, 3, run_dir=tmp_path / "run", **words)
+    two = drawn_anew(X, u, 3, 3, **words)
+    table = pd.read_csv(tmp_path / "run" / "profiles.csv")
+    assert list(table.columns) == ["component", "feature", "shares", "low", "middle", "high"]
+    assert len(table) == 3 * 15
+    assert table.groupby("component")["shares"].sum().to_numpy() == pytest.approx(1)
+    for name, columns in one.reports.items():
+        for column, cells in columns.items():
+            assert np.array_equal(cells, two.reports[name][column])
+    assert len(pd.read_csv(tmp_path / "run" / "found_again.csv")) == 3
+    assert "Of 3 draws of the samples, components are found again in" in " ".join(one.notes)
+    masked = nmfnet.fit(X, mask=seen, callbacks="bootstrap", **QUIET,
+                        **words | {"callbacks.bootstrap.draws": 2, "split": "rows"})  # fmt: skip
+    assert masked.metrics["bootstrap/found"] > 0
+
+
+def test_what_cannot_be_drawn_is_said(tmp_path):
+    X, u, _ = measured()
+    with pytest.raises(nmfnet.UserError, match="block=81 samples cannot be drawn together from 80"):
+        drawn_anew(X, u, 3, 2, **{"callbacks.bootstrap.block": 81})
+    other = nmfnet.fit(X, "convex_nmf", callbacks="bootstrap", **QUIET)
+    assert "callbacks=bootstrap drew nothing" in " ".join(other.notes)

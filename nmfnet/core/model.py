@@ -613,8 +613,9 @@ class Factorization(L.LightningModule, ABC):
 
         The tables that a run folder holds as csv files, each as columns by name, as
         ``pandas.DataFrame`` takes them: ``proportions`` with intervals (``reference_nmf``), ``aligned``
-        codes (``inmf``), ``views``, the variance of every view by component (``joint_nmf``). A model
-        without any, or not fitted in this session, has none.
+        codes (``inmf``), ``views``, the variance of every view by component (``joint_nmf``), ``profiles``
+        and ``found_again`` (``callbacks=bootstrap``). A model without any, or not fitted in this session,
+        has none.
         """
         if not isinstance(self.made, dict):
             self.made = dict(self.made)

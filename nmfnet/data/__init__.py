@@ -12,6 +12,7 @@ from nmfnet.data.sources.graph import Graph, GraphArchive, Linked, Neighbours, P
 from nmfnet.data.sources.hierarchical import HierarchicalBlocks
 from nmfnet.data.sources.images import Images, Swimmer
 from nmfnet.data.sources.known import Referred
+from nmfnet.data.sources.metabolites import Metabolites
 from nmfnet.data.sources.mixtures import CellMixtures, TissueMixtures
 from nmfnet.data.sources.origin import Origin
 from nmfnet.data.sources.simple import Digits, InMemory, Planted
@@ -58,6 +59,7 @@ __all__ = [
     "Linked",
     "MatFile",
     "Matrix",
+    "Metabolites",
     "Neighbours",
     "NoSplit",
     "Origin",

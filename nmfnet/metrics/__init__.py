@@ -81,6 +81,12 @@ from nmfnet.metrics.nonnegative_rank import (
     rectangle_cover,
     support_of,
 )
+from nmfnet.metrics.profiles import (
+    Profiles,
+    drawn_rows,
+    mapped_components,
+    profiles_of_draws,
+)
 from nmfnet.metrics.ratings import listed_metrics, ranking_metrics
 from nmfnet.metrics.reference import (
     ReferenceMatch,

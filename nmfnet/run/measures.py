@@ -78,6 +78,14 @@ MEASURES = (
     Measure(
         "train/q_ratio", "Q / Q expected (near 1 = residuals are as large as known)", told=True
     ),
+    Measure("bootstrap/found", "share of draws in which a component is found again", 1),
+    Measure(
+        "bootstrap/found_min",
+        "share of draws in which the least sure component is found",
+        1,
+        told=True,
+    ),
+    Measure("bootstrap/unmapped", "share of components of draws that belong to none", -1),
     Measure("train/mae", "training mean absolute error", -1),
     Measure("test/mae", "held-out mean absolute error", -1),
     Measure("test/cold_share", "share of held-out entries of unseen rows or columns", told=True),

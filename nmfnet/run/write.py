@@ -45,7 +45,7 @@ def make_folder(folder: Path, *, keep: bool) -> None:
         tables = (
             *("top_features", "feature_scores", "topics", "proportions", "notes", "*clusters"),
             *("communities", "markers", "signatures", "aligned", "views", "effects"),
-            *("associations", "anchors", "shares"),
+            *("associations", "anchors", "shares", "profiles", "found_again"),
         )
         stale = ("metrics.json", "model.ckpt.part", "parts/*.wav", *(f"{t}.csv" for t in tables))
         for name in (*stale, *figures, *left):

@@ -86,7 +86,8 @@ def test_bad_bytes(tmp_path: Path, content: bytes, part: str) -> None:
         ("t.mtx", "not a readable Matrix Market file"),
         ("t.parquet", "not a readable parquet file"),
         ("t.h5ad", "not a readable h5ad file"),
-        ("t.xlsx", "Save the sheet as CSV"),
+        ("t.xlsx", "not a readable Excel file"),
+        ("t.xls", "Save it as .xlsx, or the sheet as CSV"),
         ("t.npy.gz", "Unpack it first"),
         ("t.zip", "Unpack it first"),
         ("t.dat", "Known endings: .csv, .tsv"),
@@ -94,7 +95,7 @@ def test_bad_bytes(tmp_path: Path, content: bytes, part: str) -> None:
     ],
 )
 def test_damaged_or_unknown_formats(tmp_path: Path, name: str, part: str) -> None:
-    for module, ending in (("pyarrow", "parquet"), ("anndata", "h5ad")):
+    for module, ending in (("pyarrow", "parquet"), ("anndata", "h5ad"), ("openpyxl", "xlsx")):
         if name.endswith(ending):
             pytest.importorskip(module)
     assert part in message_of(given(tmp_path, "junk, not this format", name))
@@ -162,7 +163,11 @@ def test_orientation_must_be_said(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("module", "name", "extra"),
-    [("anndata", "t.h5ad", "nmfnet[anndata]"), ("pyarrow", "t.parquet", "nmfnet[parquet]")],
+    [
+        ("anndata", "t.h5ad", "nmfnet[anndata]"),
+        ("pyarrow", "t.parquet", "nmfnet[parquet]"),
+        ("openpyxl", "t.xlsx", "nmfnet[excel]"),
+    ],
 )
 def test_missing_packages_are_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str, name: str, extra: str
@@ -191,6 +196,9 @@ def write_sound(path: Path) -> None:
     if path.suffix == ".parquet":
         pytest.importorskip("pyarrow")
         pd.DataFrame(values, columns=list("abcd")).to_parquet(path)
+    elif path.suffix == ".xlsx":
+        pytest.importorskip("openpyxl", reason="Excel files need the extra excel")
+        pd.DataFrame(values, columns=list("abcd")).to_excel(path)
     elif path.suffix == ".npy":
         np.save(path, values)
     elif path.name == "sparse.npz":
@@ -215,7 +223,7 @@ def write_sound(path: Path) -> None:
     "name",
     [
         *("t.csv", "t.tsv", "t.csv.gz", "t.npy", "t.npz", "sparse.npz"),
-        *("t.mat", "t.mtx", "t.parquet", "t.biom"),
+        *("t.mat", "t.mtx", "t.parquet", "t.biom", "t.xlsx"),
     ],
 )
 def test_damage_anywhere_is_a_sentence_or_still_a_table(tmp_path: Path, name: str) -> None:

@@ -22,6 +22,8 @@ def read(name: str, **options: Any) -> Matrix:
     return matrix
 
 
+RAW = {"dilution": False, "log": False}
+
 # name, options, shape, sum, smallest, largest, number of classes
 FACTS: list[tuple[str, dict[str, Any], tuple[int, int], float, float, float, int]] = [
     ("sbs21-breast", {}, (21, 96), 183916, 0, 18171, 0),
@@ -61,6 +63,10 @@ FACTS: list[tuple[str, dict[str, Any], tuple[int, int], float, float, float, int
     ("microbiome-kostic", {}, (190, 908), 866583, 0, 5720, 2),
     ("abis-types", {}, (17, 1296), 666330.2515539925, 0, 87912.3248842, 0),
     ("quantiseq-til10", {}, (10, 170), 51141.62995, 0, 690.196951724, 0),
+    ("metab-sacurine", {}, (184, 120), 24720.261227599, 0.000240958423, 14.552995413, 2),
+    ("metab-sacurine", RAW, (184, 120), 142881346711.5, 506.5, 678587872.0, 2),
+    ("metab-gastric-nmr", {}, (123, 53), 6903.409557063, 0, 5.883113975, 3),
+    ("metab-gastric-nmr", RAW | {"max_rsd": None}, (123, 149), 7013764.8, 0, 160844.7, 3),
     ("her2st-h1", {}, (613, 2000), 287831.4670343803, 0, 5.278803228, 7),
 ]  # type: ignore[list-item]
 
@@ -72,6 +78,8 @@ def test_published_facts(fact: tuple[Any, ...]) -> None:
     name, options, shape, total, low, high, classes = fact
     if name == "pbmc68k-reduced":
         pytest.importorskip("anndata", reason="its h5ad needs the extra anndata")
+    if name.startswith("metab-"):
+        pytest.importorskip("openpyxl", reason="its xlsx needs the extra excel")
     if name == "worm-neuron-sc":
         pytest.importorskip("h5py", reason="its h5 needs the extra hdf5")
     if name == "cbcl-faces" and not list((cache_folder() / name).glob("*.mat")):
@@ -151,6 +159,31 @@ def test_faces_are_turned_row_by_row() -> None:
     )  # left-right alike
     assert matrix.labels is not None
     assert np.bincount(matrix.labels).tolist() == [10] * 40
+
+
+def test_metabolites_are_scaled_and_gaps_are_masked() -> None:
+    pytest.importorskip("openpyxl", reason="its xlsx needs the extra excel")
+    women = read("metab-sacurine")
+    assert women.label_names == ["Female", "Male"]
+    assert women.labels is not None
+    assert np.bincount(women.labels).tolist() == [83, 101]
+    assert np.median(women.values, 0) == pytest.approx(np.ones(120), rel=0.01)  # log2(1 + 1)
+    raw = read("metab-sacurine", **RAW)
+    quotients = read("metab-sacurine", log=False).values / np.median(raw.values, 0)
+    assert np.median(quotients, 1) == pytest.approx(np.ones(184))
+    every = read("metab-gastric-nmr", max_rsd=None)
+    assert every.mask is not None
+    assert 1 - every.mask.mean() == pytest.approx(0.0527636820)
+    controls = read("metab-gastric-nmr", leave_out=[], max_rsd=None, **RAW)
+    assert controls.shape == (140, 149)
+    assert controls.values.sum() == pytest.approx(7667827.3)  # the published sum
+    assert read("metab-gastric-nmr").remarks == (
+        "17 QC samples were left out.", "96 metabolites with QC_RSD >= 20 were left out.",
+    )  # fmt: skip
+    with pytest.raises(UserError, match="needs the column 'QC_RSD', and there are 'Idx', 'Name'"):
+        read("metab-sacurine", max_rsd=20)
+    with pytest.raises(UserError, match="needs the column 'Age'"):
+        read("metab-sacurine", labels="Age")
 
 
 def test_leukaemia_classes() -> None:

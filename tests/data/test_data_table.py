@@ -62,13 +62,16 @@ def write(path: Path, transposed: bool) -> bool:
     elif name == "frame.parquet":
         pytest.importorskip("pyarrow")
         pd.DataFrame(values, rows, columns).to_parquet(path)
+    elif name == "sheet.xlsx":
+        pytest.importorskip("openpyxl", reason="Excel files need the extra excel")
+        pd.DataFrame(values, rows, columns).to_excel(path)
     return name not in ("array.npy", "plain.npz", "sparse.npz")
 
 
 FILES = [
     *("text.csv", "text.tsv", "text.txt", "text.csv.gz", "text.tsv.gz", "text-corner.tsv"),
     *("array.npy", "named.npz", "plain.npz", "sparse.npz", "matrix.mtx", "matrix.mtx.gz"),
-    "frame.parquet",
+    *("frame.parquet", "sheet.xlsx"),
 ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nmfnet.data.formats.excel import SHEETS, read_sheet
 from nmfnet.data.formats.layout import read_lines, sniff
 from nmfnet.data.formats.raw import MISSING, as_text, reading, shorten
 from nmfnet.errors import UserError
@@ -23,7 +25,7 @@ LINES = 50
 
 
 def read_about(file: Path) -> pd.DataFrame:
-    """A delimited text file, or parquet: the first column names the samples, the others are read.
+    """A delimited text file, Excel or parquet: the first column names the samples, the others are read.
 
     Raises
     ------
@@ -32,11 +34,15 @@ def read_about(file: Path) -> pd.DataFrame:
     """
     import pandas as pd
 
+    words = sorted(MISSING)
     with reading(file, "a readable table of samples"):
         if file.suffix == ".parquet":
             table = pd.read_parquet(file)
+        elif file.suffix.lower().lstrip(".") in SHEETS:
+            lines = io.StringIO("".join(read_sheet(file).lines()))
+            table = pd.read_csv(lines, na_values=words, index_col=0)
         else:
-            mark, words = sniff(list(islice(read_lines(file), LINES)), file), sorted(MISSING)
+            mark = sniff(list(islice(read_lines(file), LINES)), file)
             mark = r"\s+" if mark == " " else mark
             table = pd.read_csv(file, sep=mark, na_values=words, index_col=0)
     if table.shape[1] == 0:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import scipy.sparse as sp
 
+from nmfnet.data.formats.excel import SHEETS, read_sheet
 from nmfnet.data.formats.frames import as_float64, read_frame, take_label
 from nmfnet.data.formats.hdf5 import read_biom, read_h5ad, read_h5mu, read_loom, read_tenx
 from nmfnet.data.formats.market import read_mtx
@@ -30,10 +31,10 @@ __all__ = ["FORMATS", "TextOptions", "is_text", "read_raw"]
 
 _TEXT = ("csv", "tsv", "txt", "data")
 _BINARY = ("npy", "npz", "mat", "mtx", "parquet", "h5ad", "h5mu", "h5", "loom", "biom")
-FORMATS = (*_TEXT, *_BINARY)
+FORMATS = (*_TEXT, *SHEETS, *_BINARY)
 """Known file name endings; text and mtx also with .gz."""
 
-_LABELLED = (*_TEXT, "npz", "mat", "parquet", "h5ad", "h5mu", "loom")
+_LABELLED = (*_TEXT, *SHEETS, "npz", "mat", "parquet", "h5ad", "h5mu", "loom")
 _LAYERED = ("h5ad", "h5mu", "loom")
 
 
@@ -49,8 +50,8 @@ class TextOptions(NamedTuple):
 
 
 def is_text(path: str | Path) -> bool:
-    """Whether a file is delimited text, by its name."""
-    return _ending(Path(path)) in _TEXT
+    """Whether a file is delimited text, or sheets that are read as such, by its name."""
+    return _ending(Path(path)) in (*_TEXT, *SHEETS)
 
 
 def read_raw(
@@ -60,6 +61,7 @@ def read_raw(
     label: str | None = None,
     layer: str | None = None,
     modality: str | None = None,
+    sheet: str | int | None = None,
     drop: Sequence[str] = (),
 ) -> RawTable:
     """Read any supported file.
@@ -69,15 +71,17 @@ def read_raw(
     path : str or Path
         The file; its ending names the format.
     text : TextOptions, optional
-        For text; of no effect on other formats.
+        For text and Excel; of no effect on other formats.
     label : str, optional
-        What holds the classes: a column (or row) of text and parquet, an array of npz and mat, a
-        column of ``obs`` of h5ad and h5mu, an attribute of the cells of loom.
+        What holds the classes: a column (or row) of text, Excel and parquet, an array of npz and
+        mat, a column of ``obs`` of h5ad and h5mu, an attribute of the cells of loom.
     layer : str, optional
         Layer of an h5ad, h5mu or loom file; of the first two also ``raw``, or an entry of ``obsm``.
         Their ``X`` or ``matrix`` when None.
     modality : str, optional
         Modality of an h5mu file; may be None where there is one only.
+    sheet : str or int, optional
+        Sheet of an Excel file, by its name or its number from 1 on; see `read_sheet`.
     drop : sequence of str
         Names of columns, or else of rows, to leave out.
 
@@ -93,6 +97,8 @@ def read_raw(
         ("label_column", label, _LABELLED),
         ("layer", layer, _LAYERED),
         ("modality", modality, ("h5mu",)),
+        ("sheet", sheet, SHEETS),
+        ("delimiter", text and text.delimiter, _TEXT),
     ):
         if value is not None and ending not in known:
             more = "; data.labels=FILE gives the classes in a file of their own"
@@ -100,9 +106,17 @@ def read_raw(
                 f"data.{option}={value} is for {', '.join(known)}, and not for {ending}"
                 f"{more if option == 'label_column' else ''}."
             )
+    options = text or TextOptions()
     if ending in _TEXT:
-        options = text or TextOptions()
         return read_text(file, label=label, drop=drop, **options._asdict())
+    if ending in SHEETS:
+        cells, options = read_sheet(file, sheet), options._replace(delimiter=",")
+        try:
+            raw = read_text(cells, label=label, drop=drop, **options._asdict())
+        except UserError as error:  # perhaps another sheet is meant
+            raise UserError(" ".join((str(error), *cells.remarks))) from error
+        raw.remarks = (*cells.remarks, *raw.remarks)
+        return raw
     if ending == "parquet":
         return _read_parquet(file, label, drop)
     readers: dict[str, Callable[[], RawTable]] = {
@@ -125,8 +139,10 @@ def _ending(file: Path) -> str:
     ending = endings[-2 if zipped and len(endings) > 1 else -1] if endings else ""
     if ending in FORMATS and (not zipped or ending in (*_TEXT, "mtx")):
         return ending
-    if ending in ("xlsx", "xls", "ods"):
-        advice = "Save the sheet as CSV (in Excel: 'CSV UTF-8') and give that file."
+    if ending in ("xls", "xlsb", "ods"):
+        advice = (
+            "Save it as .xlsx, or the sheet as CSV (in Excel: 'CSV UTF-8'), and give that file."
+        )
     elif zipped or ending in ("bz2", "xz", "zip", "zst"):
         advice = "Unpack it first; only .csv, .tsv, .txt and .mtx are read from .gz."
     else:

@@ -14,11 +14,15 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from nmfnet.data.formats.excel import Sheet
 from nmfnet.data.formats.frames import ROW_NUMBERS, counts_up
 from nmfnet.data.formats.raw import MISSING, number
 from nmfnet.errors import UserError
 
-__all__ = ["DELIMITERS", "Layout", "clean", "find_layout", "read_lines", "read_records"]
+__all__ = ["DELIMITERS", "Layout", "Lines", "clean", "find_layout", "read_lines", "read_records"]
+
+Lines = Path | Sheet
+"""What has lines of delimited text: a text file, or a sheet."""
 
 _PREVIEW = 50
 _NAME_HEADER = re.compile(
@@ -81,12 +85,12 @@ class Layout:
     remarks: tuple[str, ...]
 
 
-def read_lines(path: Path) -> Iterator[str]:
+def read_lines(path: Lines) -> Iterator[str]:
     """Lines without their ends; see `_lines`."""
     return (line.rstrip("\n") for line in _lines(path))
 
 
-def _lines(path: Path) -> Iterator[str]:
+def _lines(path: Lines) -> Iterator[str]:
     r"""Lines that end in \n, whatever ended them (\n, \r\n, \r), without a byte order mark.
 
     Raises
@@ -94,6 +98,9 @@ def _lines(path: Path) -> Iterator[str]:
     UserError
         Another encoding, or a damaged archive.
     """
+    if isinstance(path, Sheet):
+        yield from path.lines()
+        return
     opened: Any = gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")  # noqa: SIM115
     try:
         with opened as binary:
@@ -112,12 +119,12 @@ def _lines(path: Path) -> Iterator[str]:
         raise UserError(f"{path} cannot be read: {error}.") from error
 
 
-def read_records(path: Path, delimiter: str, skip: int = 0) -> Iterator[tuple[int, list[str]]]:
+def read_records(path: Lines, delimiter: str, skip: int = 0) -> Iterator[tuple[int, list[str]]]:
     """Every row that is not a blank line: (number of its first line, its fields).
 
     Parameters
     ----------
-    path : Path
+    path : Path or Sheet
     delimiter : str
         One character; a blank stands for any run of blanks.
     skip : int
@@ -132,7 +139,7 @@ def read_records(path: Path, delimiter: str, skip: int = 0) -> Iterator[tuple[in
 
 
 def _records(
-    lines: Iterator[str], delimiter: str, skip: int, path: Path
+    lines: Iterator[str], delimiter: str, skip: int, path: Lines
 ) -> Iterator[tuple[int, list[str]]]:
     if delimiter == " ":
         lines = (" ".join(line.split()) + "\n" for line in lines)
@@ -155,7 +162,7 @@ def clean(cell: str) -> str:
 
 
 def find_layout(
-    path: Path,
+    path: Lines,
     delimiter: str | None = None,
     header: bool | None = None,
     name_columns: int | None = None,
@@ -197,15 +204,15 @@ def find_layout(
         remarks += _triples(names, body, width, path, mark)
     chosen, left_out, more = _columns(names, body, width - empty, name_columns, label, missing)
     if len(chosen) + len(left_out) >= width - empty:
+        guessed = f" (delimiter {mark!r}). Set data.delimiter or" if delimiter is None else ". Set"
         raise UserError(
-            f"{path} has no numeric column: all {width} columns hold text (delimiter "
-            f"{mark!r}). Set data.delimiter or data.name_columns."
+            f"{path} has no numeric column: all {width} columns hold text{guessed} data.name_columns."
         )
     ends = tuple(range(width - empty, width))
     return Layout(mark, skip, names, width, chosen, (*left_out, *ends), (*remarks, *more))
 
 
-def _preview(path: Path) -> tuple[list[tuple[int, str]], list[str], str | None]:
+def _preview(path: Lines) -> tuple[list[tuple[int, str]], list[str], str | None]:
     """First lines of the table with their numbers, the last comment above them, its delimiter."""
     lines = enumerate(_lines(path))
     hashed: list[str] = []
@@ -234,7 +241,7 @@ def _delimiter(given: str | None) -> str | None:
     return mark
 
 
-def sniff(lines: Sequence[str], path: Path) -> str:
+def sniff(lines: Sequence[str], path: Lines) -> str:
     """The delimiter with the most columns among those that most lines agree about."""
     preferred = "\t" if ".tsv" in path.suffixes else ","
     best, most = preferred, 1
@@ -273,7 +280,7 @@ def _has_header(rows: Sequence[list[str]], missing: Collection[str]) -> bool:
 
 
 def _header(
-    names: list[str] | None, body: Sequence[list[str]], width: int, path: Path, mark: str
+    names: list[str] | None, body: Sequence[list[str]], width: int, path: Lines, mark: str
 ) -> tuple[list[str] | None, int, tuple[str, ...]]:
     """(One name for each field, how many fields are empty ends of lines, remarks)."""
     ends = width > 1 and all(len(row) == width and not row[-1].strip() for row in body)
@@ -367,7 +374,7 @@ def _text_columns(
 
 
 def _triples(
-    header: list[str] | None, body: Sequence[list[str]], width: int, path: Path, mark: str
+    header: list[str] | None, body: Sequence[list[str]], width: int, path: Lines, mark: str
 ) -> tuple[str, ...]:
     """What to say of lines that may be (row, column, value) triples, with or without a time.
 

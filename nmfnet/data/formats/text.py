@@ -17,7 +17,14 @@ from typing import NamedTuple
 import numpy as np
 
 from nmfnet.data.formats.frames import take_label
-from nmfnet.data.formats.layout import Layout, clean, find_layout, read_lines, read_records
+from nmfnet.data.formats.layout import (
+    Layout,
+    Lines,
+    clean,
+    find_layout,
+    read_lines,
+    read_records,
+)
 from nmfnet.data.formats.memory import positions
 from nmfnet.data.formats.raw import (
     MISSING,
@@ -34,7 +41,7 @@ __all__ = ["read_labels", "read_names", "read_text"]
 
 
 def read_text(
-    path: Path,
+    path: Lines,
     *,
     delimiter: str | None = None,
     header: bool | None = None,
@@ -49,8 +56,8 @@ def read_text(
 
     Parameters
     ----------
-    path : Path
-        The file; ``.gz`` is unpacked.
+    path : Path or Sheet
+        The file, of which ``.gz`` is unpacked, or the sheet of an Excel file.
     delimiter : str, optional
         One character or its name (``tab``); recognised when None.
     header : bool, optional
@@ -118,7 +125,7 @@ class _Rows:
 
     def __init__(
         self,
-        path: Path,
+        path: Lines,
         layout: Layout,
         columns: Sequence[int],
         missing: Collection[str],

@@ -50,8 +50,8 @@ ORIENTATIONS: tuple[str, ...] = get_args(Orientation)
 class Table(Source):
     """A matrix in a file.
 
-    Text (csv, tsv, txt, also .gz), NumPy (npy, npz), MATLAB (mat), Matrix Market (mtx, also .gz),
-    parquet, AnnData (h5ad), MuData (h5mu), 10x (h5), loom and BIOM (biom).
+    Text (csv, tsv, txt, also .gz), Excel (xlsx, xlsm), NumPy (npy, npz), MATLAB (mat), Matrix Market
+    (mtx, also .gz), parquet, AnnData (h5ad), MuData (h5mu), 10x (h5), loom and BIOM (biom).
 
     Parameters
     ----------
@@ -93,13 +93,13 @@ class Table(Source):
     drop : sequence of str, optional
         Columns, or else rows, of the file to leave out.
     missing_words : sequence of str, optional
-        Cells of a text file that mean "no value", beside empty, NA, NaN and the like.
+        Cells of a text or Excel file that mean "no value", beside empty, NA, NaN and the like.
     decimal : {".", ","}
         Decimal mark of text files.
     delimiter : str, optional
         Column delimiter of text files, a character or ``tab``; recognised when None.
     header : bool, optional
-        Whether the first line of a text file holds names; recognised when None.
+        Whether the first line of a text or Excel file holds names; recognised when None.
     name_columns : int, optional
         Number of leading columns that hold names; recognised when None.
     name_separator : str
@@ -109,6 +109,8 @@ class Table(Source):
         entry of its ``obsm`` is that entry, if no layer is called so.
     modality : str, optional
         Modality of an h5mu file.
+    sheet : str or int, optional
+        Sheet of an Excel file: its name, or its number from 1 on; the first that is not empty when None.
     covariates : str or sequence of str, optional
         What models may read of the samples (batch, donor): a table with sample names in its first
         column, or names of columns of ``obs`` of an h5ad file. Text is one column for each of its
@@ -147,6 +149,7 @@ class Table(Source):
     name_separator: str = ":"
     layer: str | None = None
     modality: str | None = None
+    sheet: str | int | None = None
     covariates: str | Sequence[str] | None = None
     coordinates: str | None = None
     phenotypes: str | None = None
@@ -170,6 +173,7 @@ class Table(Source):
             label=None if of_about else self.label_column,
             layer=self.layer,
             modality=self.modality,
+            sheet=self.sheet,
             drop=[str(name) for name in self.drop or ()],
         )
         transposed = self._is_transposed(raw, file)
@@ -264,7 +268,7 @@ class Table(Source):
         if not any(is_text(read) for read in files):
             for (name, plain), value in zip(TextOptions()._asdict().items(), options, strict=True):
                 if value != plain:
-                    raise UserError(f"data.{name} is for text files, and {file} is none.")
+                    raise UserError(f"data.{name} is for text and Excel files, and {file} is none.")
         return options if is_text(file) else None
 
     def _sources(self, file: Path) -> dict[str, str]:

@@ -121,14 +121,27 @@ def fit(plan: Plan, job: Job) -> Fit:
     if job.kind == "thinning":
         kept, rest = thin(_capped(plan, fold), 1 - share, fold)
         trained = _train(plan, job, with_values(plan.matrix, kept, plan.matrix.mask))
-        seen, odds = plan.matrix.mask, share / (1 - share)
+        seen, odds, within = plan.matrix.mask, share / (1 - share), None
     else:
         split = EntrySplit(fraction=share)
         held = split(plan.matrix, int(fold.integers(2**31))).held_out
         observed = without(plan.matrix.mask, held)
         trained = _train(plan, job, with_values(plan.matrix, plan.matrix.values, observed))
         rest, seen, odds = plan.matrix.values, only(plan.matrix.mask, held), 1.0
-    return {"held_out": _row_losses(trained, rest, seen, odds)} | _numbers(trained)
+        within = ranges_of(rest, observed)
+    return {"held_out": _row_losses(trained, rest, seen, odds, within)} | _numbers(trained)
+
+
+def ranges_of(values: Any, mask: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """The least and the largest known value of every feature, each of shape (f,).
+
+    Without bounds where there are no two different ones.
+    """
+    x = dense(as_tensor(values, torch.float64))
+    known = dense(as_tensor(mask, torch.float64)) > 0
+    low, high = torch.where(known, x, torch.inf).amin(0), torch.where(known, x, -torch.inf).amax(0)
+    varied = low < high
+    return torch.where(varied, low, -torch.inf), torch.where(varied, high, torch.inf)
 
 
 def _shared(plan: Plan) -> np.random.Generator:
@@ -188,10 +201,22 @@ def _numbers(trained: Any) -> Fit:
     }
 
 
-def _row_losses(trained: Any, rest: Any, seen: Any, odds: float) -> np.ndarray:
-    """The model's own loss of what it was not shown, sample by sample, shape (n,)."""
+def _row_losses(
+    trained: Any,
+    rest: Any,
+    seen: Any,
+    odds: float,
+    within: tuple[torch.Tensor, torch.Tensor] | None,
+) -> np.ndarray:
+    """The model's own loss of what it was not shown, sample by sample, shape (n,).
+
+    Nothing is predicted that lies outside of ``within``: where a component is almost one feature, and
+    this is held out of a sample, its weight there is anything, and one entry would outweigh all others.
+    """
     model = trained.model
     x_hat = torch.as_tensor(odds * model.inverse_transform(trained.factors.W)).double()
+    if within is not None:
+        x_hat = x_hat.clamp(*within)
     x = dense(as_tensor(rest, torch.float64))
     mask = None if seen is None else dense(as_tensor(seen, torch.float64))
     with torch.no_grad():

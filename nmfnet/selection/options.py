@@ -42,7 +42,8 @@ class Selection:
         Random starts of every rank on the data as they are: consensus of the samples' clusters.
     held_out : {"auto", "thinning", "entries", "both", "none"}
         What is predicted. ``thinning``: a share of the counts, drawn by a binomial; ``entries``: a
-        share of the entries (speckled mask). ``auto``: thinning for counts, else entries.
+        share of the entries (speckled mask), each no further out than what is known of its feature.
+        ``auto``: thinning for counts, else entries.
     folds : int, >= 1
         Draws of the held-out part.
     held_share : float in (0, 1)

@@ -10,12 +10,14 @@ import time
 import numpy as np
 import pytest
 import scipy.sparse as sp
+import torch
 from shell import finished, refusal, stamps, start, train
 from shell import nmfnet as nmfnet_command
 
 import nmfnet
 from nmfnet.data.sources.channels import CHANNELS, SBS96
 from nmfnet.metrics import matched_cosine
+from nmfnet.selection.fits import ranges_of
 
 FEW = (
     "selection.replicates=4",
@@ -316,3 +318,26 @@ def test_settings_that_cannot_be(words, fragments, tmp_path):
     said = refusal("data=planted", *words, cwd=tmp_path)
     for fragment in fragments:
         assert fragment in said
+
+
+def test_one_entry_does_not_decide_how_well_a_rank_predicts():
+    """Where a component is one feature, its weight is anything in a sample that hides this one."""
+    rng = np.random.default_rng(1)
+    W, H = rng.gamma(1, 1, (80, 4)), rng.gamma(0.5, 1, (4, 24))
+    H /= H.sum(1, keepdims=True)
+    H[:3, 0], H[3] = 0, 0.002
+    H[3, 0] = 1
+    X = np.clip(20 * W @ H + rng.normal(0, 0.3, (80, 24)), 0, None)
+    small = {"selection.replicates": 4, "selection.restarts": 2, "selection.ard": 0}
+    found = nmfnet.select_rank(X, "2:5", figures=False, seed=1, threads=1, **small)
+    losses = {row["n_components"]: row["held_out_entries"] for row in found.rows}
+    assert min(losses, key=lambda k: losses[k]) == 4
+    by_the_mean = 0.2 * 0.5 * np.square(X - X.mean(0)).sum()  # of the share that is held out
+    assert max(losses.values()) < 10 * by_the_mean  # 1,700 times it without bounds
+
+
+def test_the_known_range_of_a_feature():
+    X = np.array([[1.0, 5, 0, 3], [2, 7, 0, 3], [9, 6, 0, 3]])
+    low, high = ranges_of(X, np.array([[1, 1, 0, 1], [1, 0.5, 0, 1], [0, 1, 0, 0]]))
+    for x_hat, brought in ((100.0, [2, 7, 100, 100]), (-1.0, [1, 5, -1, -1])):
+        assert torch.full((4,), x_hat).double().clamp(low, high).tolist() == brought

@@ -141,7 +141,6 @@ class Archetypes(Factorization):
 
     def end(self, batch: Batch) -> None:
         self.basis.copy_(self.components())
-        self.x = None
 
     def example(self, rng: np.random.Generator) -> dict[str, Any]:
         return {"X": rng.dirichlet(np.full(3, 0.5), 30) @ rng.exponential(size=(3, 12))}

@@ -18,12 +18,14 @@ from nmfnet.core.starting import initialise
 from nmfnet.data import NoSplit
 from nmfnet.data.module import MatrixDataModule
 from nmfnet.data.sources.known import Known
+from nmfnet.run.certificate import Found
 from nmfnet.run.checkpoint import assemble, task_of
 from nmfnet.run.loop import make_steppable
 from nmfnet.run.memory import hold, in_memory
 from nmfnet.settings.words import configuration
 from nmfnet.solvers.base import total
 from nmfnet.solvers.choice import check_solver
+from nmfnet.solvers.descent import Problem
 from nmfnet.types import Batch
 
 MODELS = [name for name in options("model") if brings_data(name)]
@@ -187,3 +189,21 @@ def test_objective_in_the_metrics_is_that_of_the_fitted_model(model):
         loss = terms["data"] if "data" in terms and fitted.asks_loss else total(terms)
         assert fitted.metrics["train/loss"] == pytest.approx(float(loss), rel=1e-9)
     assert int(fitted.best) == int(fitted.objectives.argmin())
+
+
+@LIGHT
+def test_a_certificate_that_is_asked_for_later_starts_where_the_fit_ended(model, monkeypatch):
+    """Not from what a model keeps for its readers once there are no training rows."""
+    fitted, started = fit(model, max_iter=4), list[float]()
+
+    def descend(one: Factorization, batch: Batch, restart: int, *more: Any) -> Found:
+        one.eval()
+        with one.restarts(slice(restart, restart + 1)), torch.no_grad():
+            started.append(float(Problem(one, batch).value()))
+        return Found(started[-1], 0.0)
+
+    monkeypatch.setattr("nmfnet.run.callbacks.convergence.descend", descend)
+    _ = fitted.metrics["certificate/fall"]
+    if not started:
+        pytest.skip("it was certified, or cannot be")
+    assert started == [pytest.approx(float(fitted.objectives[fitted.best]), rel=1e-5)]

@@ -144,9 +144,21 @@ def test_draws_are_in_the_run_folder_and_the_same_again(tmp_path):
     assert masked.metrics["bootstrap/found"] > 0
 
 
+def test_draws_that_did_not_converge_are_counted():
+    X, u, _ = measured()
+    short = drawn_anew(X, u, 3, 3, max_iter=2)
+    assert short.metrics["bootstrap/converged"] == 0
+    assert any("3 of 3 fits of draws did not converge: raise max_iter" in n for n in short.notes)
+    long = drawn_anew(X, u, 3, 2, max_iter=5000, tol=1e-3)
+    assert long.metrics["bootstrap/converged"] == 1
+    assert not any("did not converge: raise" in note for note in long.notes)
+
+
 def test_what_cannot_be_drawn_is_said(tmp_path):
     X, u, _ = measured()
-    with pytest.raises(nmfnet.UserError, match="block=81 samples cannot be drawn together from 80"):
+    with pytest.raises(
+        nmfnet.UserError, match="block=81 samples cannot be drawn together from 80: give"
+    ):
         drawn_anew(X, u, 3, 2, **{"callbacks.bootstrap.block": 81})
     other = nmfnet.fit(X, "convex_nmf", callbacks="bootstrap", **QUIET)
     assert "callbacks=bootstrap drew nothing" in " ".join(other.notes)

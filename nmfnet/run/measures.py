@@ -86,6 +86,7 @@ MEASURES = (
         told=True,
     ),
     Measure("bootstrap/unmapped", "share of components of draws that belong to none", -1),
+    Measure("bootstrap/converged", "share of the fits of draws that converged", 1),
     Measure("train/mae", "training mean absolute error", -1),
     Measure("test/mae", "held-out mean absolute error", -1),
     Measure("test/cold_share", "share of held-out entries of unseen rows or columns", told=True),

@@ -11,6 +11,7 @@ from nmfnet import metrics
 from nmfnet.config import Config, read_choice
 from nmfnet.data.formats.raw import numbered
 from nmfnet.data.matrix import Matrix
+from nmfnet.data.module import some_rows
 from nmfnet.data.sources.source import Held
 from nmfnet.data.splits import without
 from nmfnet.errors import UserError
@@ -56,11 +57,14 @@ class Bootstrap(AfterFit):
 
     def ready(self, datamodule: MatrixDataModule) -> None:
         if datamodule.streamed:
-            raise UserError("callbacks=bootstrap draws samples anew, which data=stream cannot")
+            raise UserError(
+                "callbacks=bootstrap draws samples anew, which data=stream cannot: use data=table"
+            )
         n = len(datamodule.train_rows)
         if self.block > n:
             raise UserError(
-                f"callbacks.bootstrap.block={self.block} samples cannot be drawn together from {n}"
+                f"callbacks.bootstrap.block={self.block} samples cannot be drawn together from {n}: give "
+                f"1 to {n}"
             )
 
     def follow(self, datamodule: MatrixDataModule, result: Result) -> None:
@@ -71,7 +75,9 @@ class Bootstrap(AfterFit):
             )
             return
         W, H, names = result.factors.W, result.factors.H, result.factors.names
-        found = metrics.profiles_of_draws(W, H, self._fits(datamodule, result), self.least)
+        settled: list[bool] = []
+        draws = self._fits(datamodule, result, settled)
+        found = metrics.profiles_of_draws(W, H, draws, self.least)
         result.model.reports = {
             **result.model.reports,
             "profiles": _table(found, names, datamodule.feature_names),
@@ -81,8 +87,14 @@ class Bootstrap(AfterFit):
             "bootstrap/found": float(found.found.mean()),
             "bootstrap/found_min": float(found.found.min()),
             "bootstrap/unmapped": found.unmapped,
+            "bootstrap/converged": float(np.mean(settled)),
         }
         result.metrics = result.model.metrics = {**result.metrics, **numbers}
+        if not all(settled):
+            result.notes.append(
+                f"{self.draws - sum(settled)} of {self.draws} fits of draws did not converge: raise "
+                "max_iter for intervals of what the data say."
+            )
         worst = int(found.found.argmin())
         result.notes.append(
             f"Of {self.draws} draws of the samples, components are found again in "
@@ -91,16 +103,17 @@ class Bootstrap(AfterFit):
         )
 
     def _fits(
-        self, datamodule: MatrixDataModule, result: Result
+        self, datamodule: MatrixDataModule, result: Result, settled: list[bool]
     ) -> Iterator[tuple[Any, np.ndarray, np.ndarray]]:
-        """Rows and factors of every draw."""
+        """Rows and factors of every draw; ``settled`` gets whether its fit has converged."""
         from nmfnet.run.train import train
 
         cfg = Config.of(result.model.recipe["config"])
-        values, mask = datamodule.matrix.values[datamodule.train_rows], datamodule.matrix.mask
+        chosen, mask = datamodule.train_rows, datamodule.matrix.mask
+        values = some_rows(datamodule.matrix.values, chosen)
         if (held := datamodule.partition.held_out) is not None:
             mask = without(mask, held)
-        mask = None if mask is None else mask[datamodule.train_rows]
+        mask = None if mask is None else some_rows(mask, chosen)
         n = values.shape[0]
         for number in range(self.draws):
             rng = np.random.default_rng([cfg.seed, number])
@@ -115,9 +128,10 @@ class Bootstrap(AfterFit):
                 list(datamodule.feature_names),
                 mask=None if mask is None else mask[rows],
             )
-            fitted = train(again, Held(matrix), write=False).factors
-            assert fitted is not None
-            yield rows, fitted.W, fitted.H
+            drawn = train(again, Held(matrix), write=False)
+            assert drawn.factors is not None
+            settled.append(bool(drawn.metrics["converged"]))
+            yield rows, drawn.factors.W, drawn.factors.H
 
 
 def _table(found: metrics.Profiles, names: list[str], features: list[str]) -> dict[str, Any]:

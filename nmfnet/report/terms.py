@@ -16,7 +16,7 @@ from typing import Any
 
 from nmfnet.core.budget import Budget
 from nmfnet.report.collect import Run, settings, varied
-from nmfnet.run.measures import compared_as, main_measure
+from nmfnet.run.measures import ANY_LOSS, compared_as, main_measure
 
 __all__ = [
     "Group",
@@ -50,7 +50,7 @@ def terms(run: Run) -> dict[str, Any]:
         key: value for key, value in flat.items() if key.startswith(("data.", "loss.", "split."))
     }
     loss = compared_as(str(same["loss"]), run.choices.get("model", "?"), run.metrics)
-    if loss == "any loss":
+    if loss == ANY_LOSS:
         same = {key: value for key, value in same.items() if not key.startswith("loss.")}
     same["loss"] = loss
     same["data_sha256"] = run.origin.get("data_sha256")

@@ -188,15 +188,18 @@ def measures_of(runs: Iterable[Mapping[str, Any]]) -> list[Measure]:
 ALIKE = ("link/auc", "test/perplexity", "ranking/ndcg")
 """Numbers that say the same of every model, whatever it minimised."""
 
+ANY_LOSS = "any loss"
+"""What runs are compared as that are judged by one of these numbers."""
+
 
 def compared_as(loss: str, model: str, metrics: Mapping[str, Any]) -> str:
     """What two runs must have in common for their numbers to be ranked, beside the data.
 
-    A loss, the model where the likelihood is its own, or nothing (``any loss``) where a number says the
+    A loss, the model where the likelihood is its own, or nothing (`ANY_LOSS`) where a number says the
     same of all.
     """
     if main_measure(loss, [metrics]) in ALIKE:
-        return "any loss"
+        return ANY_LOSS
     return f"own of {model}" if loss == "own" else loss
 
 

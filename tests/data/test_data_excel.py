@@ -10,9 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-from nmfnet.data import Matrix, Table
-from nmfnet.errors import UserError
+from test_data_formats import read, refused
 
 openpyxl = pytest.importorskip("openpyxl", reason="Excel files need the extra excel")
 
@@ -29,19 +27,6 @@ def book(path: Path, **sheets: list[list[Any]]) -> Path:
             sheet.append(row)
     made.save(path)
     return path
-
-
-def read(path: Path, **options: Any) -> Matrix:
-    options.setdefault("orientation", "samples_by_features")
-    matrix = Table(path=str(path), **options).read()
-    matrix.check()
-    return matrix
-
-
-def refused(path: Path, **options: Any) -> str:
-    with pytest.raises(UserError) as caught:
-        read(path, **options)
-    return str(caught.value)
 
 
 TABLES: dict[str, tuple[list[list[Any]], dict[str, Any]]] = {

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.sparse
 import torch
 from shell import TRAIN, environment, refusal
 
@@ -19,13 +20,25 @@ from nmfnet.run.sharding import block, shard
 from nmfnet.settings.objects import build
 from nmfnet.settings.words import configuration
 
-DATA = ("data=planted", "data.n_samples=61", "data.n_features=14", "dtype=float64")
-SHORT = (*DATA, "model.n_components=3", "n_restarts=2", "max_iter=40", "tol=0", "figures=false")
+DATA = ("data=planted", "data.n_samples=61", "data.n_features=14")
+FEW = (
+    "dtype=float64",
+    "model.n_components=3",
+    "n_restarts=2",
+    "max_iter=40",
+    "tol=0",
+    "figures=false",
+)
+SHORT = (*DATA, *FEW)
+SPARSE = ("data=table", "data.path=../x.npz", "data.orientation=samples_by_features")
 
 RUNS = {
     "nmf-mu-kl-l1": (4, "solver=mu", "loss=kl", "penalty=l1", "penalty.l1.weight=0.1"),
     "nmf-adam": (2, "solver=adam"),  # its step is relative to the size of W over all rows
     "autoencoder-mu": (2, "model=autoencoder", "solver=mu"),
+    "nmf-hals-sparse": (3, "solver=hals", *SPARSE),
+    "nmf-newton-kl-entries": (2, "solver=newton", "loss=kl", "split=entries"),
+    "nmf-anls": (2, "solver=anls"),
 }
 """Processes, and what is run in them."""
 
@@ -53,7 +66,8 @@ def test_a_process_holds_its_share_of_x_and_w_in_tensors_of_their_own():
     model = assemble(cfg, datamodule.sizes)
     for rank in range(4):
         world = World(rank, 4, n)
-        part, rows = shard(model, cfg, world), block(datamodule, world)
+        rows = block(datamodule, world)
+        part = shard(model, cfg, world, rows)
         share = len(range(n)[world.rows()])
         assert part.factors["W"].raw.shape[-2] == rows.x.shape[0] == share
         assert part.factors["H"].raw.shape == model.factors["H"].raw.shape
@@ -64,6 +78,8 @@ def test_a_process_holds_its_share_of_x_and_w_in_tensors_of_their_own():
 @pytest.mark.parametrize("name", RUNS)
 def test_several_processes_agree_with_one(tmp_path, name):
     (several, *words), found = RUNS[name], []
+    data = () if set(SPARSE) <= set(words) else DATA
+    scipy.sparse.save_npz(tmp_path / "x.npz", scipy.sparse.random(61, 14, 0.3, "csr", rng=0))
     for size in (1, several):
         own = ("trainer=ddp", f"trainer.devices={size}") if size > 1 else ()
         folder = tmp_path / str(size)
@@ -71,7 +87,7 @@ def test_several_processes_agree_with_one(tmp_path, name):
         script = folder / "train.py"  # the other processes run the same file again
         script.write_text(TRAIN)
         done = subprocess.run(
-            [sys.executable, script, *SHORT, *words, *own, "run_dir=run"],
+            [sys.executable, script, *data, *FEW, *words, *own, "run_dir=run"],
             cwd=folder, env=environment(), capture_output=True, text=True, timeout=120, check=False,
         )  # fmt: skip
         assert (done.returncode, done.stderr) == (0, "")

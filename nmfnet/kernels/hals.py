@@ -67,7 +67,7 @@ def hals(
 
     def run(live: Rows, extrapolate: bool) -> None:
         options = (l1, l2, sweeps, n_iter, extrapolate and extrapolation)
-        if compiled and data.xt is not None and not data.x.is_sparse_csr:
+        if compiled and data.whole and data.xt is not None and not data.x.is_sparse_csr:
             _run_small(state, data, live, *options)
         else:
             _run(state, data, live, *options, compiled=compiled)
@@ -90,7 +90,7 @@ def inner_sweeps(data: Matrix, k: int) -> tuple[int, int]:
 
     Source: Gillis & Glineur 2012, section 4.1 (their alpha = 1/2).
     """
-    n, f = data.x.shape
+    f, n = data.x.shape[1], data.n_rows
     return max(1, min(8, 1 + f // (2 * k))), max(1, min(8, 1 + n // (2 * k)))
 
 
@@ -162,19 +162,21 @@ def _run(
     cycles = _sweep_compiled if compiled else _sweep
     w_now, w_before, h_now, h_before, memory = (field[live] for field in state[2:])
     t, previous = memory[:, 0], memory[:, 1]
+    half_square = data.total(torch.full_like(t, data.half_square))
     for _ in range(n_iter):
         t_next = (1 + (1 + 4 * t * t).sqrt()) / 2 if extrapolate else torch.ones_like(t)
         step = ((t - 1) / t_next).to(w_now.dtype)[:, None, None]
         linear = _less(times_xt(data, h_now), l1[0])
         w = cycles(w_now, linear, _curvature(h_now, l2[0]), sweeps[0])
         w_now, w_before = _beyond_(w_before, w, step), w
-        linear, square = _less(times_x(data, w_now), l1[1]), _curvature(w_now, 0.0)
+        linear, square = _less(times_x(data, w_now), l1[1]), data.total(_curvature(w_now, 0.0))
         curvature = _add_diagonal(square, l2[1])
         h = cycles(h_now, linear, curvature, sweeps[1])
-        value = data.half_square - (linear * h).sum(-1).double().sum(-1)
+        value = half_square - (linear * h).sum(-1).double().sum(-1)
         value += 0.5 * (curvature.double() * (h @ h.mT)).sum((-2, -1))
         if l1[0] or l2[0]:
-            value += l1[0] * w_now.sum((-2, -1)) + 0.5 * l2[0] * square.diagonal(0, -2, -1).sum(-1)
+            value += l1[0] * data.total(w_now.sum((-2, -1)))
+            value += 0.5 * l2[0] * square.diagonal(0, -2, -1).sum(-1)
         worse = value > previous
         h_now, h_before, previous = _beyond_(h_before, h, step), h, value
         t = torch.where(worse, 1.0, t_next)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -27,6 +28,10 @@ class Matrix(NamedTuple):
         or not: given means that only the stored entries are observed.
     half_square : float
         ``sum(mask * x ** 2) / 2``.
+    n_rows : int
+        n, or the rows of all processes where x is a block of them.
+    total : callable
+        Adds up over processes what has been summed over rows; in one process the value itself.
     """
 
     x: Tensor
@@ -34,6 +39,13 @@ class Matrix(NamedTuple):
     mask: Tensor | None
     mask_t: Tensor | None
     half_square: float
+    n_rows: int
+    total: Callable[[Tensor], Tensor]
+
+    @property
+    def whole(self) -> bool:
+        """Whether all rows are in this process."""
+        return self.n_rows == self.x.shape[0]
 
     @property
     def compiled(self) -> bool:
@@ -46,6 +58,7 @@ def matrix(
     mask: Float[Tensor, "n f"] | None = None,
     *,
     transposed: bool | None = None,
+    total: Callable[[Tensor], Tensor] = lambda value: value,
 ) -> Matrix:
     """Prepare X once for many iterations.
 
@@ -58,10 +71,13 @@ def matrix(
     transposed : bool, optional
         Keep the transpose of a dense X; default where it is small or masked. (Of a sparse one it
         is always kept: ``X.mT @ W`` on CSR is many times slower.)
+    total : callable, optional
+        The sum over processes of a tensor, where x is this process's block of rows.
     """
+    n_rows = int(total(torch.tensor(x.shape[0], device=x.device)))
     if x.is_sparse_csr:
         half = 0.5 * float(x.values().double().square().sum())
-        return Matrix(x, _transposed(x), mask, mask, half)
+        return Matrix(x, _transposed(x), mask, mask, half, n_rows, total)
     x = x.contiguous()
     if transposed is None:
         transposed = mask is not None or (x.numel() <= SMALL and not x.is_cuda)
@@ -75,7 +91,7 @@ def matrix(
             half += 0.5 * float((x[rows].double().square() * mask[rows]).sum())
     xt = x.mT.contiguous() if transposed else None
     mask_t = None if mask is None else mask.mT.contiguous()
-    return Matrix(x, xt, mask, mask_t, half)
+    return Matrix(x, xt, mask, mask_t, half, n_rows, total)
 
 
 def _transposed(x: Float[Tensor, "n f"]) -> Float[Tensor, "f n"]:

@@ -8,6 +8,7 @@ iteration costs about ``1 + k / 4`` multiplicative updates and does the work of 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -26,12 +27,14 @@ from nmfnet.kernels.products import (
     mask_array,
     mask_products,
     objective,
+    over_rows,
     ratio_products,
     row_major,
     times_x,
     times_xt,
 )
-from nmfnet.kernels.rows import row_blocks, take_rows
+from nmfnet.kernels.rows import spans, take_rows
+from nmfnet.kernels.sparse import at_entries as gathered
 from nmfnet.kernels.sparse import with_values
 from nmfnet.types import Float, Tensor
 
@@ -135,7 +138,7 @@ def newton(
         curvature = 1.0 if extrapolate or beta == 2 else bound(SHRINK)
         extrapolate = extrapolate and extrapolation
         options = Options(beta, l1, l2, n_iter, extrapolate, fit_h, curvature)
-        if not compiled:
+        if not (compiled and data.whole):
             _run(state, data, live, options)
         elif data.x.is_sparse_csr:
             _run_sparse(state, data, live, options)
@@ -286,7 +289,7 @@ def _run(state: State, data: Matrix, live: Rows, options: Options) -> None:
     for i in live:
         now, before = [state.w_now[i], state.h_now[i]], [state.w_before[i], state.h_before[i]]
         t, previous = state.memory[i, :2].tolist()
-        curves: list[Tensor] = [now[0], now[1]]
+        kept: dict[tuple[Side, int], Tensor] = {}
         fresh, lazy = True, extrapolate and _lazy(state, data)
         for _ in range(n_iter):
             t, step = nesterov(t, extrapolate)
@@ -299,10 +302,15 @@ def _run(state: State, data: Matrix, live: Rows, options: Options) -> None:
                     rose, slow = value > previous, value > SLOW * previous
                     t, step = (1.0, 0.0) if rose else (t, step)
                     previous = value
-                slope, curve = _expand(data, v, now[1 - j], side, beta)
-                curves[j] = curve if fresh else curves[j]
-                slope = (slope - l1[j] - l2[j] * v) * damp
-                now[j].copy_(_descend(v, slope, curves[j], l2[j], shrink))
+                for block in _blocks(data, v, now[1 - j], side, beta, bent=fresh):
+                    columns, slope, curve = block
+                    place = side, columns.start
+                    curve = curve if fresh else kept[place]
+                    if lazy:
+                        kept[place] = curve
+                    some = v[:, columns]
+                    slope = (slope - l1[j] - l2[j] * some) * damp
+                    now[j][:, columns] = _descend(some, slope, curve, l2[j], shrink)
                 if floor:
                     now[j].copy_(torch.maximum(now[j], floor * now[j].amax(0)))
             fresh = not (lazy and fresh and slow and not rose)
@@ -314,13 +322,13 @@ def _lazy(state: State, data: Matrix) -> bool:
 
     That of a column with few observed entries changes too much from one iteration to the next.
     """
+    n, f = data.n_rows, data.x.shape[1]
     if data.mask is not None:
         stored = data.x.is_sparse_csr
-        seen = data.x.values().numel() if stored else int(data.mask.count_nonzero())
-        if seen < MOSTLY * data.x.shape[0] * data.x.shape[1]:
+        seen = torch.tensor(data.x.values().numel()) if stored else data.mask.count_nonzero()
+        if int(data.total(seen.to(data.x.device))) < MOSTLY * n * f:
             return False
-    k = state.w.shape[1]
-    columns = state.w.shape[2] + state.h.shape[2]
+    k, columns = state.w.shape[1], n + f
     return columns * k * k * state.w.element_size() <= KEPT_BYTES
 
 
@@ -335,28 +343,72 @@ def nesterov(t: float, extrapolate: bool) -> tuple[float, float]:
     return following, min((t - 1) / following, LIMIT if extrapolate else 0.0)
 
 
-def _expand(
-    data: Matrix, v: Tensor, u: Tensor, side: Side, beta: float
-) -> tuple[Float[Tensor, "k m"], Float[Tensor, "k k m"]]:
-    """Minus the slope, and the curvature, of the divergence by the columns of v."""
-    if not data.x.is_sparse_csr:
-        return _expand_dense(*facing(data, side), v, u, beta)
-    x = data.x if side == "w" else data.xt
-    assert x is not None
-    parts = []
-    for block in row_blocks(x, copies=u.shape[0]):
-        some = take_rows(x, block)
-        mask = None
-        if data.mask is not None:
-            mask = with_values(some, torch.ones_like(some.values())).to_dense().mT
-        parts.append(_expand_dense(some.to_dense().mT, mask, v[:, block], u, beta))
-    slopes, curves = zip(*parts, strict=True)
-    return torch.cat(slopes, -1), torch.cat(curves, -1)
+def _blocks(
+    data: Matrix, v: Tensor, u: Tensor, side: Side, beta: float, *, bent: bool
+) -> Iterator[tuple[slice, Tensor, Tensor]]:
+    """Columns of v, minus the slope of the divergence by them, and its curvature where ``bent``.
+
+    A dense X is read in blocks of rows. Those of W have a step of their own; for H they are added up,
+    over processes too.
+    """
+    pairs = len(v) ** 2
+    if data.x.is_sparse_csr:
+        x = data.x if side == "w" else data.xt
+        assert x is not None
+        for columns in spans(x.shape[0], pairs):
+            own, only = take_rows(x, columns), data.mask is not None
+            slope, curve = _expand_stored(own, v[:, columns], u, beta, only, bent=bent)
+            yield columns, over_rows(data, side, slope), over_rows(data, side, curve)
+        return
+    spanned = spans(data.x.shape[0], max(data.x.shape[1], pairs))
+    if side == "w":
+        for rows in spanned:
+            mask = None if data.mask is None else data.mask[rows].mT
+            yield rows, *_expand(data.x[rows].mT, mask, v[:, rows], u, beta, bent=bent)
+        return
+    slope, curve = torch.zeros_like(v), v.new_zeros(())
+    for rows in spanned:
+        mask = None if data.mask is None else data.mask[rows]
+        more, bend = _expand(data.x[rows], mask, v, u[:, rows], beta, bent=bent)
+        slope, curve = slope.add_(more), curve + bend
+    yield slice(0, v.shape[1]), data.total(slope), data.total(curve)
 
 
-def _expand_dense(
-    x: Tensor, mask: Tensor | None, v: Tensor, u: Tensor, beta: float
+def _expand_stored(
+    x: Float[Tensor, "m p"],
+    v: Float[Tensor, "k m"],
+    u: Float[Tensor, "k p"],
+    beta: float,
+    only: bool,
+    *,
+    bent: bool,
 ) -> tuple[Tensor, Tensor]:
+    """As `_expand`, from the stored entries of a sparse X; ``only`` these are observed, or all (KL)."""
+    values, y = x.values(), gathered(x, v.mT, u)
+    inverse = 1 / (y + 1e-30) if beta == 1 else torch.ones_like(y)
+    down, bend = (values * inverse, values * inverse**2) if beta == 1 else (values - y, inverse)
+    if beta == 1 and only:
+        down = down - 1
+    slope = (with_values(x, down) @ u.mT.contiguous()).mT
+    if not only:
+        slope = slope - u.sum(-1, keepdim=True)
+    if not bent:
+        return slope, slope.new_zeros(())
+    curved = with_values(x, bend)
+    rows = [(curved @ (u[: i + 1] * u[i]).mT.contiguous()).mT for i in range(len(u))]
+    return slope, torch.cat(rows)
+
+
+def _expand(
+    x: Float[Tensor, "p m"],
+    mask: Tensor | None,
+    v: Float[Tensor, "k m"],
+    u: Float[Tensor, "k p"],
+    beta: float,
+    *,
+    bent: bool,
+) -> tuple[Float[Tensor, "k m"], Tensor]:
+    """Minus the slope, and the lower triangles of the curvature (k (k + 1) / 2, m) where ``bent``."""
     y = u.mT @ v
     if beta == 1:
         inverse = 1 / (y + 1e-30)
@@ -365,15 +417,23 @@ def _expand_dense(
         down, bend = x - y, torch.ones_like(y)
     if mask is not None:
         down, bend = down * mask, bend * mask
-    return u @ down, torch.einsum("ip,jp,pm->ijm", u, u, bend)
+    if not bent:
+        return u @ down, down.new_zeros(())
+    one, other = torch.tril_indices(len(u), len(u), device=u.device)
+    return u @ down, (u[one] * u[other]) @ bend
 
 
 def _descend(v: Tensor, slope: Tensor, curve: Tensor, l2: float, shrink: float) -> Tensor:
     """Coordinate descent on ``<curve d, d> / 2 - <slope, d>`` over ``v + d >= shrink v``."""
+    k = len(v)
+    one, other = torch.tril_indices(k, k, device=v.device)
+    place = torch.empty((k, k), dtype=torch.long, device=v.device)
+    place[one, other] = place[other, one] = torch.arange(len(one), device=v.device)
     d = torch.zeros_like(v)
     for _ in range(SWEEPS):
-        for i in range(v.shape[0]):
-            rest = slope[i] - (curve[i] * d).sum(0) - l2 * d[i]
+        for i in range(k):
+            rows = curve[place[i]]
+            rest = slope[i] - (rows * d).sum(0) - l2 * d[i]
             least = (shrink - 1) * v[i]
-            d[i] = torch.maximum(d[i] + rest / (curve[i, i] + l2 + 1e-30), least)
+            d[i] = torch.maximum(d[i] + rest / (rows[i] + l2 + 1e-30), least)
     return v + d

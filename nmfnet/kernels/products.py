@@ -70,8 +70,8 @@ def csr(data: Matrix, side: Side) -> tuple[Array, Array, Array]:
 
 
 def times_x(data: Matrix, w: Float[Tensor, "r k n"]) -> Float[Tensor, "r k f"]:
-    """``w X``, all restarts in one product."""
-    return _times(data.x, data.xt, w)
+    """``w X``, all restarts in one product, over the rows of all processes."""
+    return data.total(_times(data.x, data.xt, w))
 
 
 def times_xt(data: Matrix, h: Float[Tensor, "r k f"]) -> Float[Tensor, "r k n"]:
@@ -111,8 +111,19 @@ def ratio_products(
     data: Matrix, v: Float[Tensor, "k m"], u: Float[Tensor, "k p"], side: Side, *, compiled: bool
 ) -> Float[Tensor, "k m"]:
     """``u (mask * X / (W H))`` for the factor v of ``side``: the numerators of a KL update of v."""
+    return over_rows(data, side, _ratio_products(data, v, u, side, compiled=compiled))
+
+
+def over_rows(data: Matrix, side: Side, sums: Tensor) -> Tensor:
+    """Sums for the factor of ``side``: those for H are over rows, of all processes."""
+    return data.total(sums) if side == "h" else sums
+
+
+def _ratio_products(
+    data: Matrix, v: Tensor, u: Tensor, side: Side, *, compiled: bool
+) -> Float[Tensor, "k m"]:
     if not compiled:
-        return _ratio_products(data, v, u, side)
+        return _ratio_products_by_torch(data, v, u, side)
     from nmfnet.kernels.compiled.multiplicative import ratio_columns
     from nmfnet.kernels.compiled.sparse import ratio_rows
 
@@ -128,7 +139,7 @@ def ratio_products(
     return result
 
 
-def _ratio_products(data: Matrix, v: Tensor, u: Tensor, side: Side) -> Tensor:
+def _ratio_products_by_torch(data: Matrix, v: Tensor, u: Tensor, side: Side) -> Tensor:
     if data.x.is_sparse_csr:
         w, h = (v, u) if side == "w" else (u, v)
         values = data.x.values() / gathered(data.x, w.mT, h).clamp_min_(1e-30)
@@ -144,14 +155,15 @@ def _ratio_products(data: Matrix, v: Tensor, u: Tensor, side: Side) -> Tensor:
 def mask_products(data: Matrix, u: Float[Tensor, "k p"], side: Side) -> Tensor:
     """``u mask`` (k, m), or the sums (k, 1) of u where all entries are observed."""
     if data.mask is None:
-        return u.sum(-1, keepdim=True)
+        return over_rows(data, side, u.sum(-1, keepdim=True))
     if not data.x.is_sparse_csr:
         mask = facing(data, side)[1]
         assert mask is not None
-        return u @ mask
+        return over_rows(data, side, u @ mask)
     x = data.x if side == "w" else data.xt
     assert x is not None
-    return (with_values(x, torch.ones_like(x.values())) @ u.mT.contiguous()).mT
+    ones = with_values(x, torch.ones_like(x.values()))
+    return over_rows(data, side, (ones @ u.mT.contiguous()).mT)
 
 
 def mask_array(mask: Tensor | None, x: Tensor) -> Array:
@@ -177,9 +189,11 @@ def objective(
     else:
         for i, row in enumerate(rows):
             total[i] = fit(data, w[row], h[row], beta)
-    for v, a, b in ((w, l1[0], l2[0]), (h, l1[1], l2[1])):
-        if a or b:
-            total += _penalties(v, rows, a, b)
+    if l1[0] or l2[0]:
+        total += _penalties(w, rows, l1[0], l2[0])
+    total = data.total(total)
+    if l1[1] or l2[1]:
+        total += _penalties(h, rows, l1[1], l2[1])
     return total
 
 

@@ -8,6 +8,7 @@ from nmfnet.core.model import Factorization
 from nmfnet.data.module import MatrixDataModule
 from nmfnet.errors import UserError
 from nmfnet.kernels.rows import take_rows
+from nmfnet.kernels.sparse import transpose_of
 from nmfnet.run.checkpoint import assemble
 from nmfnet.types import Batch, Sizes, Tensor
 
@@ -33,31 +34,34 @@ def check_shardable(model: Factorization, batch_size: int | None, world: World) 
         )
 
 
-def shard(model: Factorization, cfg: Config, world: World) -> Factorization:
-    """The block of a started model that belongs to this process."""
+def shard(model: Factorization, cfg: Config, world: World, own: Batch) -> Factorization:
+    """The block of a started model that belongs to this process, for its ``own`` rows."""
     rows = world.rows()
     sizes = Sizes(rows.stop - rows.start, model.sizes.n_features)
     part = assemble(cfg, sizes, world=world, axes=model.recipe["axes"])
     tables = _tables(model)
-    part.load_state_dict(
-        {
-            key: value[..., rows, :] if key in tables else value
-            for key, value in model.state_dict().items()
-        }
-    )
+    cut = {
+        key: value[..., rows, :] if key in tables else value
+        for key, value in model.state_dict().items()
+        if not key.startswith("solver.")  # it has not begun
+    }
+    part.load_state_dict(part.state_dict() | cut)
     part.units = model.units
+    if model.transpose is not None:
+        part.transpose = transpose_of(own.x)
     return part
 
 
 def join(model: Factorization, part: Factorization) -> None:
     """Give the whole model what the blocks of all processes have come to."""
     tables = _tables(model)
-    model.load_state_dict(
-        {
-            key: part.world.joined(value) if key in tables else value
-            for key, value in part.state_dict().items()
-        }
-    )
+    joined = {
+        key: part.world.joined(value) if key in tables else value
+        for key, value in part.state_dict().items()
+        if not key.startswith("solver.")  # it has moved blocks
+    }
+    model.load_state_dict(model.state_dict() | joined)
+    model.solver.attach(model)
     model.iteration = part.iteration
 
 

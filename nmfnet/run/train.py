@@ -419,7 +419,8 @@ def _fit_in_parts(
     world: World,
 ) -> None:
     """Train on this process's rows only; the first process goes on with the whole, the others end."""
-    part, rows = shard(model, cfg, world), block(datamodule, world)
+    rows = block(datamodule, world)
+    part = shard(model, cfg, world, rows)
     datamodule.release()
     convergence.batch = rows
     trainer.fit(part, train_dataloaders=OneBatch(rows))

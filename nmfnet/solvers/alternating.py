@@ -52,7 +52,6 @@ class Alternating(Solver, ABC):
                 if not penalty.convex:
                     yield f"needs convex penalties, and {penalty.name} is none"
         yield from task.weights()
-        yield from task.processes()
 
     def step(self, model: Factorization, batch: Batch, n_iter: int, live: list[int]) -> Terms:
         count_step(model)
@@ -194,6 +193,7 @@ class ProjectedGradient(Alternating):
 
     def lacks(self, task: Task) -> Iterator[str]:
         yield from self.about(task)
+        yield from task.processes()
         for name, factor in task.model.factors.items():
             if not factor.constraint.identity:
                 said = type(factor.constraint).__name__.lower()

@@ -268,7 +268,8 @@ def chunks(model: Factorization, batch: Batch, live: list[int]) -> list[int | sl
 
     On a CPU a chunk's reconstructions stay near CHUNK_BYTES; on a GPU all run at once.
     """
-    entries = batch.x.shape[0] * batch.x.shape[1] * batch.x.element_size()
+    rows = -(-model.world.n_total // model.world.size) or batch.x.shape[0]  # alike in all processes
+    entries = rows * batch.x.shape[1] * batch.x.element_size()
     size = len(live) if batch.x.is_cuda else max(1, CHUNK_BYTES // max(1, entries))
     size = 1 if batch.x.is_sparse_csr else size  # sparse products have no restart axis
     if size == 1 or len(live) == 1:

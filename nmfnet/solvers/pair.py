@@ -62,7 +62,6 @@ class PairSolver(Solver, ABC):
         yield from task.fixed()
         if odd := [p.name for p in task.model.penalty_list if not (p.linear or p.quadratic)]:
             yield f"takes penalties of single entries, and {odd[0]} is none"
-        yield from task.processes()
 
     def step(self, model: Factorization, batch: Batch, n_iter: int, live: list[int]) -> Terms:
         count_step(model)
@@ -90,12 +89,12 @@ class PairSolver(Solver, ABC):
         sides = model.side_by_side()
         views = [batch.tables[name] for name in sides]
         if len(views) == 1:
-            return matrix(batch.x, batch.mask, transposed=self.transposed)
+            return matrix(batch.x, batch.mask, transposed=self.transposed, total=model.world.total)
         assert model.loss.beta is not None
         self.scales = tuple(model.weight_of(name) ** (1 / model.loss.beta) for name in sides)
         x = torch.cat([c * view.x for c, view in zip(self.scales, views, strict=True)], -1)
         mask = torch.cat([view.weights for view in views], -1) if batch.masked else None
-        return matrix(x, mask, transposed=self.transposed)
+        return matrix(x, mask, transposed=self.transposed, total=model.world.total)
 
     def _pair(self, model: Factorization) -> tuple[Tensor, Tensor]:
         """W, and all H side by side in the units of the matrix."""

@@ -571,3 +571,22 @@ def test_covariates_of_a_streamed_h5ad_by_the_command_line(tmp_path):
     with np.load(the_run(tmp_path) / "factors.npz") as arrays:
         assert any(name.endswith("_covariates") for name in arrays)
     assert "btach" in refusal(*words, "data.covariates=[btach]", cwd=tmp_path)
+
+
+def test_a_source_of_ones_own_is_streamed_where_it_says_so(tmp_path, small_blocks):
+    own = Path(__file__).parent.parent / "experiments" / "speed" / "streamed"
+    words = ["--config-dir", str(own), "data=generated", "data.n_samples=130", "data.n_features=9"]
+    done = train(*words, "model.n_components=2", "max_iter=30", "figures=false", cwd=tmp_path)
+    assert done.code == 0, done.err
+    metrics = json.loads((the_run(tmp_path) / "metrics.json").read_text())
+    assert metrics["solver"] == "online"
+    sys.path.insert(0, str(own))
+    try:
+        from rows import Generated
+
+        X = Generated(n_samples=130, n_features=9).read().values[:]
+    finally:
+        sys.path.remove(str(own))
+    with np.load(the_run(tmp_path) / "factors.npz") as arrays:
+        error = np.linalg.norm(X - arrays["W"] @ arrays["H"]) / np.linalg.norm(X)
+    assert metrics["train/relative_error"] == pytest.approx(error, rel=1e-4)

@@ -27,7 +27,6 @@ from nmfnet.data.module import MatrixDataModule
 from nmfnet.data.sources.known import Known
 from nmfnet.data.sources.source import Source
 from nmfnet.data.stream.module import StreamDataModule
-from nmfnet.data.stream.source import Stream
 from nmfnet.errors import UserError
 from nmfnet.loggers import Context, finish, log_result
 from nmfnet.plots import run_figures
@@ -187,7 +186,7 @@ def train(
 def data_of(cfg: Config, source: Source | None = None) -> MatrixDataModule:
     """The data of a run, read, checked and split."""
     source = source or build(cfg.data)
-    kind = StreamDataModule if isinstance(source, Stream) else MatrixDataModule
+    kind = StreamDataModule if source.streamed else MatrixDataModule
     datamodule = kind(
         source,
         build(cfg.split),

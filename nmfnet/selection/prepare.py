@@ -14,7 +14,6 @@ from nmfnet.data.module import MatrixDataModule
 from nmfnet.data.sources.channels import recognise_channels
 from nmfnet.data.sources.source import Source
 from nmfnet.data.splits import NoSplit
-from nmfnet.data.stream.source import Stream
 from nmfnet.errors import UserError
 from nmfnet.selection.fits import Kind, Plan
 from nmfnet.selection.options import Selection
@@ -27,7 +26,7 @@ __all__ = ["checked", "data_of", "plan_of", "unit_of"]
 def data_of(cfg: Config, source: Source | None) -> tuple[MatrixDataModule, Matrix]:
     """The data, read and checked, and the samples held out; refuses what no selection can have."""
     source = source or build(cfg.data)
-    if isinstance(source, Stream):
+    if source.streamed:
         raise UserError("ranks=... needs the data in memory: use data=table, or single runs")
     if cfg.trainer.get("strategy") is not None:
         raise UserError("ranks=... shares its fits over processes: use selection.n_jobs=N instead")

@@ -7,7 +7,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 import numpy as np
 import scipy.sparse as sp
@@ -32,6 +32,9 @@ __all__ = [
 
 class Source(ABC):
     """A place that a data matrix can be read from. Options are fields; ``read`` does the work."""
+
+    streamed: ClassVar[bool] = False
+    """Whether what it reads is a `StoredMatrix`, whose rows come a few at a time."""
 
     @abstractmethod
     def read(self) -> Matrix:

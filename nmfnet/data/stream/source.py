@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, final
+from typing import ClassVar, Literal, final
 
 import numpy as np
 
@@ -148,6 +148,8 @@ class Stream(Source):
     kind : {"generic", "image", "text"}, optional
     image_shape : [height, width], optional
     """
+
+    streamed: ClassVar[bool] = True
 
     path: str
     feature_names: str | None = None

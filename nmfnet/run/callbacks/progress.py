@@ -110,7 +110,8 @@ class ProgressBar(L.Callback):
             print(f"nmfnet: {self.title}: {words}", file=sys.stderr, flush=True)
 
     def _words(self, model: Factorization, record: Record, end: int | None) -> str:
-        most, live = model.budget.max_iter, model.live
+        live = model.live
+        most = max(model.budget.max_iter, record.iteration)  # minibatches end with the pass
         limit = f"at most {most:,}"
         if end is not None:
             near = "near its end" if end <= record.iteration else f"about {end:,}"

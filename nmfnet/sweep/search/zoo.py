@@ -14,7 +14,6 @@ from omegaconf import OmegaConf
 
 from nmfnet.config import Config, check_config, read_choice
 from nmfnet.data.sources.source import Held, Source
-from nmfnet.data.stream.source import Stream
 from nmfnet.errors import UserError
 from nmfnet.run.stored import write_json
 from nmfnet.settings.objects import build
@@ -182,4 +181,4 @@ def _values(override: Override) -> list[str]:
 
 def _once(source: Source) -> Source:
     """The source, read only once where all of it is read."""
-    return source if isinstance(source, Stream) else Held(source.read())
+    return source if source.streamed else Held(source.read())

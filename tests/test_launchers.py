@@ -294,13 +294,10 @@ def test_slurm_is_given_an_array_with_its_options(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_submitit_and_ray_run_where_they_are_installed(tmp_path):
-    for choice, package in (("submitit_local", "submitit"), ("ray", "ray")):
-        try:
-            __import__(package)
-        except ImportError:
-            continue
-        parallel = (f"launcher={choice}", "launcher.n_jobs=2", f"runs={choice}")
-        done = train("-m", *FAST, "seed=1,2,3", *parallel, cwd=tmp_path)
-        assert done.code == 0, done.err
-        assert [line[2] for line in table_of(done.out)[1:]] == ["done"] * 3
+@pytest.mark.parametrize(("choice", "package"), [("submitit_local", "submitit"), ("ray", "ray")])
+def test_a_queue_runs_where_it_is_installed(choice, package, tmp_path):
+    pytest.importorskip(package, reason=f"{package} is not installed")
+    parallel = (f"launcher={choice}", "launcher.n_jobs=2", f"runs={choice}")
+    done = train("-m", *FAST, "seed=1,2,3", *parallel, cwd=tmp_path)
+    assert done.code == 0, done.err
+    assert [line[2] for line in table_of(done.out)[1:]] == ["done"] * 3

@@ -1,4 +1,4 @@
-"""How the time of a fit grows with samples, features, components, restarts, density and threads.
+"""How the time of a fit grows with samples, features, components, restarts, density, threads, processes.
 
     python experiments/speed/growth.py                  # light: up to 32,000 samples, a few minutes
     python experiments/speed/growth.py --full           # up to a million samples
@@ -6,7 +6,8 @@
 
 Every fit makes the same ITERATIONS on planted counts, on one thread unless threads are what changes;
 the first of each solver in a process is not counted. CPU seconds of the whole call are the least of
-TIMES; for threads, seconds on the clock. A slope is that of log(seconds) over log(size), by least
+TIMES; for threads and processes, seconds on the clock, and for processes those of training alone, since
+each of them starts Python. A slope is that of log(seconds) over log(size), by least
 squares over the larger half of the sizes: 1 = in proportion. Writes ``growth.csv`` and ``growth.png``.
 """
 
@@ -14,9 +15,14 @@ from __future__ import annotations
 
 import argparse
 import csv
+import json
+import subprocess
+import sys
+import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,6 +43,7 @@ class Size(NamedTuple):
     restarts: int = 1
     density: float = 1.0
     threads: int = 1
+    processes: int = 1
 
 
 AXES: dict[str, tuple[float, ...]] = {
@@ -46,7 +53,10 @@ AXES: dict[str, tuple[float, ...]] = {
     "restarts": (1, 2, 4, 8),
     "density": (0.01, 0.03, 0.1, 0.3),
     "threads": (1, 2),
+    "processes": (1, 2),
 }
+BASE = {"threads": Size(n=64_000), "processes": Size(n=64_000)}
+"""What is held while an axis is varied, where it is not `Size()`."""
 FULL = AXES | {
     "n": (2000, 8000, 32_000, 125_000, 500_000, 1_000_000),
     "f": (50, 100, 200, 400, 800, 1600, 3200),
@@ -57,13 +67,24 @@ OURS = {
     "hals": {"solver": "hals"},
     "newton": {"solver": "newton", "loss": "kl"},
     "online": {"solver": "online", "batch_size": 512},
+    "online, stream": {"solver": "online", "batch_size": 512},
+    "mu, KL": {"solver": "mu", "loss": "kl"},
 }
 THEIRS = {
     "scikit-learn cd": {"solver": "cd"},
     "scikit-learn mu, KL": {"solver": "mu", "beta_loss": "kullback-leibler"},
 }
-LACKS = {("scikit-learn cd", "threads"), ("scikit-learn mu, KL", "threads")}
-"""What scikit-learn has no option for."""
+ONLY = {"online, stream": ("n", "f"), "mu, KL": ("processes",)}
+"""The axes of a side that is not measured on all."""
+SPREAD = ("hals", "newton", "mu, KL")
+"""What can be spread over processes."""
+
+
+def measured(side: str, axis: str) -> bool:
+    """Whether a side is measured on an axis; scikit-learn has no option for threads."""
+    if axis == "processes":
+        return side in SPREAD
+    return axis in ONLY.get(side, AXES) and not (side in THEIRS and axis == "threads")
 
 
 def counts(size: Size) -> Any:
@@ -90,7 +111,38 @@ def fitted(side: str, x: Any, size: Size) -> Callable[[], object]:
 
     settings: dict[str, Any] = {"max_iter": ITERATIONS, "tol": 0.0, "certificate_tol": None}
     settings |= OURS[side] | {"n_components": size.k, "n_restarts": size.restarts}
+    if side == "online, stream":
+        return partial(streamed, x, settings | {"threads": size.threads, "progress": False})
     return lambda: nmfnet.fit(x, seed=0, threads=size.threads, **settings)
+
+
+def streamed(x: np.ndarray, settings: dict[str, Any]) -> None:
+    """A fit of rows that are read from a file again and again."""
+    from nmfnet.data import Stream
+    from nmfnet.run.train import train
+    from nmfnet.settings.words import configuration
+
+    with tempfile.TemporaryDirectory() as folder:
+        np.save(f"{folder}/x.npy", x)
+        train(configuration(settings), Stream(path=f"{folder}/x.npy"), write=False)
+
+
+def spread(side: str, x: np.ndarray, size: Size) -> float:
+    """Seconds of training in several processes, by the command."""
+    options = {"max_iter": ITERATIONS, "tol": 0, "certificate_tol": "null", "threads": size.threads}
+    options |= OURS[side] | {"model.n_components": size.k, "figures": "false", "run_dir": "run"}
+    options |= {"data": "table", "data.path": "x.npy", "data.orientation": "samples_by_features"}
+    if size.processes > 1:
+        options |= {"trainer": "ddp", "trainer.devices": size.processes}
+    words = [f"{key}={value}" for key, value in options.items()]
+    with tempfile.TemporaryDirectory() as folder:
+        np.save(f"{folder}/x.npy", x)
+        script = Path(folder, "train.py")
+        script.write_text("from nmfnet.cli import main; main()")
+        subprocess.run(
+            [sys.executable, script, *words], cwd=folder, check=True, capture_output=True
+        )
+        return float(json.loads(Path(folder, "run/metrics.json").read_text())["seconds"])
 
 
 def seconds(call: Callable[[], object], clock: Callable[[], float]) -> float:
@@ -105,18 +157,20 @@ def seconds(call: Callable[[], object], clock: Callable[[], float]) -> float:
 
 def rows(axes: dict[str, tuple[float, ...]]) -> Iterator[dict[str, Any]]:
     """A row for every side and size."""
-    base = Size()
     for side in (*OURS, *THEIRS):
-        fitted(side, counts(base._replace(n=600)), base)()  # imports and kernels
+        fitted(side, counts(Size(n=600)), Size())()  # imports and kernels
     for axis, values in axes.items():
         for value in values:
-            size = base._replace(**{axis: value})
+            size = BASE.get(axis, Size())._replace(**{axis: value})
             x = counts(size)
             for side in (*OURS, *THEIRS):
-                if (side, axis) in LACKS:
+                if not measured(side, axis):
                     continue
-                clock = time.perf_counter if axis == "threads" else time.process_time
-                took = seconds(fitted(side, x, size), clock)
+                if axis == "processes":
+                    took = min(spread(side, x, size) for _ in range(TIMES))
+                else:
+                    clock = time.perf_counter if axis == "threads" else time.process_time
+                    took = seconds(fitted(side, x, size), clock)
                 yield {"axis": axis, "size": value, "side": side, "seconds": f"{took:.4g}"}
 
 
@@ -139,7 +193,7 @@ def draw(table: list[dict[str, Any]]) -> None:
     """A panel for every axis."""
     import matplotlib.pyplot as plt
 
-    axes = list(dict.fromkeys(row["axis"] for row in table))
+    axes, sides = list(dict.fromkeys(row["axis"] for row in table)), [*OURS, *THEIRS]
     shape = -(-len(axes) // 3), min(3, len(axes))
     size = (3.4 * shape[1] + 2, 3 * shape[0] + 0.5)
     figure, panels = plt.subplots(*shape, figsize=size, layout="constrained", squeeze=False)
@@ -147,10 +201,14 @@ def draw(table: list[dict[str, Any]]) -> None:
         for (where, side), points in curves(table).items():
             if where == axis:
                 dashed = "--" if side in THEIRS else "-"
-                panel.loglog(*zip(*points, strict=True), dashed, marker="o", ms=3, label=side)
+                style = {"color": f"C{sides.index(side)}", "marker": "o", "ms": 3, "label": side}
+                panel.loglog(*zip(*points, strict=True), dashed, **style)
         panel.set_xlabel(axis)
-        panel.set_ylabel("seconds" if axis == "threads" else "CPU seconds")
-    figure.legend(*panels.flat[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+        panel.set_ylabel("seconds" if axis in BASE else "CPU seconds")
+    lines = {
+        s: line for p in panels.flat for line, s in zip(*p.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(lines.values(), lines.keys(), loc="outside lower center", ncols=3)
     figure.savefig(HERE / "growth.png", dpi=80)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
+from scipy.optimize import nnls
 from scipy.special import expit
 from shell import refusal, the_run, train
 
@@ -189,6 +190,22 @@ def test_normal_updates_minimise_the_squared_error_and_know_its_size():
         single = fit(X, loss="normal", **own, **{"loss.scale": "feature"})
     assert single.factors["scale"]().shape == (1, 1, 15)
     assert single.metrics["train/loss"] < fitted.metrics["train/loss"]
+
+
+@pytest.mark.parametrize("scale", ["one", "feature"])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_new_rows_under_the_normal_law_are_weighted_least_squares(scale, weighted):
+    rng = np.random.default_rng(0)
+    X = (rng.gamma(2, 4, (40, 2)) @ rng.gamma(2, 1, (2, 6)) + rng.normal(size=(40, 6))).clip(0)
+    mask = rng.uniform(0.5, 2, X.shape) if weighted else None
+    own = {"n_components": 2, "loss": "normal", "loss.scale": scale, "dtype": "float32"}
+    fitted = fit(X, mask=mask, max_iter=5, **own)
+    root = np.broadcast_to(1 / fitted.factors["scale"]()[0].detach().numpy(), X.shape)
+    root = root if mask is None else root * np.sqrt(mask)
+    H = fitted.components_
+    wanted = [nnls((H * r).T, x * r)[0] for x, r in zip(X, root, strict=True)]
+    found = fitted.transform(X, mask=mask)
+    np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-3 * np.max(wanted))
 
 
 # ---------------------------------------------------------------------- domains and words

@@ -209,7 +209,7 @@ def _scored_block(
         neg, pos = halves(x_hat)
         expected = information(x_hat)
         assert expected is not None
-        weights = expected.expand_as(x_hat)
+        weights = expected.expand_as(x_hat).to(x_hat.dtype)
         return pos, pos - neg, curvatures(weights if mask is None else weights * mask, H)
 
     W = _start(x if mask is None else x * mask, H)

@@ -37,7 +37,7 @@ MOST = 5000
 """Steps of the search: 1000 leave the codes of nmfd a third above their optimum."""
 
 TOL = 1e-10
-"""A row is done when its objective falls by less, relative, five times in a row."""
+"""A row is done when its objective falls by less, relative, for a while (see ``minimise``)."""
 
 CHECKED = 64
 """Rows on which a fast answer is held against the model's own decoder."""

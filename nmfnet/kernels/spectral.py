@@ -22,7 +22,7 @@ def minimise(
     *,
     max_iter: int = 1000,
     tol: float = 1e-10,
-    patience: int = 5,
+    patience: int = 4 * MEMORY,
 ) -> Tensor:
     """``argmin value(point)`` over a set, for every group of the point by itself.
 
@@ -38,6 +38,8 @@ def minimise(
     tol : float
         A group is done when its lowest objective has fallen by less than this, relative, ``patience``
         times in a row.
+    patience : int
+        Well above MEMORY: for so long an objective may lie above the lowest without being near the end.
 
     Returns
     -------

@@ -342,6 +342,13 @@ def test_nimf_lends_codes_of_neighbours():
         fit(X, "nimf", mask, sparse=False, **{"model.alpha": 0.0})
 
 
+@pytest.mark.parametrize("solver", ["lbfgs", "adam", "hals"])
+def test_a_list_for_a_model_of_tables_is_refused_with_what_helps_whatever_the_solver(solver):
+    X, mask = ratings()
+    with pytest.raises(nmfnet.UserError, match=r"NIMF needs a dense X.* data\.sparse=false"):
+        fit(X, "nimf", mask, solver=solver)
+
+
 @pytest.mark.slow
 def test_nimf_alone_is_a_plain_factorisation():
     X, mask = ratings()

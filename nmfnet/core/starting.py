@@ -49,12 +49,6 @@ def initialise(model: Factorization, batch: Batch, over: Callable[[], bool] = ne
         penalty.attach(model.factors)
         penalty.start(batch)
     _check_parts(model)
-    kind = type(model).__name__
-    if batch.x.is_sparse_csr and not model.sparse:
-        raise UserError(
-            f"{kind} needs a dense X, and this one is sparse: use model=nmf, or give X as a "
-            "dense array"
-        )
     check_sign(model, batch.x)
     for name, view in batch.views.items():
         check_sign(model, view.x, f"view {name}")

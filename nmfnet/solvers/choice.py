@@ -14,10 +14,15 @@ def check_solver(solver: Solver, task: Task) -> None:
     Raises
     ------
     UserError
-        Says why, and which solvers can: they are asked, not listed.
+        Says why, and which solvers can: they are asked, not listed; or that the model takes no sparse X.
     """
+    kind = type(task.model).__name__
+    if task.sparse and not task.model.sparse:  # whatever the solver
+        raise UserError(
+            f"{kind} needs a dense X, and this one is sparse: use model=nmf, or give X as a dense array "
+            "(a list of entries: data.sparse=false)"
+        )
     if not task.model.moved() and not solver.at_once:
-        kind = type(task.model).__name__
         raise UserError(
             f"solver={solver.name} has nothing to move: {kind} as configured is solved at once: use "
             "solver=exact, or leave solver out"

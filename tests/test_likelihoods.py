@@ -208,6 +208,18 @@ def test_new_rows_under_the_normal_law_are_weighted_least_squares(scale, weighte
     np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-3 * np.max(wanted))
 
 
+@pytest.mark.parametrize("theta", [0.1, 10.0, 1e4])
+def test_single_precision_holds_the_value_of_every_count(theta):
+    mean = np.random.default_rng(0).uniform(0.1, 20, 2000).astype(np.float32)
+    x = np.random.default_rng(1).poisson(mean)
+    said = negative_binomial(
+        torch.from_numpy(x).float(), torch.from_numpy(mean), torch.tensor(theta)
+    )
+    wanted = stats.nbinom.logpmf(x, theta, theta / (theta + mean.astype(float)))
+    assert said.dtype == torch.float32
+    np.testing.assert_allclose(said.numpy(), wanted, atol=1e-4)
+
+
 # ---------------------------------------------------------------------- domains and words
 def test_what_is_outside_the_domain_is_refused():
     counts, _ = simulated()

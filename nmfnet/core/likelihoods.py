@@ -31,7 +31,7 @@ from nmfnet.settings.ranges import NotNegative
 from nmfnet.types import Batch, Float, Tensor
 
 DISPERSIONS = (1e-4, 1e4)
-"""Least and largest inverse dispersion: above, float32 loses the difference of two log Γ."""
+"""Least and largest inverse dispersion."""
 
 LEAST_SCALE = 1e-4
 """Least standard deviation: a feature that is fitted exactly has an unbounded density."""

@@ -42,7 +42,9 @@ def negative_binomial(x: Tensor, mean: Tensor, theta: Tensor) -> Tensor:
     """
     t = mean.clamp_min(LEAST_MEAN).log() - theta.log()
     kernel = -theta * softplus(t) - x * softplus(-t)
-    return kernel + torch.lgamma(x + theta) - torch.lgamma(theta) - torch.lgamma(x + 1)
+    large = theta.double()  # for 1e4, two log Γ of 8e4 whose difference float32 does not hold
+    rising = torch.lgamma(x.double() + large) - torch.lgamma(large)
+    return kernel + rising.to(kernel.dtype) - torch.lgamma(x + 1)
 
 
 def zero_inflated(x: Tensor, log_p: Tensor, log_p_zero: Tensor, pi: Tensor) -> Tensor:

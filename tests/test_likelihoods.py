@@ -220,6 +220,22 @@ def test_single_precision_holds_the_value_of_every_count(theta):
     np.testing.assert_allclose(said.numpy(), wanted, atol=1e-4)
 
 
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("normalize", [None, "W"])
+def test_rows_of_a_multinomial_have_their_totals_and_new_rows_the_same_codes(masked, normalize):
+    counts = simulated()[0][:60].astype(float)
+    counts[3] = 0
+    mask = np.random.default_rng(3).random(counts.shape) < 0.8 if masked else None
+    own = {"n_components": 2, "loss": "multinomial", "normalize": normalize, "tol": 1e-8}
+    fitted = fit(counts, mask=mask, **own)
+    seen = np.ones(counts.shape) if mask is None else mask
+    W = fitted.factors["W"]()[0].detach().numpy() * fitted.units.code
+    said = fitted.inverse_transform(W)
+    np.testing.assert_allclose((said * seen).sum(1), (counts * seen).sum(1), rtol=1e-6)
+    found = fitted.transform(counts, mask=mask)
+    np.testing.assert_allclose(found, W, rtol=1e-2, atol=1e-2 * W.max())
+
+
 # ---------------------------------------------------------------------- domains and words
 def test_what_is_outside_the_domain_is_refused():
     counts, _ = simulated()

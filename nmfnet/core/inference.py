@@ -17,6 +17,7 @@ from nmfnet.core.constraints import ANY, NON_NEGATIVE
 from nmfnet.core.factor import Factor
 from nmfnet.core.objective import row_losses
 from nmfnet.core.penalties import Penalty
+from nmfnet.core.scaling import size_of_rows
 from nmfnet.errors import UserError
 from nmfnet.kernels.bounded import minimise_within
 from nmfnet.kernels.refit import refit_by_scoring, refit_W, simplex_rows
@@ -246,7 +247,9 @@ def _by_descent(
             pairs = zip(limits, widths, strict=True)
             bounds = [limit for limit, width in pairs if limit for _ in range(width)]
             found = minimise_within(value, start, bounds)
-    return found.to(model.precision)
+        with torch.no_grad():
+            size = size_of_rows(model, rows, found) if tables == model.code_factors() else None
+    return (found if size is None else found * size).to(model.precision)
 
 
 def objective_of(

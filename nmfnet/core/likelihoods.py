@@ -281,14 +281,15 @@ class Bernoulli(Loss):
 class Multinomial(Loss):
     """``-Σ log Mult(x; Σ x, x̂ / Σ x̂)`` by rows, in nats, for counts of which the totals are given.
 
-    Only the shares of X_hat in its row count, so the scale of a code is free. Of a row with missing
-    entries the shares are those among the observed ones.
+    Only the shares of X_hat in its row count. Of a row with missing entries the shares are those among
+    the observed ones. Where the size of a code is free it is such that X_hat has the total of its row.
 
     Source: Hofmann 1999 (PLSI), eq. (2), with the multinomial coefficient.
     """
 
     name = "multinomial"
     of_counts = True
+    of_shares = True
 
     def entries(
         self, x: Tensor, x_hat: Tensor, mask: Tensor | None, heads: Mapping[str, Tensor]

@@ -46,6 +46,9 @@ class Loss(nn.Module, ABC):
     of_counts: bool = False
     """Whether the value is a log-probability of counts, in nats and with all constants."""
 
+    of_shares: bool = False
+    """Whether only the shares of X_hat in its row count, so that the size of a row is free."""
+
     homogeneity: float | None = None
     """Degree d with loss(c x, c x_hat) = c**d loss(x, x_hat) for every c > 0; None = there is none."""
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from nmfnet.errors import UserError
+from nmfnet.kernels.divergences import TINY
 from nmfnet.kernels.rows import dense, row_blocks, take_rows
 from nmfnet.types import Batch, Float, Tensor
 
@@ -29,6 +30,41 @@ def best_scale(model: Factorization, batch: Batch) -> Float[Tensor, "r 1 1"]:
     cross, fitted, data = sums
     scale = torch.where(cross > 0, cross, (data * fitted).sqrt()) / fitted.clamp_min(1e-300)
     return torch.where(scale > 0, scale, 1).to(model.precision)[:, None, None]
+
+
+def size_of_rows(
+    model: Factorization, batch: Batch, code: Float[Tensor, "*r n k"]
+) -> Float[Tensor, "*r n 1"] | None:
+    """What makes X_hat of every row sum to its observed total; None where the size of a code is not free.
+
+    It is free where the loss knows only the shares in a row and nothing else holds the table of codes.
+    """
+    tables = list(model.code_factors().values())
+    alone = len(tables) == 1 and model.linear and model.rows_independent and not batch.views
+    own = model.inductive or model.overrides("terms") or model.overrides("row_terms")
+    if not (model.loss.of_shares and alone) or own:
+        return None
+    (table,) = tables
+    held = table.frozen or any(model.factors[p.on] is table for p in model.penalty_list)
+    if held or not table.constraint.closed_under_scaling:
+        return None
+    x, said = dense(batch.x), model.decode(code)
+    if batch.mask is not None:
+        seen = dense(batch.mask) > 0
+        x, said = x * seen, said * seen
+    total = said.sum(-1, keepdim=True)
+    return torch.where(total > 0, x.sum(-1, keepdim=True) / total.clamp_min(TINY), 1)
+
+
+@torch.no_grad()
+def to_totals(model: Factorization, batch: Batch) -> None:
+    """Give the codes of the training rows their size after the fit; the objective stays as it is."""
+    if not model.loss.of_shares:
+        return
+    size = size_of_rows(model, batch, model.encode(batch))
+    if size is not None:
+        (table,) = model.code_factors().values()
+        table.assign_(table() * size)
 
 
 def check_normalise(model: Factorization, which: str | None) -> None:

@@ -19,7 +19,7 @@ from nmfnet.core.distributed import World
 from nmfnet.core.model import Factorization
 from nmfnet.core.penalties import dodged
 from nmfnet.core.prelude import never
-from nmfnet.core.scaling import check_normalise, normalise
+from nmfnet.core.scaling import check_normalise, normalise, to_totals
 from nmfnet.core.starting import initialise
 from nmfnet.data.batches import OneBatch
 from nmfnet.data.formats.raw import memory
@@ -438,6 +438,7 @@ def _settle(model: Factorization, datamodule: MatrixDataModule, normalize: str |
         return
     model.settled = True
     model.solver.finish(model, datamodule.blocks("train"))
+    to_totals(model, datamodule.train)
     normalise(model, normalize, datamodule.train)
     model.end(datamodule.train)
     if datamodule.batch_size is not None or model.solver.estimates:

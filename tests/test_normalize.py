@@ -38,3 +38,19 @@ def test_refused_where_scale_is_not_free():
         nmfnet.fit(X, "projective_nmf", n_components=2, normalize="H")
     with pytest.raises(nmfnet.UserError, match="penalties"):
         nmfnet.fit(X, "nmf", n_components=2, normalize="H", penalty="l1")
+
+
+@pytest.mark.parametrize("which", ["H", "W"])
+@pytest.mark.parametrize(
+    "fixed",
+    [
+        {"constraint.W": "simplex_project"},
+        {"constraint.H": "simplex"},
+        {"constraint.W": "hoyer"},
+        {"H": np.ones((3, 9))},
+    ],
+    ids=["W sums to one", "H sums to one", "W is sparse", "H is held"],
+)
+def test_refused_where_a_constraint_or_a_given_factor_fixes_the_scale(fixed, which):
+    with pytest.raises(nmfnet.UserError, match=r"is fixed.* set normalize=null"):
+        nmfnet.fit(X, "nmf", n_components=3, normalize=which, max_iter=20, **fixed)

@@ -62,6 +62,11 @@ class Factor(nn.Module):
         """Whether row i belongs to training sample i."""
         return self.axes[0] == "sample"
 
+    @property
+    def scales(self) -> bool:
+        """Whether its rows and columns may be multiplied by any numbers > 0: neither held nor bounded."""
+        return self.constraint.closed_under_scaling and not self.frozen
+
     def freeze(self) -> None:
         """Keep the value as it is: no solver moves it from here on."""
         self.frozen = True

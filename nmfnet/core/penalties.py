@@ -165,7 +165,7 @@ def dodged(
     pair : two Factors, or None
         The product of which keeps when scale goes from one to the other.
     """
-    if pair is None or not all(f.constraint.closed_under_scaling and not f.frozen for f in pair):
+    if pair is None or not all(factor.scales for factor in pair):
         return ""
     names = {id(factor): name for name, factor in factors.items()}
     left, right = (names[id(factor)] for factor in pair)

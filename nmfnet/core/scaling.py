@@ -45,8 +45,7 @@ def size_of_rows(
     if not (model.loss.of_shares and alone) or own:
         return None
     (table,) = tables
-    held = table.frozen or any(model.factors[p.on] is table for p in model.penalty_list)
-    if held or not table.constraint.closed_under_scaling:
+    if not table.scales or any(model.factors[p.on] is table for p in model.penalty_list):
         return None
     x, said = dense(batch.x), model.decode(code)
     if batch.mask is not None:
@@ -76,10 +75,16 @@ def check_normalise(model: Factorization, which: str | None) -> None:
     """
     if which is None:
         return
-    if model.scale_pair() is None:
+    pair = model.scale_pair()
+    if pair is None:
         raise UserError(
             f"normalize={which}: the scale of {type(model).__name__} as configured is not free: "
             "set normalize=null"
+        )
+    if fixed := [name for name, f in model.factors.items() if f in pair and not f.scales]:
+        raise UserError(
+            f"normalize={which} moves scale between two factors, and that of {fixed[0]} is fixed, by its "
+            "constraint or because it is held: set normalize=null"
         )
     if model.penalty_list:
         raise UserError(

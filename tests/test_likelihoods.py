@@ -236,6 +236,21 @@ def test_rows_of_a_multinomial_have_their_totals_and_new_rows_the_same_codes(mas
     np.testing.assert_allclose(found, W, rtol=1e-2, atol=1e-2 * W.max())
 
 
+def test_views_under_a_multinomial_have_the_total_of_the_row_together():
+    counts = simulated()[0][:40].astype(float)
+    other = counts[:, ::2] + 1
+    other[[0, 3]] = np.nan
+    fitted = fit(
+        counts, "joint_nmf", views={"b": other}, n_components=2, loss="multinomial", max_iter=50
+    )
+    W = fitted.factors["W"]()[0].detach().numpy()
+    said = (W @ fitted.components_).sum(1)
+    more = (W @ fitted.factors["H_b"]()[0].detach().numpy()).sum(1)
+    seen = np.isfinite(other).all(1)
+    wanted = counts.sum(1) + np.nan_to_num(other).sum(1)
+    np.testing.assert_allclose(said + seen * more, wanted, rtol=1e-6)
+
+
 # ---------------------------------------------------------------------- domains and words
 def test_what_is_outside_the_domain_is_refused():
     counts, _ = simulated()

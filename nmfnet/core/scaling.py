@@ -35,24 +35,25 @@ def best_scale(model: Factorization, batch: Batch) -> Float[Tensor, "r 1 1"]:
 def size_of_rows(
     model: Factorization, batch: Batch, code: Float[Tensor, "*r n k"]
 ) -> Float[Tensor, "*r n 1"] | None:
-    """What makes X_hat of every row sum to its observed total; None where the size of a code is not free.
+    """What makes X_hat of a row, of all views, sum to its observed total; None where that is held.
 
     It is free where the loss knows only the shares in a row and nothing else holds the table of codes.
     """
     tables = list(model.code_factors().values())
-    alone = len(tables) == 1 and model.linear and model.rows_independent and not batch.views
+    alone = len(tables) == 1 and model.linear and model.rows_independent
     own = model.inductive or model.overrides("terms") or model.overrides("row_terms")
     if not (model.loss.of_shares and alone) or own:
         return None
     (table,) = tables
     if not table.scales or any(model.factors[p.on] is table for p in model.penalty_list):
         return None
-    x, said = dense(batch.x), model.decode(code)
-    if batch.mask is not None:
-        seen = dense(batch.mask) > 0
-        x, said = x * seen, said * seen
-    total = said.sum(-1, keepdim=True)
-    return torch.where(total > 0, x.sum(-1, keepdim=True) / total.clamp_min(TINY), 1)
+    said = model.outputs(code, batch)
+    wanted = total = torch.zeros_like(code[..., :1])
+    for name, view in batch.tables.items():
+        seen = (dense(view.weights) > 0).to(code)
+        wanted = wanted + (seen * dense(view.x)).sum(-1, keepdim=True)
+        total = total + (seen * said[name].mean).sum(-1, keepdim=True)
+    return torch.where(total > 0, wanted / total.clamp_min(TINY), 1)
 
 
 @torch.no_grad()

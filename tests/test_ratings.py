@@ -455,6 +455,18 @@ def test_the_latest_entries_are_held_out(tmp_path):
         TimeSplit()(Triples(path=file, **COLUMNS).read(), 0)
 
 
+def test_lists_that_are_too_short_to_hold_anything_out_are_refused(tmp_path):
+    first = "user,item,rating,when\na,x,1,10\n"
+    several = Triples(path=write(tmp_path, first + "b,y,2,20\n"), time="when", **COLUMNS).read()
+    with pytest.raises(nmfnet.UserError, match=r"split\.by=row needs two entries of a row"):
+        TimeSplit(by="row")(several, 0)
+    single = Triples(path=write(tmp_path, first), time="when", **COLUMNS).read()
+    with pytest.raises(nmfnet.UserError, match="needs two entries at least"):
+        TimeSplit()(single, 0)
+    with pytest.raises(nmfnet.UserError, match="needs two rows"):
+        ColdSplit()(single, 0)
+
+
 def test_users_of_the_test_part_alone_are_cold_and_get_the_mean_and_the_bias():
     X, mask = ratings()
     matrix = listed(X, mask)

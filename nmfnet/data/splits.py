@@ -297,6 +297,12 @@ class TimeSplit(Split):
             own = np.repeat(counts, counts)
             last = np.minimum(np.maximum(np.round(self.fraction * own), 1), own - 1)
             chosen = order[place >= own - last]
+        if chosen.size == 0:
+            raise UserError(
+                f"split=time holds out the latest entries, and split.by={self.by} needs two entries "
+                f"{'of a row' if self.by == 'row' else 'at least'}, which the data do not have: use "
+                "split=none"
+            )
         return _entries_out(matrix, rows[chosen], columns[chosen])
 
 
@@ -324,6 +330,8 @@ class ColdSplit(Split):
         if self.keep < 0:
             raise UserError(f"split.keep={self.keep}: it must be at least 0.")
         n, rng = matrix.shape[0], np.random.default_rng(seed)
+        if n < 2:
+            raise UserError("split=cold_rows needs two rows, and the data have one: use split=none")
         rows, columns = _observed(matrix)
         cold = rng.permutation(n)[: min(max(round(self.fraction * n), 1), n - 1)]
         order = np.lexsort((rng.permutation(rows.size), rows))

@@ -113,3 +113,20 @@ def test_a_size_of_noise_above_the_range_is_worth_a_word():
         assert any("huber is frobenius" in note for note in notes) == said
     with pytest.raises(nmfnet.UserError, match="negative"):
         fit(X - 1, loss="alpha")
+
+
+@pytest.mark.parametrize("model", ["convex_nmf", "archetypes"])
+def test_codes_are_searched_beside_rows_that_were_kept_in_single_precision(model):
+    X = np.random.default_rng(0).gamma(2, 2, (25, 8))
+    own = {"n_components": 2, "loss": "huber", "constraint.W": "simplex_project", "max_iter": 20}
+    fitted = nmfnet.fit(X, model, dtype="float32", seed=0, **own)
+    found = fitted.transform(X)
+    np.testing.assert_allclose(found.sum(1), 1, rtol=1e-5)
+    W = fitted.factors["W"]()[0].detach().numpy()
+
+    def cost(code: np.ndarray) -> np.ndarray:
+        size = np.abs(X - code @ fitted.components_)
+        inner = size.clip(max=1)
+        return (inner * (size - inner / 2)).sum(1)
+
+    assert (cost(found) <= cost(W) * (1 + 1e-4)).all()

@@ -122,7 +122,10 @@ class Archetypes(Factorization):
         return W @ self.components()
 
     def components(self) -> Float[Tensor, "*r k f"]:
-        return self.basis if self.x is None else self.B() @ self.x
+        if self.x is None:
+            return self.basis
+        B = self.B()
+        return B @ self.x.to(B.dtype)  # codes are searched in float64
 
     def convex_pair(self) -> tuple[bool, Factor, Factor]:
         return True, self.B, self.W

@@ -99,7 +99,9 @@ class ConvexNMF(Factorization):
         if self.by_sample:
             if self.x is None:
                 return self.basis
-            A, x = self.A(), self.x  # one by one, so that no bit depends on the other restarts
+            A = self.A()
+            x = self.x.to(A.dtype)  # codes are searched in float64
+            # one by one, so that no bit depends on the other restarts
             return A @ x if A.ndim == 2 else torch.stack([a @ x for a in A])
         return self.G().mT if self.tied else self.H()
 

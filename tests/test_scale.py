@@ -97,6 +97,18 @@ def test_sparse_held_out_and_given_in_other_units():
     )
 
 
+def test_factors_of_a_file_are_in_the_units_of_the_data(tmp_path):
+    H = np.random.default_rng(1).random((2, 6))
+    codes = []
+    for factor in (1.0, 1e9):
+        np.savez(tmp_path / "start.npz", H=factor * H)
+        own = {"init.path": str(tmp_path / "start.npz"), "model.frozen": ["H"]}
+        fitted = nmfnet.fit(factor * X, **QUICK, init="given", **own)
+        codes.append(fitted.transform(factor * X))
+        np.testing.assert_allclose(fitted.components_, factor * H, rtol=1e-6)
+    np.testing.assert_allclose(codes[1], codes[0], rtol=0.01, atol=0.01)
+
+
 def test_a_constraint_decides_which_factor_has_the_scale():
     settings = {"constraint.H": "simplex_project", "max_iter": 50, **QUICK}
     fitted = nmfnet.fit(X * 1e-20, **settings)

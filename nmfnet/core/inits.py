@@ -45,6 +45,10 @@ class Init(ABC):
     ) -> Proposal:
         """One start for x (missing entries are 0)."""
 
+    def values(self) -> dict[str, np.ndarray]:
+        """Values of W and H that the user wants, of those that there are."""
+        return {}
+
     def check(self, n_components: int, n_samples: int, n_features: int, n_restarts: int) -> None:
         """Refuse what the method cannot give.
 
@@ -60,14 +64,14 @@ class Init(ABC):
 
 
 def mean_of(x: Tensor) -> float:
-    """Mean over all entries, zeros of a sparse matrix included."""
-    total = x.values().sum() if x.is_sparse_csr else x.sum()
-    return float(total) / (x.shape[0] * x.shape[1])
+    """Mean size of all entries, zeros of a sparse matrix included."""
+    values = x.values() if x.is_sparse_csr else x
+    return float(values.abs().sum()) / (x.shape[0] * x.shape[1])
 
 
 @final
 class Random(Init):
-    """``|N(0, 1)|`` entries scaled so that W H has the mean of X (scikit-learn's ``random``)."""
+    """``|N(0, 1)|`` entries scaled so that W H has the mean of ``|X|`` (scikit-learn's ``random``)."""
 
     name = "random"
     layered = True
@@ -76,7 +80,7 @@ class Random(Init):
         self, x: Float[Tensor, "n f"], n_components: int, generator: torch.Generator
     ) -> Proposal:
         # the mean of a product of two half-normal factors is k * scale² * 2 / pi
-        scale = (max(abs(mean_of(x)), 1e-12) / n_components) ** 0.5
+        scale = (max(mean_of(x), 1e-12) / n_components) ** 0.5
 
         def draw(*shape: int) -> Tensor:
             drawn = torch.randn(*shape, generator=generator, dtype=torch.float64)
@@ -153,7 +157,7 @@ class NNDSVDar(_SVDStart):
 
 @final
 class KMeans(Init):
-    """Cluster centres as H, memberships + 0.2 as W.
+    """Cluster centres as H (of data of any sign their size), memberships + 0.2 as W.
 
     Source: Ding, Li & Jordan 2010, section 3.2 (initialisation of convex NMF).
     """
@@ -175,7 +179,7 @@ class KMeans(Init):
         rows = to_scipy(x) if x.is_sparse_csr else x.cpu().numpy()
         seed = int(torch.randint(2**31 - 1, (1,), generator=generator))
         found = SklearnKMeans(n_components, n_init=1, random_state=seed).fit(rows)
-        H = torch.from_numpy(found.cluster_centers_).to(x).clamp_min(0)
+        H = torch.from_numpy(found.cluster_centers_).to(x).abs()
         member = torch.nn.functional.one_hot(
             torch.from_numpy(found.labels_).long(), n_components
         ).to(x)
@@ -231,16 +235,16 @@ class Given(Init):
     def check(self, n_components: int, n_samples: int, n_features: int, n_restarts: int) -> None:
         super().check(n_components, n_samples, n_features, n_restarts)
         wanted = {"W": (n_samples, n_components), "H": (n_components, n_features)}
-        for name, found in self._load().items():
+        for name, found in self.values().items():
             if found.shape != wanted[name]:
                 raise UserError(
                     f"init.path={self.path}: {name} has shape {found.shape}, but this run needs "
                     f"{wanted[name]}"
                 )
-            if not np.isfinite(found).all() or (found < 0).any():
-                raise UserError(f"init.path={self.path}: {name} must be finite and >= 0")
+            if not np.isfinite(found).all():
+                raise UserError(f"init.path={self.path}: {name} must be finite")
 
-    def _load(self) -> dict[str, np.ndarray]:
+    def values(self) -> dict[str, np.ndarray]:
         if self.path is None:
             return {}
         if not self.path.is_file():
@@ -252,19 +256,23 @@ class Given(Init):
         if not isinstance(opened, np.lib.npyio.NpzFile):
             raise UserError(f"init.path={self.path} is a single array: give a .npz with W and H")
         with opened as arrays:
-            held: dict[str, np.ndarray] = {
-                name: arrays[name] for name in ("W", "H") if name in arrays.files
-            }
+            try:
+                held = {name: arrays[name] for name in ("W", "H") if name in arrays.files}
+            except ValueError as error:  # Python objects
+                raise UserError(f"init.path={self.path}: {error}") from error
             if not held:
                 raise UserError(
                     f"init.path={self.path} has neither an array 'W' nor 'H', only "
                     f"{', '.join(arrays.files)}"
                 )
+            for name, value in held.items():
+                if value.dtype.kind not in "fiub":
+                    raise UserError(f"init.path={self.path}: {name} must hold numbers")
             return held
 
     def __call__(
         self, x: Float[Tensor, "n f"], n_components: int, generator: torch.Generator
     ) -> Proposal:
         drawn = Random()(x, n_components, generator)
-        held = {name: torch.from_numpy(value).to(drawn.W) for name, value in self._load().items()}
+        held = {name: torch.from_numpy(value).to(drawn.W) for name, value in self.values().items()}
         return drawn._replace(**held)

@@ -34,6 +34,7 @@ def initialise(model: Factorization, batch: Batch, over: Callable[[], bool] = ne
         If the parts do not fit the sizes or each other.
     """
     model.init.check(model.n_components, *model.sizes, model.n_restarts)
+    take_wanted(model)
     unknown = [name for name in model.frozen if name not in model.given]
     if model.init.empty and not model.given:
         raise UserError(
@@ -67,6 +68,16 @@ def initialise(model: Factorization, batch: Batch, over: Callable[[], bool] = ne
         for name, value in model.given.items():
             model.factors[name].assign_(value.to(model.device))
         model.asks_loss = _asks_loss(model, batch)
+
+
+def take_wanted(model: Factorization) -> None:
+    """Take what ``init`` holds of the model's own factors as given, where nothing else is.
+
+    Other models make of it what they make of any proposal.
+    """
+    held = model.init.values()
+    own = {name: torch.from_numpy(held[name]) for name in held if name in model.factors}
+    model.given = own | model.given
 
 
 def _check_parts(model: Factorization) -> None:

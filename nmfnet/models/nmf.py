@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import final
+from typing import Literal, final
+
+import torch
 
 from nmfnet.core.constraints import ANY
 from nmfnet.core.factor import Factor
 from nmfnet.core.model import Factorization, Parts
 from nmfnet.errors import UserError
 from nmfnet.kernels.multiplicative import Sums, nmf_sums_H, nmf_sums_W
-from nmfnet.kernels.sparse import entries_of, sparse_sums
+from nmfnet.kernels.sparse import entries_of, sparse_sums, transposed
+from nmfnet.solvers.alternating import least_squares
 from nmfnet.types import Batch, Float, Tensor
 
 
@@ -50,6 +53,26 @@ class NMF(Factorization):
                 f"a factor of any sign makes X_hat negative, and loss={self.loss.name} needs X_hat >= 0: "
                 "use loss=frobenius, huber or l21, or constraint=project"
             )
+
+    def start(self, proposal: dict[str, Tensor], batch: Batch) -> None:
+        """A factor of any sign begins at its least squares: from the wrong sign the other falls to 0."""
+        super().start(proposal, batch)
+        free = [name for name, factor in self.factors.items() if factor.constraint.bounds == ANY]
+        if len(free) != 1 or free[0] in self.given:
+            return
+        for restart in range(self.n_restarts):
+            with self.restarts(restart):
+                self._least_squares(free[0], batch)
+
+    def _least_squares(self, name: Literal["W", "H"], batch: Batch) -> None:
+        """Set a factor of the restart that the model now holds, of any sign, to where X_hat is best."""
+        x, W, H = batch.x, self.W()[: batch.x.shape[0]], self.H()
+        if name == "W":
+            rows = least_squares(H @ H.mT, x @ H.mT)
+            self.W.assign_(rows[torch.arange(self.sizes.n_samples, device=x.device) % len(rows)])
+            return
+        right = x.mT @ W if self.transpose is None else transposed(x, self.transpose) @ W
+        self.H.assign_(least_squares(self.world.total(W.mT @ W), self.world.total(right)).mT)
 
     def encode(self, batch: Batch) -> Float[Tensor, "*r n k"]:
         return self.W()[..., batch.index, :]

@@ -20,7 +20,7 @@ from nmfnet.core.model import Factorization
 from nmfnet.core.penalties import dodged
 from nmfnet.core.prelude import never
 from nmfnet.core.scaling import check_normalise, normalise, to_totals
-from nmfnet.core.starting import initialise
+from nmfnet.core.starting import initialise, take_wanted
 from nmfnet.data.batches import OneBatch
 from nmfnet.data.formats.raw import memory
 from nmfnet.data.module import MatrixDataModule
@@ -221,6 +221,7 @@ def _made(
         check_streamed(cfg, datamodule, model, world)
     datamodule.check(lambda view: model.loss.for_view(view).check)
     datamodule.notes += model.loss.remarks(datamodule.sampled())
+    take_wanted(model)
     rescale(datamodule, model)
     if said := dodged(model.penalty_list, model.factors, model.scale_pair()):
         datamodule.notes.append(said)

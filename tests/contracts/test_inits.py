@@ -103,8 +103,10 @@ def test_given_factors_are_the_start_and_wrong_ones_are_refused(tmp_path):
     for arrays, word in (
         ({"V": W}, "neither an array 'W' nor 'H'"),
         ({"W": W[:5], "H": H}, "W has shape"),
-        ({"W": -W, "H": H}, "W must be finite and >= 0"),
-        ({"W": W, "H": H * np.nan}, "H must be finite and >= 0"),
+        ({"W": -W, "H": H}, "given W is not feasible"),
+        ({"W": W, "H": H * np.nan}, "H must be finite"),
+        ({"W": W, "H": H.astype(str)}, "H must hold numbers"),
+        ({"W": W, "H": H.astype(object)}, "allow_pickle"),
     ):
         np.savez(path, **arrays)
         with pytest.raises(nmfnet.UserError, match=word):
@@ -128,3 +130,35 @@ def test_data_of_low_rank_and_with_empty_rows_are_no_trouble(name):
     for model in MODELS:
         fitted = nmfnet.fit(X, model, n_components=3, init=name, max_iter=20)
         assert np.isfinite(fitted.metrics["objective"])
+
+
+@pytest.mark.parametrize("solver", ["gd", "lbfgs"])
+def test_a_start_is_as_large_as_data_of_mean_zero(solver):
+    X = planted(20, 8)[0]
+    X = X - X.mean(0)
+    settings = {"n_components": 2, "dtype": "float64", "solver": solver}
+    fitted = nmfnet.fit(X, constraint="free", **settings)
+    assert fitted.metrics["train/relative_error"] < 1.01 * fitted.metrics["floor/relative_error"]
+
+
+@pytest.mark.parametrize("init", ["random", "kmeans", "nndsvd", "nndsvda"])
+@pytest.mark.parametrize("free", ["W", "H"])
+def test_a_factor_of_any_sign_takes_that_of_the_data(init, free):
+    X = positive(12, 7)
+    error = [
+        nmfnet.fit(sign * X, n_components=2, init=init, **{f"constraint.{free}": "free"}).metrics[
+            "train/relative_error"
+        ]
+        for sign in (1, -1)
+    ]
+    assert error[1] == pytest.approx(error[0], rel=0.05)
+
+
+def test_components_of_any_sign_are_held_from_a_file(tmp_path):
+    X = positive(9, 7) - 1
+    first = nmfnet.fit(X, "semi_nmf", n_components=2, run_dir=tmp_path, figures=False)
+    assert (first.components_ < 0).any()
+    own = {"init.path": str(tmp_path / "factors.npz"), "model.frozen": ["H"]}
+    again = nmfnet.fit(X, "semi_nmf", n_components=2, init="given", **own)
+    np.testing.assert_array_equal(again.components_, first.components_)
+    np.testing.assert_allclose(again.transform(X), first.transform(X), atol=1e-6)

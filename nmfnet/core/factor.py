@@ -67,6 +67,11 @@ class Factor(nn.Module):
         """Whether its rows and columns may be multiplied by any numbers > 0: neither held nor bounded."""
         return self.constraint.closed_under_scaling and not self.frozen
 
+    @property
+    def signed(self) -> bool:
+        """Whether entries may be negative."""
+        return self.constraint.bounds is not None and self.constraint.bounds[0] < 0
+
     def freeze(self) -> None:
         """Keep the value as it is: no solver moves it from here on."""
         self.frozen = True

@@ -48,6 +48,9 @@ class Penalty(nn.Module, ABC):
     quadratic: bool = False
     """Whether it is ``weight / 2 * Σ v²``."""
 
+    of_sign: bool = False
+    """Whether it is bounded from below for factors >= 0 alone."""
+
     between_rows: bool = False
     """Whether it compares samples (or features), so that these do not stand alone."""
 
@@ -77,7 +80,8 @@ class Penalty(nn.Module, ABC):
         Raises
         ------
         UserError
-            If the model has no such factor, or if its axes are not what the penalty compares.
+            If the model has no such factor, if its axes are not what the penalty compares, or if its
+            entries of any sign would lower the penalty without end.
         """
         if self.on not in factors:
             raise UserError(
@@ -91,6 +95,11 @@ class Penalty(nn.Module, ABC):
                 f"penalty={self.name} compares components, and factor {self.on!r} has none (its axes "
                 f"are {' by '.join(axes)}): set penalty.on to "
                 f"{' or '.join(fitting) or 'a factor with the axis component'}"
+            )
+        if self.of_sign and factors[self.on].signed:
+            raise UserError(
+                f"penalty={self.name} has no lower bound where entries may be negative, as those of "
+                f"{self.on} may: use constraint.{self.on}=project, or another penalty"
             )
         self.by_column = axes[1] == "component" and axes[0] != "component"
 
@@ -236,6 +245,7 @@ class Orthogonal(Penalty):
     name = "orthogonal"
     degree = 2
     between_components = True
+    of_sign = True
     convex = False
 
     def forward(self, value: Float[Tensor, "*r a b"]) -> Float[Tensor, "*r"]:

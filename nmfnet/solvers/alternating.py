@@ -47,6 +47,7 @@ class Alternating(Solver, ABC):
         yield from task.pair()
         yield from task.neighbours()
         yield from task.fixed()
+        yield from task.kinks()
         if not self.curved_penalties:
             for penalty in task.model.penalty_list:
                 if not penalty.convex:

@@ -77,6 +77,13 @@ class Task(NamedTuple):
             if penalty.between_rows:
                 yield f"moves rows of a factor by themselves, and penalty={penalty.name} compares them"
 
+    def kinks(self) -> Iterator[str]:
+        """The reason of a solver to which the sum of absolute values is linear."""
+        for penalty in self.model.penalty_list:
+            factor = self.model.factors.get(penalty.on)
+            if penalty.linear and factor is not None and factor.signed:
+                yield f"takes penalty={penalty.name} of factors >= 0, and {penalty.on} has any sign"
+
     def tables(self) -> Iterator[str]:
         """The reason of a solver of X_v ~ W H_v, of one view or of several side by side."""
         model, sides = self.model, self.model.side_by_side()

@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from nmfnet.core.constraints import ANY
+from nmfnet.core.constraints import ANY, NON_NEGATIVE
 from nmfnet.solvers.descent import Problem
 from nmfnet.types import Tensor
+
+NON_POSITIVE = (-math.inf, 0.0)
 
 
 def minimise(
@@ -40,6 +42,8 @@ def minimise(
     enough : float
         End below this objective.
 
+    Entries under an l1 penalty of any sign keep theirs.
+
     Source: Byrd, Lu, Nocedal & Zhu 1995 (SciPy's implementation).
     """
     from scipy.optimize import minimize
@@ -49,7 +53,10 @@ def minimise(
         id(f.raw): f.constraint.bounds for f in model.factors.values() if f.constraint.identity
     }
     bounds: list[tuple[float, float]] = []  # shared pairs: of an array SciPy makes objects
-    for p, scale in zip(parameters, scales, strict=True):
+    for p, side, scale in zip(parameters, problem.sides(), scales, strict=True):
+        if side is not None:
+            bounds += [NON_NEGATIVE if up else NON_POSITIVE for up in (side > 0).flatten().tolist()]
+            continue
         low, high = limits.get(id(p)) or ANY
         bounds += [(low / scale, high / scale)] * p.numel()
     start = _flat([p.detach() / s for p, s in zip(parameters, scales, strict=True)])

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, final
 
 import torch
+from torch.nn import functional as F
 
 from nmfnet.core.constraints import NON_NEGATIVE
 from nmfnet.core.objective import factor_sums, moves_values
@@ -112,6 +113,11 @@ class Problem:
     batch : Batch
     stage : Stage, optional
         Parameters to move and the terms to leave out; by default all parameters and no term.
+
+    An l1 penalty of a factor of any sign has a kink at 0. The gradient is then the subgradient of the
+    smallest norm, and no entry changes its sign in one step: it comes to 0 first.
+
+    Source: Andrew & Gao 2007, "Scalable training of L1-regularized log-linear models", section 3.1.
     """
 
     def __init__(self, model: Factorization, batch: Batch, stage: Stage | None = None) -> None:
@@ -119,6 +125,11 @@ class Problem:
         self.parameters, self.left_out = stage or (model.trainable(), frozenset())
         rows = {id(f.raw): f.per_sample for f in model.factors.values()}
         self.own = [rows.get(id(parameter), False) for parameter in self.parameters]
+        self.kinks = {
+            id(model.factors[penalty.on].raw): penalty.weight
+            for penalty in model.penalty_list
+            if penalty.linear and model.factors[penalty.on].signed
+        }
         self.evaluations = 0
         sizes = [p[0].numel() for p in self.parameters]
         table = sum(size for size, own in zip(sizes, self.own, strict=True) if own)
@@ -143,6 +154,9 @@ class Problem:
             torch.zeros_like(p) if g is None else g if own else world.total(g)
             for p, g, own in zip(self.parameters, found, self.own, strict=True)
         ]
+        for p, g in zip(self.parameters, gradients, strict=True):
+            if weight := self.kinks.get(id(p)):
+                g.copy_(torch.where(p == 0, F.softshrink(g, weight), g))
         return world.total(objective.detach()), gradients
 
     @torch.no_grad()
@@ -160,11 +174,21 @@ class Problem:
             found.append(torch.stack(parts) if apart else parts[0])
         return self.value(), found
 
+    def sides(self) -> list[Tensor | None]:
+        """The sign that entries keep while the objective is smooth; None = it has no kinks there."""
+        if not self.kinks:
+            return [None] * len(self.parameters)
+        _, gradients = self.differentiate()
+        pairs = zip(self.parameters, gradients, strict=True)
+        return [_side(p.detach(), g) if id(p) in self.kinks else None for p, g in pairs]
+
     @torch.no_grad()
     def move(self, old: list[Any], gradients: list[Tensor], lengths: list[Any]) -> None:
         """``θ <- P(old - length gradient)``."""
         for p, o, g, length in zip(self.parameters, old, gradients, lengths, strict=True):
             p.data.copy_(o - length * g)
+            if id(p) in self.kinks:
+                p.data.copy_(torch.where(p * _side(o, g) > 0, p, 0))
         for factor in self.model.factors.values():
             factor.project_()
 
@@ -205,6 +229,11 @@ class Problem:
                 square = self.model.world.total(values.square().sum(axes, keepdim=True)) / count
             found.append(torch.where(square > 0, square, 1))
         return found
+
+
+def _side(value: Tensor, gradient: Tensor) -> Tensor:
+    """Of entries on a kink at 0, or beside it: numbers of the sign that they have next."""
+    return torch.where(value == 0, -gradient, value)
 
 
 def search(

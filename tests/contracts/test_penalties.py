@@ -192,3 +192,48 @@ def test_a_penalty_that_scale_can_dodge_says_so():
     assert not notes(**{"constraint.W": "simplex_project", "solver": "gd"})
     assert not notes(H=positive(2, 8))
     assert not notes(**{"penalty.l1.weight": 0.0})
+
+
+def shrunk(values: np.ndarray, by: float) -> np.ndarray:
+    return np.sign(values) * np.maximum(np.abs(values) - by, 0)
+
+
+@pytest.mark.parametrize("solver", ["auto", "lbfgs"])
+def test_absolute_values_of_any_sign_are_what_is_penalised(solver):
+    """Proximal steps of both factors, which know where the kink is, find no lower objective."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(20, 2)) @ rng.normal(size=(2, 8)) + 0.1 * rng.normal(size=(20, 8))
+    fitted = nmfnet.fit(
+        X,
+        n_components=2,
+        dtype="float64",
+        constraint="free",
+        penalty="l1",
+        solver=solver,
+        **{"penalty.l1.on": ["W", "H"]},
+    )
+    W, H = (found[0].numpy() for found in values(fitted).values())
+
+    def objective() -> float:
+        return ((X - W @ H) ** 2).sum() / 2 + 0.1 * (np.abs(W).sum() + np.abs(H).sum())
+
+    before = objective()
+    assert fitted.metrics["converged"]
+    assert fitted.metrics["objective"] == pytest.approx(before, rel=1e-9)
+    for _ in range(3000):
+        step = 1 / np.linalg.norm(H @ H.T, 2)
+        W = shrunk(W - step * (W @ H - X) @ H.T, 0.1 * step)
+        step = 1 / np.linalg.norm(W.T @ W, 2)
+        H = shrunk(H - step * W.T @ (W @ H - X), 0.1 * step)
+    assert objective() > before * (1 - 1e-3)
+
+
+@pytest.mark.parametrize("solver", ["anls", "pgd"])
+def test_solvers_to_which_absolute_values_are_a_sum_refuse_any_sign(solver):
+    with pytest.raises(nmfnet.UserError, match="takes penalty=l1 of factors >= 0, and H has any"):
+        nmfnet.fit(positive(9, 5), "semi_nmf", n_components=2, penalty="l1", solver=solver)
+
+
+def test_overlap_of_any_sign_has_no_lower_bound():
+    with pytest.raises(nmfnet.UserError, match=r"no lower bound.*constraint\.H=project"):
+        nmfnet.fit(positive(9, 5), "semi_nmf", n_components=2, penalty="orthogonal")

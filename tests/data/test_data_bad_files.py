@@ -57,6 +57,13 @@ def test_bad_text(tmp_path: Path, text: str, parts: list[str]) -> None:
         assert part in message, message
 
 
+@pytest.mark.parametrize("cell", ["1.234", "1.234,5", "0.5"])
+def test_a_point_beside_decimal_commas_is_refused(tmp_path: Path, cell: str) -> None:
+    path = given(tmp_path, f"id;a;b\nx;{cell};n.a.\ny;3;4,5\n", "t.txt")
+    message = message_of(path, decimal=",", missing="mask", missing_words=["n.a."])
+    assert f"{cell!r} in column 'a', row 'x'. With data.decimal=','" in message
+
+
 def test_ragged_lines_beyond_the_preview(tmp_path: Path) -> None:
     rows = "".join(f"s{i},1,2\n" for i in range(80))
     message = message_of(given(tmp_path, "id,a,b\n" + rows + "t,1,2,3\n"))

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from nmfnet.data.formats.excel import Sheet
 from nmfnet.data.formats.frames import take_label
 from nmfnet.data.formats.layout import (
     Layout,
@@ -132,7 +133,11 @@ class _Rows:
         decimal: str,
     ) -> None:
         self.path, self.layout, self.columns = path, layout, columns
-        self.missing, self.decimal = missing, decimal
+        self.missing = missing
+        numeric = isinstance(path, Sheet)  # whose numbers come with a point in any case
+        self.marks = (
+            {ord(","): ".", **({} if numeric else {ord("."): ","})} if decimal == "," else {}
+        )
         first, last = min(columns, default=0), max(columns, default=-1)
         self.whole = slice(first, last + 1) if last + 1 - first == len(columns) else None
         self.numbers = array("d")
@@ -178,20 +183,22 @@ class _Rows:
         self.special[name] = cells
 
     def _append(self, cells: list[str]) -> None:
-        if self.decimal == ",":
-            cells = [cell.replace(",", ".") for cell in cells]
         if len(self.names) % 100_000 == 0:
             check_memory(16 * len(self.numbers), self.path)
         try:
             if "_" in "".join(cells):  # Python reads 1_000 as a number, and this package does not
                 raise ValueError
-            self.numbers.extend([*map(float, cells)])
+            self.numbers.extend([*map(float, self._pointed(cells))])
         except ValueError:
             self.numbers.extend([*self._spelled(cells)])
 
+    def _pointed(self, cells: list[str]) -> list[str]:
+        """Cells with a point for the decimal mark; those that had a point before are no numbers then."""
+        return [cell.translate(self.marks) for cell in cells] if self.marks else cells
+
     def _spelled(self, cells: list[str]) -> Iterable[float]:
-        for at, cell in enumerate(cells):
-            found = number(cell, self.missing)
+        for at, (cell, pointed) in enumerate(zip(cells, self._pointed(cells), strict=True)):
+            found = number(cell if cell.strip() in self.missing else pointed, self.missing)
             if found is None:
                 self.wrong[at] += 1
                 self.first = self.first or _Wrong(len(self.names) - 1, at, cell.strip())
@@ -221,9 +228,14 @@ class _Rows:
         where_column = repr(called[column]) if column_names else called[column]
         count = self.wrong.total()
         texts = [called[at] for at, times in self.wrong.items() if 2 * times > len(self.names)]
-        if re.fullmatch(r"-?\d[\d,]*", cell):
+        if self.marks and re.fullmatch(r"-?\d[\d.,]*", cell):
             advice = (
-                "Write decimals with a point and no thousands separators, or set data.decimal=','."
+                "With data.decimal=',' write decimals with a comma and no thousands separators."
+            )
+        elif re.fullmatch(r"-?\d[\d,]*", cell):
+            advice = (
+                "Write decimals with a point and no thousands separators, or set data.decimal=',' "
+                "where the comma is the decimal mark."
             )
         elif count > 1 and len(self.wrong) == 1:
             advice = (

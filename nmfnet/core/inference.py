@@ -120,6 +120,8 @@ def _by_rule(
     if factor.constraint.bounds == ANY:
         W = _unbounded(whole, components) if beta == 2 and not on_W else None
         return W if W is None or _agrees(model, W, components, batch) else None
+    if (beta != 2 or on_W) and not _non_negative(whole, components):
+        return None
     exponent = model.loss.exponent(1, max((p.degree for p in on_W), default=0))
 
     def penalty_sums(W: Tensor) -> tuple[Tensor | float, Tensor | float]:
@@ -145,7 +147,7 @@ def _by_scoring(
     ):
         return None
     components = model.components()
-    if loss.information(components) is None:
+    if loss.information(components) is None or not _non_negative(batch, components):
         return None
     W = refit_by_scoring(batch.x, components, loss, loss.split, loss.information, batch.mask)
     W = W.to(components.dtype)
@@ -190,6 +192,12 @@ def _unbounded(batch: Batch, H: Tensor) -> Float[Tensor, "*r n k"] | None:
     right = batch.x.double().mT.expand(*H.shape[:-2], *batch.x.mT.shape)
     found = torch.linalg.lstsq(H.double().mT, right, driver="gelsd").solution.mT
     return found.to(H.dtype)
+
+
+def _non_negative(batch: Batch, components: Tensor) -> bool:
+    """Whether rows and components are such that multiplicative updates lead to the code."""
+    x = batch.x.values() if batch.x.is_sparse_csr else batch.x
+    return all(bool((values >= 0).all()) for values in (x, components))
 
 
 def _agrees(model: Factorization, W: Tensor, components: Tensor, batch: Batch) -> bool:

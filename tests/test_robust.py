@@ -130,3 +130,39 @@ def test_codes_are_searched_beside_rows_that_were_kept_in_single_precision(model
         return (inner * (size - inner / 2)).sum(1)
 
     assert (cost(found) <= cost(W) * (1 + 1e-4)).all()
+
+
+@pytest.mark.parametrize("solver", ["auto", "gd"])
+def test_rows_that_fit_exactly_do_not_end_the_fit_of_others(solver):
+    """No least squares of single rows, nor reweighted ones of H, find what a converged fit left."""
+    rng = np.random.default_rng(0)
+    X = rng.gamma(1, 1, (23, 3)) @ rng.gamma(0.5, 1, (3, 11)) + rng.gamma(0.3, 0.1, (23, 11))
+    X = X - X.mean(0)
+    fitted = nmfnet.fit(
+        X, n_components=3, loss="l21", constraint="free", solver=solver, dtype="float64"
+    )
+    H, before = fitted.components_, fitted.metrics["objective"]
+    for _ in range(30):
+        W = X @ np.linalg.pinv(H)
+        lengths = np.linalg.norm(X - W @ H, axis=1)
+        root = lengths.clip(1e-9)[:, None] ** -0.5
+        H = np.linalg.lstsq(W * root, X * root, rcond=None)[0]
+    assert fitted.metrics["converged"]
+    assert lengths.sum() > before * (1 - 2e-3)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize(
+    "settings",
+    [{"loss": "huber"}, {"penalty": "l2", "penalty.l2.on": ["W", "H"]}],
+    ids=["huber", "ridge"],
+)
+def test_rows_of_any_sign_get_the_codes_that_they_were_fitted_with(settings, masked):
+    rng = np.random.default_rng(0)
+    X = rng.exponential(size=(14, 2)) @ rng.normal(size=(2, 7)) + 0.1 * rng.normal(size=(14, 7))
+    mask = (rng.random(X.shape) > 0.2) * 1.0 if masked else None
+    fitted = nmfnet.fit(
+        X, "semi_nmf", n_components=2, dtype="float64", max_iter=1500, mask=mask, **settings
+    )
+    W = fitted.factors["W"]()[0].detach().numpy()
+    np.testing.assert_allclose(fitted.transform(X, mask=mask), W, atol=0.03 * W.max())

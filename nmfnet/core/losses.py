@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, final
 
 import numpy as np
@@ -66,6 +67,14 @@ class Loss(nn.Module, ABC):
     def named(self) -> tuple[str, ...]:
         """Views of which it says something of their own."""
         return ()
+
+    kinked: bool = False
+    """Whether it has kinks, where rows fit exactly, which `smoothed` takes away."""
+
+    @contextmanager
+    def smoothed(self, size: float) -> Iterator[None]:
+        """Inside, rows that are off by less than ``size`` cost a smooth function of their errors."""
+        yield
 
     def declare(self, declared: Callable[..., Factor]) -> None:
         """Declare own parameters, by ``declared(name, rows, columns, constraint=...)``."""

@@ -7,6 +7,7 @@ those of the squared error with weights that follow along, and stay monotone.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, final
 
 import torch
@@ -81,12 +82,26 @@ class L21(Loss):
     real = True
     homogeneity = 1.0
     row_beta = 2.0  # type: ignore[assignment]
+    kinked = True
+    rounding: float = 0.0
+    """Of the kink at 0: the length counts as ``sqrt(|x_i - x̂_i|² + rounding²)``."""
+
+    @contextmanager
+    def smoothed(self, size: float) -> Iterator[None]:
+        self.rounding = size
+        try:
+            yield
+        finally:
+            self.rounding = 0.0
 
     def entries(
         self, x: Tensor, x_hat: Tensor, mask: Tensor | None, heads: Mapping[str, Tensor]
     ) -> Tensor:
         """The share of every entry in the length: of sum, times the mask, the length itself."""
         square = (x - x_hat).square()
+        if self.rounding:
+            seen = x.shape[-1] if mask is None else mask.sum(-1, keepdim=True).clamp(min=TINY)
+            return (square + self.rounding**2 / seen) / self._length(square, mask)
         return square / self._length(square, mask)
 
     def split(self, x: Tensor, x_hat: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -95,7 +110,8 @@ class L21(Loss):
 
     def _length(self, square: Tensor, mask: Tensor | None) -> Tensor:
         weighed = square if mask is None else square * mask
-        return weighed.sum(-1, keepdim=True).clamp(min=TINY**2).sqrt()
+        total = weighed.sum(-1, keepdim=True) + self.rounding**2
+        return total.clamp(min=TINY**2).sqrt()
 
     def exponent(self, degree: int, penalty_degree: int) -> float:
         return monotone_exponent(2.0, degree, penalty_degree)

@@ -113,12 +113,16 @@ def _stage(
     goal = -math.inf if enough is None else start - enough * unit
     constraints = [factor.constraint for factor in model.moved().values()]
     projected = any(c.identity and c.bounds is None for c in constraints)  # no bounds to keep
-    if projected or quasi_newton or model.world.size > 1 or problem.size > LARGE:
-        rate = torch.zeros(1, dtype=torch.float64, device=model.device)
-        lowest = float(search(problem, units, rate, most, most, goal)[0])
-    else:
-        scales = [float(square.mean().sqrt()) for square in units]
-        lowest = minimise(problem, scales, most, most=most, enough=goal)
+    with problem.smoothed() as more:
+        if projected or quasi_newton or model.world.size > 1 or problem.size > LARGE:
+            rate = torch.zeros(1, dtype=torch.float64, device=model.device)
+            lowest = float(search(problem, units, rate, most, most, goal + more)[0])
+        else:
+            scales = [float(square.mean().sqrt()) for square in units]
+            lowest = minimise(problem, scales, most, most=most, enough=goal + more)
+    if model.loss.kinked:
+        with torch.no_grad():
+            lowest = float(problem.value())
     fall = (start - lowest) / unit
     if not fall > ROUNDINGS * torch.finfo(model.precision).eps:
         for parameter, value in zip(problem.parameters, before, strict=True):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, final
 
 import torch
 from torch.nn import functional as F
 
 from nmfnet.core.constraints import NON_NEGATIVE
-from nmfnet.core.objective import factor_sums, moves_values
+from nmfnet.core.objective import factor_sums, moves_values, row_losses
 from nmfnet.errors import UserError
 from nmfnet.solvers.base import Solver, Task, count_step, total
 from nmfnet.types import Batch, Stage, Tensor, Terms
@@ -23,6 +24,9 @@ WINDOW = 10
 
 ENOUGH = 1e-4
 """Share of the decrease that the gradient promises, of which a step has to make good."""
+
+ROUND = 0.01
+"""Mean losses of a row, below which those with a kink are taken for smooth."""
 
 RADIUS = 0.1
 """Largest step, root mean square over all parameters in their units."""
@@ -96,7 +100,9 @@ class GradientDescent(Solver):
 
     def _search(self, model: Factorization, batch: Batch, n_iter: int, live: list[int]) -> None:
         problem = Problem(model, batch)
-        _, rate = search(problem, [unit[live] for unit in self.units], self.rate[live], n_iter)
+        with problem.smoothed():
+            units = [unit[live] for unit in self.units]
+            _, rate = search(problem, units, self.rate[live], n_iter)
         self.rate[live] = rate
 
     def rebase(self, model: Factorization, restart: int, objective: float) -> None:
@@ -140,6 +146,29 @@ class Problem:
         """The objective, float64, shape (r,)."""
         terms = self.model.objective(self.batch)
         return total({name: term for name, term in terms.items() if name not in self.left_out})
+
+    @contextmanager
+    def smoothed(self) -> Iterator[float]:
+        """Inside, the loss has no kinks; yields by how much the objective is larger there for it.
+
+        A gradient says nothing of the way down from a kink: of rows that fit exactly, however badly
+        the others do.
+        """
+        model, batch = self.model, self.batch
+        if not model.loss.kinked:
+            yield 0.0
+            return
+        with torch.no_grad():
+            losses = row_losses(model, batch, model.encode(batch)).double()
+            whole = model.world.total(
+                torch.stack([losses.sum(), losses.new_tensor(losses.numel())])
+            )
+            size = ROUND * float(whole[0] / whole[1])
+            exact = self.value()
+        with model.loss.smoothed(size):
+            with torch.no_grad():
+                more = float((self.value() - exact).amax())
+            yield more
 
     def differentiate(self) -> tuple[Tensor, list[Tensor]]:
         """Objective (r,) and its gradient by every parameter."""

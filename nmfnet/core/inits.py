@@ -257,7 +257,9 @@ class Given(Init):
             raise UserError(f"init.path={self.path} is a single array: give a .npz with W and H")
         with opened as arrays:
             try:
-                held = {name: arrays[name] for name in ("W", "H") if name in arrays.files}
+                held: dict[str, np.ndarray] = {
+                    name: arrays[name] for name in ("W", "H") if name in arrays.files
+                }
             except ValueError as error:  # Python objects
                 raise UserError(f"init.path={self.path}: {error}") from error
             if not held:

@@ -77,7 +77,7 @@ def take_wanted(model: Factorization) -> None:
     """
     held = model.init.values()
     own = {name: torch.from_numpy(held[name]) for name in held if name in model.factors}
-    model.given = own | model.given
+    model.given = {**own, **model.given}
 
 
 def _check_parts(model: Factorization) -> None:

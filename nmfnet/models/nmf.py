@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, final
+from typing import final
 
 import torch
 
@@ -64,7 +64,7 @@ class NMF(Factorization):
             with self.restarts(restart):
                 self._least_squares(free[0], batch)
 
-    def _least_squares(self, name: Literal["W", "H"], batch: Batch) -> None:
+    def _least_squares(self, name: str, batch: Batch) -> None:
         """Set a factor of the restart that the model now holds, of any sign, to where X_hat is best."""
         x, W, H = batch.x, self.W()[: batch.x.shape[0]], self.H()
         if name == "W":

@@ -315,7 +315,7 @@ def test_the_wrong_orientation_is_refused_where_the_names_tell(tmp_path):
         ({"W": (200, 4), "H": (3, 50)}, ("W has shape (200, 4)", "(200, 3)")),
         ({"W": (200, 3), "H": (50, 3)}, ("H has shape (50, 3)", "(3, 50)")),
         ({"V": (200, 3)}, ("neither an array 'W' nor 'H'", "V")),
-        ({"W": (200, 3), "H": (3, 50), "value": -1}, (">= 0",)),
+        ({"W": (200, 3), "H": (3, 50), "value": -1}, ("given W", "constraint=project")),
         ({"W": (200, 3), "H": (3, 50), "value": np.nan}, ("finite",)),
         ("hello", ("given.npz", "W and H")),
         (None, ("given.npz", "does not exist")),

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import csv
 import json
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from scipy.optimize import nnls
+from scipy.optimize import minimize, nnls
 from scipy.stats import t as student
 from shell import train as nmfnet_train
 
 import nmfnet
 from nmfnet.data.sources.known import with_markers
 from nmfnet.data.sources.registry import source
+from nmfnet.kernels.criterion import few_by_criterion
 from nmfnet.kernels.refit import simplex_rows
 from nmfnet.kernels.stepwise import few_weights
 from nmfnet.metrics import share_errors
@@ -94,6 +96,67 @@ def test_steps_find_the_few_components_that_there_are():
     chosen, weights, error = few_weights(W[0] @ H, H, 1e-6, 1e-9, 12)
     assert error < 1e-9
     np.testing.assert_allclose(weights, W[0, chosen], rtol=1e-8)
+
+
+def criterion_of(x, H, chosen, gamma, kept=()):
+    """By scipy: the best weights on these rows of H, and what the criterion says of them."""
+    rows, total = H[list(chosen)], x.sum()
+
+    def lost(w):
+        y = w @ rows + 1e-12 * x.mean()
+        return (y - x * np.log(y)).sum(), rows @ (1 - x / y)
+
+    start = np.full(len(rows), total / rows.sum())
+    own = minimize(lost, start, jac=True, bounds=[(0, None)] * len(rows), tol=1e-14)
+    paid = len(set(chosen) - set(kept))
+    return own.fun + paid * (np.log(total) / 2 + gamma * np.log(len(H))), own.x
+
+
+@pytest.mark.parametrize("kept", [(), (0, 3)], ids=["all cost", "two are free"])
+def test_the_criterion_chooses_what_no_other_set_beats(kept):
+    rng = np.random.default_rng(1)
+    H = rng.dirichlet(np.full(20, 0.3), 6)
+    W = rng.exponential(size=(5, 6)) * (rng.random((5, 6)) < 0.4) * 200 + [[40, 0, 0, 0, 0, 0]]
+    X = rng.poisson(W @ H).astype(float)
+    found = few_by_criterion(X, H, gamma=0.5, kept=np.isin(np.arange(6), kept))
+    for x, w in zip(X, found, strict=True):
+        sets = [s for m in range(1, 7) for s in combinations(range(6), m) if set(kept) <= set(s)]
+        best = min(sets, key=lambda s: criterion_of(x, H, s, 0.5, kept)[0])
+        chosen = tuple(np.flatnonzero(w))
+        assert set(chosen) <= set(best)
+        assert set(best) - set(chosen) <= set(kept)  # these may be 0
+        np.testing.assert_allclose(
+            w[list(best)], criterion_of(x, H, best, 0.5)[1], rtol=1e-3, atol=1e-2
+        )
+
+
+def test_weights_of_entries_count_in_the_criterion_as_repeated_columns():
+    rng = np.random.default_rng(2)
+    H = rng.dirichlet(np.full(15, 0.3), 5)
+    X = rng.poisson(rng.exponential(100, (8, 5)) @ H).astype(float)
+    times = rng.integers(0, 3, 15)
+    found = few_by_criterion(X, H, np.broadcast_to(times * 1.0, X.shape))
+    again = few_by_criterion(np.repeat(X, times, 1), np.repeat(H, times, 1))
+    np.testing.assert_allclose(found, again, rtol=1e-5, atol=1e-4)
+
+
+def test_few_signatures_by_the_criterion_are_what_transform_gives_too():
+    rng = np.random.default_rng(3)
+    H = pd.DataFrame(rng.dirichlet(np.full(40, 0.2), 12), [f"S{i}" for i in range(12)])
+    W = np.zeros((6, 12))
+    for row in W:
+        row[rng.choice(12, 3, replace=False)] = rng.uniform(100, 300, 3)
+    X = pd.DataFrame(rng.poisson(W @ H))
+    own = {"rule": "ebic", "loss": "kl", "always": ["S0", "SBS99"], **QUIET}
+    fitted = nmfnet.fit(X, "reference_nmf", H=H, **own)
+    found = fitted.factors["W"]()[0].detach().numpy()
+    assert ((found > 0) | (np.arange(12) == 0) >= (W > 0)).all()
+    assert ((found > 0) & (np.arange(12) > 0) <= (W > 0)).all()
+    np.testing.assert_allclose(fitted.transform(X), found, rtol=1e-6)
+    assert any("SBS99" in note and "no place" in note for note in fitted.notes)
+    assert (fitted.transform(0 * X) == 0).all()
+    with pytest.raises(nmfnet.UserError, match=r"ebic.*no whole numbers.*stepwise"):
+        nmfnet.fit(X + 0.5, "reference_nmf", H=H, **own)
 
 
 def test_an_unknown_component_explains_what_the_known_ones_cannot():

@@ -35,11 +35,14 @@ class Reference:
         Names of the rows.
     content : ndarray of float64, shape (n_references,), or None
         How much of X a unit of each makes, > 0; None = all alike.
+    always : ndarray of bool, shape (n_references,), or None
+        Which of them every sample may have, whatever a rule says of it; None = none.
     """
 
     values: np.ndarray
     names: list[str]
     content: np.ndarray | None = None
+    always: np.ndarray | None = None
 
 
 @dataclass(frozen=True)

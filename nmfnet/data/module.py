@@ -301,6 +301,7 @@ class MatrixDataModule(L.LightningDataModule):
             "graph": graph,
             "reference": known and known.values,
             "content": None if known is None or known.content is None else known.content[None],
+            "always": None if known is None or known.always is None else known.always[None],
         }
         context = {
             name: as_tensor(held, self.dtype, self.device)

@@ -7,9 +7,10 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
+from nmfnet.kernels.criterion import few_by_criterion
 from nmfnet.kernels.stepwise import few_weights
 
-__all__ = ["Rule", "fit_correlation", "p_values", "stepwise", "support_vectors"]
+__all__ = ["Rule", "by_criterion", "fit_correlation", "p_values", "stepwise", "support_vectors"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -65,6 +66,15 @@ def stepwise(add: float, remove: float) -> Rule:
                 chosen, weights, _ = few_weights(row * root, H * root, add, remove, len(H))
                 W[i, chosen] = weights
         return W
+
+    return assign
+
+
+def by_criterion(gamma: float, always: np.ndarray) -> Rule:
+    """The components of every sample that an information criterion chooses; see `few_by_criterion`."""
+
+    def assign(x: FloatArray, H: FloatArray, mask: FloatArray | None) -> FloatArray:
+        return few_by_criterion(x, H, mask, gamma=gamma, kept=always)
 
     return assign
 

@@ -14,12 +14,13 @@ from nmfnet.errors import UserError
 from nmfnet.kernels.rows import dense
 from nmfnet.models._rules import (
     Rule,
+    by_criterion,
     fit_correlation,
     p_values,
     stepwise,
     support_vectors,
 )
-from nmfnet.settings.ranges import Count, Natural, Range
+from nmfnet.settings.ranges import Count, Natural, NotNegative, Range
 from nmfnet.types import Batch, Float, Tensor
 
 FAR = 2.0
@@ -73,13 +74,17 @@ class ReferenceNMF(Factorization):
         How much of X a unit of every component makes (the mRNA of a cell): shares are then of units.
     unknown : int >= 0
         Components that are learned beside the known ones.
-    rule : {"optimum", "svr", "stepwise"}
+    rule : {"optimum", "svr", "stepwise", "ebic"}
         How W is found: as the optimum of the loss; by support vector regression (CIBERSORT); or with few
-        components in each sample, by steps.
+        components in each sample, by steps, or of counts by the extended Bayesian information criterion.
     add : float in [0, 1)
         Of ``stepwise``: a component is added while it lowers the relative error by more than this.
     remove : float in [0, 1), below ``add``
         Of ``stepwise``: a component is taken out where that raises it by no more than this.
+    gamma : float >= 0
+        Of ``ebic``: a component has to save ``log(N) / 2 + gamma log(k)`` nats in a sample of N counts.
+    always : sequence of str
+        Of ``ebic``: components that every sample may have at no cost, as SBS1 and SBS5 are in all cells.
     permutations : int >= 0
         Samples of values drawn from all of X, with which the fit of every sample is compared: p-values.
     bootstrap : int >= 0
@@ -89,7 +94,8 @@ class ReferenceNMF(Factorization):
 
     Source: Lawson & Hanson 1974, chapter 23 (non-negative least squares); Alexandrov et al. 2020,
     "The repertoire of mutational signatures in human cancer" (assigning known signatures); Newman et al.
-    2015 (CIBERSORT: p-values by permutation, support vectors); Díaz-Gay et al. 2023 (steps).
+    2015 (CIBERSORT: p-values by permutation, support vectors); Díaz-Gay et al. 2023 (steps); Chen &
+    Chen 2008 (extended Bayesian information criterion).
     """
 
     inductive = False
@@ -108,9 +114,11 @@ class ReferenceNMF(Factorization):
         logs: Literal["refuse", "allow"] = "refuse",
         content: str | Mapping[str, float] | None = None,
         unknown: Natural = 0,
-        rule: Literal["optimum", "svr", "stepwise"] = "optimum",
+        rule: Literal["optimum", "svr", "stepwise", "ebic"] = "optimum",
         add: Annotated[float, Range(0, below=1)] = 0.05,
         remove: Annotated[float, Range(0, below=1)] = 0.01,
+        gamma: NotNegative = 0.5,
+        always: Sequence[str] = (),
         permutations: Natural = 0,
         bootstrap: Natural = 0,
         resample: Literal["features", "counts"] = "features",
@@ -144,8 +152,16 @@ class ReferenceNMF(Factorization):
             self.U = self.factor("U", "unknown", "feature")
         self.H = self.factor("H", "known" if unknown else "component", "feature")
         self.H.freeze()
-        rules: dict[str, Rule] = {"svr": support_vectors, "stepwise": stepwise(add, remove)}
-        self.rule = rules.get(rule)
+        self.register_buffer("always", torch.zeros(self.n_restarts, 1, known, dtype=torch.bool))
+        self.always: Tensor
+        rules: dict[str, Rule] = {
+            "svr": support_vectors,
+            "stepwise": stepwise(add, remove),
+            "ebic": lambda *arrays: by_criterion(
+                gamma, self.always.reshape(-1, known)[0].cpu().numpy()
+            )(*arrays),
+        }
+        self.rule, self.of_counts = rules.get(rule), rule == "ebic"
         if self.rule is not None:
             self.W.freeze()  # no descent may move what a rule has found
         self.permutations, self.bootstrap, self.resample = permutations, bootstrap, resample
@@ -186,6 +202,8 @@ class ReferenceNMF(Factorization):
             self.U.assign_(self.uniform(self.U) * batch.x.mean())
         if "content" in batch.context:
             self.content[..., : len(known)] = batch.context["content"]
+        if "always" in batch.context:
+            self.always[...] = batch.context["always"] > 0
 
     def remarks(self, batch: Batch) -> Iterator[str]:
         if self.rule is not None:
@@ -278,14 +296,23 @@ class ReferenceNMF(Factorization):
             )
 
     def _check_counts(self, x: Tensor) -> None:
-        """Refuse to draw counts anew of what is none."""
+        """Refuse what is for counts where there are none."""
         values = x.values() if x.is_sparse_csr else x
-        if self.bootstrap and self.resample == "counts" and bool((values != values.round()).any()):
-            raise UserError(
-                f"model.resample=counts draws the counts of a sample anew, and X has values that are no "
-                f"whole numbers (such as {float(values[values != values.round()][0]):g}): give counts, "
-                "or set model.resample=features"
-            )
+        odd = values[values != values.round()]
+        drawn = bool(self.bootstrap) and self.resample == "counts"
+        for asked, option, instead in (
+            (
+                self.of_counts,
+                "model.rule=ebic compares the probabilities of counts",
+                "rule=stepwise",
+            ),
+            (drawn, "model.resample=counts draws the counts of a sample anew", "resample=features"),
+        ):
+            if asked and len(odd):
+                raise UserError(
+                    f"{option}, and X has values that are no whole numbers (such as {float(odd[0]):g}): "
+                    f"give counts, or set model.{instead}"
+                )
 
     def _check_scale(self, batch: Batch, H: Tensor) -> None:
         """Refuse weights of sum 1 for rows that are far from the components in size."""

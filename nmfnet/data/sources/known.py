@@ -54,6 +54,8 @@ class Known:
     content : mapping of component to number > 0, or str, optional
         How much of X a unit of every component makes (the mRNA of a cell), or a table of two columns
         that says it: shares are then of cells. By default all alike.
+    always : sequence of str
+        Components that every sample may have at no cost; what the reference lacks is said.
     """
 
     reference: str | Mapping[str, str] | None = None
@@ -62,6 +64,7 @@ class Known:
     markers: Count | None = None
     logs: Literal["refuse", "allow"] = "refuse"
     content: str | Mapping[str, float] | None = None
+    always: Sequence[str] = ()
 
     @classmethod
     def of(cls, model: Mapping[str, Any]) -> Known | None:
@@ -96,9 +99,12 @@ class Known:
         known = matrix.reference
         assert known is not None
         remarks = (*matrix.remarks, *remarks_on(known))
-        return replace(
-            matrix, reference=replace(known, content=self._contents(known.names)), remarks=remarks
-        )
+        if absent := [name for name in self.always if name not in known.names]:
+            said = "has" if len(absent) == 1 else "have"
+            remarks += (f"model.always: {shorten(absent)} {said} no place in the reference.",)
+        always = np.isin(known.names, list(self.always)) if self.always else None
+        known = replace(known, content=self._contents(known.names), always=always)
+        return replace(matrix, reference=known, remarks=remarks)
 
     def _contents(self, names: Sequence[str]) -> np.ndarray | None:
         if self.content is None:

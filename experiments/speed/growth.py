@@ -6,9 +6,10 @@
 
 Every fit makes the same ITERATIONS on planted counts, on one thread unless threads are what changes;
 the first of each solver in a process is not counted. CPU seconds of the whole call are the least of
-TIMES (of fewer where one takes long); for threads and processes, seconds on the clock, and for processes those of training alone, since
-each of them starts Python. A slope is that of log(seconds) over log(size), by least
-squares over the larger half of the sizes: 1 = in proportion. Writes ``growth.csv`` and ``growth.png``.
+TIMES (of fewer where one takes long); for threads and processes, seconds on the clock, and for processes
+those of training alone, since each of them starts Python. A slope is that of log(seconds) over log(size),
+by least squares over the larger half of the sizes: 1 = in proportion. Writes ``growth.csv`` and
+``growth.png``.
 """
 
 from __future__ import annotations
@@ -206,6 +207,12 @@ def draw(table: list[dict[str, Any]]) -> None:
                 panel.loglog(*zip(*points, strict=True), dashed, **style)
         panel.set_xlabel(axis)
         panel.set_ylabel("seconds" if axis in BASE else "CPU seconds")
+        sizes = sorted({float(row["size"]) for row in table if row["axis"] == axis})
+        if len(sizes) < 6:
+            panel.set_xticks(sizes, [f"{size:g}" for size in sizes])
+            panel.set_xticks([], minor=True)
+    for panel in panels.flat[len(axes) :]:
+        panel.remove()
     lines = {
         s: line for p in panels.flat for line, s in zip(*p.get_legend_handles_labels(), strict=True)
     }

@@ -8,8 +8,8 @@ iteration costs about ``1 + k / 4`` multiplicative updates and does the work of 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -61,6 +61,17 @@ SLOW = 0.8
 
 LIMIT = 0.95
 """Largest extrapolation step."""
+
+WIDE = 50_000_000
+"""Entries times squared components from which on one restart is worth several threads."""
+
+IN_CACHE = 16
+"""By so much a block of the torch path is smaller than others: it is read and written several times."""
+
+SIDES: tuple[Side, ...] = ("w", "h")
+
+Arrays = dict[Side, list[Array]]
+"""Of each factor of a restart the running values, and those before."""
 
 
 class Options(NamedTuple):
@@ -138,12 +149,14 @@ def newton(
         curvature = 1.0 if extrapolate or beta == 2 else bound(SHRINK)
         extrapolate = extrapolate and extrapolation
         options = Options(beta, l1, l2, n_iter, extrapolate, fit_h, curvature)
-        if not (compiled and data.whole):
+        if not compiled:
             _run(state, data, live, options)
         elif data.x.is_sparse_csr:
             _run_sparse(state, data, live, options)
-        else:
+        elif data.whole and (len(live) >= torch.get_num_threads() or not _large(state, data)):
             _run_dense(state, data, live, options)
+        else:
+            _run_columns(state, data, live, options)
 
     def value(w: Tensor, h: Tensor, live: Rows) -> Tensor:
         return objective(data, w, h, beta, l1, l2, live)
@@ -225,76 +238,156 @@ def _numbers(
 
 
 def _run_sparse(state: State, data: Matrix, live: Rows, options: Options) -> None:
-    """Rows of each factor in threads."""
-    beta, l1, l2, n_iter, extrapolate, fit_h, curvature = options
-    from nmfnet.kernels.compiled.lanes import extrapolate as ahead
-    from nmfnet.kernels.compiled.lanes import penalty
+    """One restart after the other, rows of each factor in threads."""
     from nmfnet.kernels.compiled.sparse import in_registers, newton_rows
 
     kind = data.x.values().numpy().dtype.type
-    *numbers, least = map(kind, _numbers(beta, data.x.dtype, curvature))
-    entries = {side: csr(data, side) for side in ("w", "h")}
-    flags = beta == 1, data.mask is not None
-    penalties = [(kind(a), kind(b)) for a, b in zip(l1, l2, strict=True)]
+    numbers, weights, lazy = _prepared(state, data, options, kind)
+    entries = {side: csr(data, side) for side in SIDES}
+    flags = options.beta == 1, data.mask is not None
     k = state.w.shape[1]
+    curves: dict[Side, Array] = {}
+
+    def half(arrays: Arrays, side: Side, v: Array, measure: bool, fresh: bool) -> list[float]:
+        now, u, value = arrays[side][0], arrays[other(side)][0], list[float]()
+        kept = curves.setdefault(side, np.empty((len(v) * lazy, k, *v.shape[1:]), kind))
+        fixed = v, u, k, flat(u).sum(0), *entries[side], *flags, *weights[side]
+        moving, final = (*numbers, SWEEPS, now), (measure, kept, fresh)
+        in_ranges(lambda s, e: value.append(newton_rows(*fixed, *moving, s, e, *final)), len(v), 64)
+        return value
+
+    def columns(rows: Array) -> Array:
+        return flat(rows)[:, :k].T
+
     for i in live:
-        fields = {
-            "w": (state.w_now[i], state.w_before[i]),
-            "h": (state.h_now[i], state.h_before[i]),
+        fields = _fields(state, i)
+        arrays: Arrays = {
+            side: [in_registers(row_major(v)) for v in both] for side, both in fields.items()
         }
-        arrays = {side: [in_registers(row_major(v)) for v in both] for side, both in fields.items()}
-        point = {side: np.zeros_like(both[0]) for side, both in arrays.items()}
-        lazy = extrapolate and _lazy(state, data)
-        curves = {
-            side: np.empty((len(v) * lazy, k, *v.shape[1:]), kind) for side, v in point.items()
-        }
-        fresh = True
-        t, previous = state.memory[i, :2].tolist()
-        for _ in range(n_iter):
-            t, step = nesterov(t, extrapolate)
-            value: list[float] = []
-            for index, side in enumerate(("w", "h") if fit_h else ("w",)):
-                v, (now, before) = point[side], arrays[side]
-                u = arrays["h" if side == "w" else "w"][0]
-                ahead(*map(flat, (v, now, before)), kind(step), least)
-                fixed = v, u, k, flat(u).sum(0), *entries[side], *flags, *penalties[index]
-                moving = *numbers, SWEEPS, now
-                measure = extrapolate and side == "w"
-                final = measure, curves[side], fresh
-
-                def some(i: int, j: int, a=fixed, b=moving, c=final) -> None:  # type: ignore
-                    value.append(newton_rows(*a, *b, i, j, *c))  # noqa: B023
-
-                if measure:
-                    weighed = zip((v, u), penalties, strict=True)
-                    value += [penalty(flat(a), *p) for a, p in weighed]
-                in_ranges(some, len(v), 64)
-                if measure:
-                    found = math.fsum(value)
-                    rose, slow = found > previous, found > SLOW * previous
-                    t, step = (1.0, 0.0) if rose else (t, step)
-                    previous = found
-            fresh = not (lazy and fresh and slow and not rose)
+        _alternate(data, arrays, state.memory[i], half, columns, options, lazy)
         for side, both in fields.items():
             for tensor, array in zip(both, arrays[side], strict=True):
-                tensor.copy_(torch.from_numpy(flat(array)[:, :k]).mT)
-        state.memory[i, 0], state.memory[i, 1] = t, previous
+                tensor.copy_(torch.from_numpy(columns(array)))
+
+
+def _run_columns(state: State, data: Matrix, live: Rows, options: Options) -> None:
+    """One restart after the other, columns of each factor in threads: for a large dense X."""
+    from nmfnet.kernels.compiled.lanes import log_buffers
+    from nmfnet.kernels.compiled.newton import newton_half
+
+    kind = data.x.numpy().dtype.type
+    numbers, weights, lazy = _prepared(state, data, options, kind)
+    k = state.w.shape[1]
+    curves: dict[Side, Array] = {}
+
+    def half(arrays: Arrays, side: Side, v: Array, measure: bool, fresh: bool) -> list[float]:
+        now, u, value = arrays[side][0], arrays[other(side)][0], list[float]()
+        shape = k * (k + 1) // 2 * lazy, v.shape[1] * lazy
+        x, mask = facing(data, side)
+        fixed = v, u, np.ascontiguousarray(u.T), x.numpy(), mask_array(mask, x)
+        moving = options.beta == 1, *weights[side], *numbers, SWEEPS, now
+        final = measure, curves.setdefault(side, np.empty(shape, kind)), fresh
+
+        def some(start: int, end: int) -> None:
+            value.append(newton_half(*fixed, *moving, start, end, log_buffers(kind), *final))
+
+        in_ranges(some, v.shape[1], 64)
+        return value
+
+    for i in live:
+        arrays: Arrays = {
+            side: [v.numpy() for v in both] for side, both in _fields(state, i).items()
+        }
+        _alternate(data, arrays, state.memory[i], half, lambda v: v, options, lazy)
+
+
+def _prepared(
+    state: State, data: Matrix, options: Options, kind: type
+) -> tuple[list[Any], dict[Side, tuple[Any, Any]], bool]:
+    """Numbers of a step, penalties of each side, and whether curvatures are used twice."""
+    *numbers, _ = map(kind, _numbers(options.beta, data.x.dtype, options.curvature))
+    pairs = zip(SIDES, options.l1, options.l2, strict=True)
+    weights = {side: (kind(a), kind(b)) for side, a, b in pairs}
+    return numbers, weights, options.extrapolate and _lazy(state, data)
+
+
+def _fields(state: State, i: int) -> dict[Side, list[Tensor]]:
+    """Of each factor of a restart the running values, and those before."""
+    return {"w": [state.w_now[i], state.w_before[i]], "h": [state.h_now[i], state.h_before[i]]}
+
+
+def _alternate(
+    data: Matrix,
+    arrays: Arrays,
+    memory: Tensor,
+    half: Callable[[Arrays, Side, Array, bool, bool], list[float]],
+    columns: Callable[[Array], Array],
+    options: Options,
+    lazy: bool,
+) -> None:
+    """Iterations of one restart, in place on its arrays.
+
+    ``half(arrays, side, v, measure, fresh)`` makes the step of a factor from v, and returns the
+    divergence there in parts where it is measured. Sums for H over the rows of several processes are
+    torch's, which sees a factor as ``columns`` (k, m).
+    """
+    from nmfnet.kernels.compiled.lanes import extrapolate as ahead
+    from nmfnet.kernels.compiled.lanes import penalty
+
+    kind = arrays["w"][0].dtype.type
+    least = kind(_numbers(options.beta, data.x.dtype, options.curvature)[-1])
+    l1, l2 = options.l1, options.l2
+    point = {side: np.zeros_like(both[0]) for side, both in arrays.items()}
+    fresh, kept = True, dict[int, Tensor]()
+    t, previous = memory[:2].tolist()
+    for _ in range(options.n_iter):
+        t, step = nesterov(t, options.extrapolate)
+        rose = slow = False
+        for side in SIDES if options.fit_h else SIDES[:1]:
+            v, (now, before) = point[side], arrays[side]
+            ahead(*map(flat, (v, now, before)), kind(step), least)
+            if side == "h" and not data.whole:
+                point_h, w = (torch.from_numpy(columns(a)) for a in (v, arrays["w"][0]))
+                own = kept if lazy else None
+                columns(now)[...] = _step(data, point_h, w, side, options, own, fresh=fresh).numpy()
+                continue
+            measure = options.extrapolate and side == "w"
+            value = half(arrays, side, v, measure, fresh)
+            if measure:
+                value.append(penalty(flat(v), kind(l1[0]), kind(l2[0])))
+                by_rows = torch.tensor(math.fsum(value), dtype=torch.float64)
+                found = float(data.total(by_rows))
+                found += penalty(flat(arrays["h"][0]), kind(l1[1]), kind(l2[1]))
+                rose, slow = found > previous, found > SLOW * previous
+                t, step = (1.0, 0.0) if rose else (t, step)
+                previous = found
+        fresh = not (lazy and fresh and slow and not rose)
+    memory[0], memory[1] = t, previous
+
+
+def other(side: Side) -> Side:
+    """The side of the other factor."""
+    return "h" if side == "w" else "w"
+
+
+def _large(state: State, data: Matrix) -> bool:
+    """Whether a step of one factor is worth threads."""
+    return data.x.numel() * state.w.shape[1] ** 2 >= WIDE
 
 
 def _run(state: State, data: Matrix, live: Rows, options: Options) -> None:
     """One restart after the other in plain torch."""
     beta, l1, l2, n_iter, extrapolate, fit_h, curvature = options
-    shrink, floor, damp, least = _numbers(beta, data.x.dtype, curvature)
-    sides: tuple[Side, ...] = ("w", "h") if fit_h else ("w",)
+    least = _numbers(beta, data.x.dtype, curvature)[-1]
     for i in live:
         now, before = [state.w_now[i], state.h_now[i]], [state.w_before[i], state.h_before[i]]
         t, previous = state.memory[i, :2].tolist()
-        kept: dict[tuple[Side, int], Tensor] = {}
         fresh, lazy = True, extrapolate and _lazy(state, data)
+        kept: dict[Side, dict[int, Tensor]] = {side: {} for side in SIDES}
         for _ in range(n_iter):
             t, step = nesterov(t, extrapolate)
             rose, slow = False, False
-            for j, side in enumerate(sides):
+            for j, side in enumerate(SIDES if fit_h else SIDES[:1]):
                 v = torch.maximum(now[j] + step * (now[j] - before[j]), least * now[j])
                 before[j].copy_(now[j])
                 if extrapolate and side == "w":
@@ -302,19 +395,36 @@ def _run(state: State, data: Matrix, live: Rows, options: Options) -> None:
                     rose, slow = value > previous, value > SLOW * previous
                     t, step = (1.0, 0.0) if rose else (t, step)
                     previous = value
-                for block in _blocks(data, v, now[1 - j], side, beta, bent=fresh):
-                    columns, slope, curve = block
-                    place = side, columns.start
-                    curve = curve if fresh else kept[place]
-                    if lazy:
-                        kept[place] = curve
-                    some = v[:, columns]
-                    slope = (slope - l1[j] - l2[j] * some) * damp
-                    now[j][:, columns] = _descend(some, slope, curve, l2[j], shrink)
-                if floor:
-                    now[j].copy_(torch.maximum(now[j], floor * now[j].amax(0)))
+                own = kept[side] if lazy else None
+                now[j].copy_(_step(data, v, now[1 - j], side, options, own, fresh=fresh))
             fresh = not (lazy and fresh and slow and not rose)
         state.memory[i, 0], state.memory[i, 1] = t, previous
+
+
+def _step(
+    data: Matrix,
+    v: Float[Tensor, "k m"],
+    u: Float[Tensor, "k p"],
+    side: Side,
+    options: Options,
+    kept: dict[int, Tensor] | None,
+    *,
+    fresh: bool,
+) -> Float[Tensor, "k m"]:
+    """The factor of a side after a step from v, in plain torch; ``kept`` has curvatures to use twice."""
+    shrink, floor, damp, _ = _numbers(options.beta, data.x.dtype, options.curvature)
+    place = SIDES.index(side)
+    l1, l2 = options.l1[place], options.l2[place]
+    new = torch.empty_like(v, memory_format=torch.contiguous_format)
+    for columns, slope, curve in _blocks(data, v, u, side, options.beta, bent=fresh):
+        if kept is not None and not fresh:
+            curve = kept[columns.start]
+        elif kept is not None:
+            kept[columns.start] = curve
+        some = v[:, columns]
+        slope = (slope - l1 - l2 * some) * damp
+        new[:, columns] = _descend(some, slope, curve, l2, shrink)
+    return torch.maximum(new, floor * new.amax(0)) if floor else new
 
 
 def _lazy(state: State, data: Matrix) -> bool:
@@ -360,7 +470,7 @@ def _blocks(
             slope, curve = _expand_stored(own, v[:, columns], u, beta, only, bent=bent)
             yield columns, over_rows(data, side, slope), over_rows(data, side, curve)
         return
-    spanned = spans(data.x.shape[0], max(data.x.shape[1], pairs))
+    spanned = spans(data.x.shape[0], IN_CACHE * max(data.x.shape[1], pairs))
     if side == "w":
         for rows in spanned:
             mask = None if data.mask is None else data.mask[rows].mT
@@ -411,12 +521,14 @@ def _expand(
     """Minus the slope, and the lower triangles of the curvature (k (k + 1) / 2, m) where ``bent``."""
     y = u.mT @ v
     if beta == 1:
-        inverse = 1 / (y + 1e-30)
-        down, bend = x * inverse - 1, x * inverse * inverse
+        inverse = y.add_(1e-30).reciprocal_()
+        down = x * inverse
+        bend = inverse.mul_(down)
+        down.sub_(1)
     else:
         down, bend = x - y, torch.ones_like(y)
     if mask is not None:
-        down, bend = down * mask, bend * mask
+        down, bend = down.mul_(mask), bend.mul_(mask)
     if not bent:
         return u @ down, down.new_zeros(())
     one, other = torch.tril_indices(len(u), len(u), device=u.device)

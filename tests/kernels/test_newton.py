@@ -148,6 +148,20 @@ def test_masked_entries_have_no_influence(kind):
     torch.testing.assert_close(one.h, two.h, rtol=1e-12, atol=0)
 
 
+@pytest.mark.parametrize("penalties", [{}, PENALTIES], ids=["plain", "penalised"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_columns_in_threads_make_the_steps_of_one_thread(kind, penalties, monkeypatch):
+    data, beta = problem(kind, n=150, f=140)
+    one, two = starts(data), starts(data)
+    torch.set_num_threads(2)
+    for state, wide in ((one, np.inf), (two, 0)):
+        monkeypatch.setattr("nmfnet.kernels.newton.WIDE", wide)
+        for _ in range(3):
+            newton(state, data, 4, beta=beta, **penalties)
+    torch.testing.assert_close(two.W, one.W, rtol=1e-8, atol=1e-12)
+    torch.testing.assert_close(two.H, one.H, rtol=1e-8, atol=1e-12)
+
+
 @pytest.mark.parametrize("kind", ["kl", "frobenius-masked"])
 def test_restarts_together_are_separate_runs_and_resume_bit_by_bit(kind):
     torch.set_num_threads(2)

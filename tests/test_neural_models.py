@@ -209,3 +209,12 @@ def test_weights_drawn_as_published_ignore_the_scale_of_the_data():
         for value in values(model).values():
             assert 0 <= float(value.min()) < 0.1
             assert 0.9 < float(value.max()) < 1
+
+
+def test_a_fit_that_explains_nothing_says_so():
+    """A rectified code is 0 where X has another sign than its start, and stays there."""
+    X = np.random.default_rng(0).gamma(2, 1, (20, 8))
+    off = nmfnet.fit(-X, "autoencoder", n_components=2, constraint="free", max_iter=50)
+    assert off.metrics["train/relative_error"] == 1
+    assert any("explains nothing" in note for note in off.notes)
+    assert not any("explains nothing" in n for n in nmfnet.fit(X, n_components=2).notes)

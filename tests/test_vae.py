@@ -19,6 +19,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 import nmfnet
 from nmfnet.core.losses import Loss
+from nmfnet.core.reading import new_rows
 from nmfnet.data import InMemory
 from nmfnet.models.vae import VAE
 from nmfnet.run.callbacks.history import History
@@ -347,3 +348,15 @@ def test_cells_are_overdispersed():
     assert found["nb"]["test/elbo"] - found["poisson"]["test/elbo"] >= 100
     assert found["linear"]["test/elbo"] >= found["nb"]["test/elbo"]
     assert all(metrics["labels/ari"] >= 0.85 for metrics in found.values())
+
+
+def test_draws_that_judge_have_the_moments_of_the_law():
+    """The mean of a quadratic over them is its expectation, whatever the few numbers are."""
+    C = np.random.default_rng(0).poisson(3.0, (24, 6)).astype(float)
+    fitted = nmfnet.fit(C, "vae", n_components=2, max_iter=2, threads=1)
+    with torch.no_grad(), fitted.restarts(0):
+        batch = new_rows(fitted, C, None)
+        law = fitted.law(batch)
+        drawn = torch.stack([law.sample(eps) for eps in fitted.draws(law, 1)])
+    torch.testing.assert_close(drawn.mean(0), law.mean, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(drawn.var(0, correction=0), law.scale**2, rtol=1e-4, atol=1e-6)

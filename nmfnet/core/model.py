@@ -253,7 +253,10 @@ class Factorization(L.LightningModule, ABC):
         """Noise for samples of a law: fresh in a gradient step, the same few draws when judged."""
         if self.now is not None:
             return [self.noise(rows, law.noise)]
-        half = [self.noise(rows, law.noise, draw=i) for i in range(JUDGED // 2)]
+        half = torch.stack([self.noise(rows, law.noise, draw=i) for i in range(JUDGED // 2)])
+        half = (
+            half / half.square().mean(0).sqrt()
+        )  # with both signs: mean 0 and variance 1, exactly
         return [sign * eps for eps in half for sign in (1, -1)]
 
     @final

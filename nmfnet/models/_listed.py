@@ -73,7 +73,7 @@ def check_choices(model: Factorization, batch: Batch) -> None:
     if batch.mask is not None and not batch.x.is_sparse_csr:
         raise UserError(
             f"{type(model).__name__} takes every pair as chosen or not, and a mask says of some that "
-            "they are neither: leave the mask out, or give X as a list (data.sparse=true)"
+            "they are neither: leave the mask (data.weight) out, or give X as a list (data.sparse=true)"
         )
 
 

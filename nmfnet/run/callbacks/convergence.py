@@ -24,6 +24,9 @@ LONG = 5
 
 Once the patience where the objective is of rows that no gradient sees: a rise of these does not pass."""
 
+NOTHING = 1e-4
+"""A fit explains nothing if it explains less than this share of the squares of X."""
+
 
 @dataclass
 class Record:
@@ -281,13 +284,28 @@ class Convergence(L.Callback):
         return bool(model.ends_by_budget) and self.status(model) == "budget"
 
     def remark(self, model: Factorization) -> str | None:
-        """What there is to say of a fit that ended by its budget on purpose."""
+        """What there is to say of a fit that explains nothing, or ended by its budget on purpose."""
+        if self._explains_nothing(model):
+            return (
+                "The fit explains nothing of X: it is as far off as X_hat = 0 would be. Can X_hat have "
+                "the signs of X?"
+            )
         if not self.ended_as_meant(model):
             return None
         return (
             f"ended by its budget of {model.iteration} iterations, on purpose: {model.ends_by_budget}. "
             "Choose max_iter by held-out data."
         )
+
+    def _explains_nothing(self, model: Factorization) -> bool:
+        """Whether squared errors are those of no fit at all."""
+        if model.loss.beta != 2 or not model.asks_loss or self.batch.masked or self.batch.views:
+            return False
+        x = self.batch.x.values() if self.batch.x.is_sparse_csr else self.batch.x
+        if x.is_meta or len(self.batch.x) < model.sizes.n_samples:  # on disk, or in other processes
+            return False
+        nothing = 0.5 * float(torch.linalg.vector_norm(x, dtype=torch.float64)) ** 2
+        return nothing > 0 and float(model.objectives[model.best]) >= (1 - NOTHING) * nothing
 
     def _optimal(self, model: Factorization, restart: int) -> bool:
         if model.budget.kkt_tol is None:

@@ -20,6 +20,7 @@ WRONG = {
     "group switched off": ("model=null", "model=null", "no such choice"),
     "no such experiment": ("experiment=sbs_extrakt", "did you mean 'sbs_extract'"),
     "unknown root key": ("modle=nmf", "modle", "did you mean 'model'"),
+    "key of a group": ("data=planted n_components=3", "n_components' or 'model.n_components'"),
     "unknown nested key": ("model.n_componets=3", "model.n_componets", "'n_components'"),
     "added with +": ("+model.n_componets=3", "model.n_componets", "'n_components'"),
     "added with ++": (

@@ -18,9 +18,10 @@ TOO_LARGE = 2**63
 
 
 def did_you_mean(word: str, known: list[str]) -> str:
-    """``"; did you mean 'x'?"`` for the nearest known word, or nothing."""
-    near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    """``"; did you mean 'x'?"``: dotted keys that end in the word, else the nearest, or nothing."""
+    near = [key for key in known if key.endswith(f".{word}")][:3]
+    near = near or difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    return f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
 
 
 def fits(value: Any, hint: Any) -> bool:

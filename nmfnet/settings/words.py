@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import pickle
 import re
 import sys
@@ -108,9 +107,7 @@ def set_key(cfg: Plain, key: str, value: Any) -> None:
     if not path and key not in cfg:
         if key not in cfg["model"]:
             known = [*cfg, *cfg["model"]]
-            near = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise UserError(f"{key}: no such setting{hint}")
+            raise UserError(f"{key}: no such setting{did_you_mean(key, known)}")
         path = ["model"]
     node = cfg
     for step in path:

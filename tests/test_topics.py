@@ -446,13 +446,3 @@ def test_a_run_says_what_it_completed(tmp_path):
     assert 1 < numbers["train/perplexity"] < 20
     assert "temperature=2: must be" in refusal(*words, "model.temperature=2", cwd=tmp_path)
     assert "smoothing" in refusal(*words, "split.smoothing=1", cwd=tmp_path)
-
-
-def test_the_score_of_a_mixture_is_its_likelihood_without_the_prior_of_topics():
-    X = counts()
-    fitted = fit(X, "mixture_of_unigrams", n_components=2, max_iter=20, dtype="float64")
-    log_pi = fitted.factors["pi"].raw.detach()[0].flatten().log_softmax(0).numpy()
-    joint = log_pi + X @ np.log(fitted.components_).T
-    expected = np.logaddexp.reduce(joint, 1).sum()
-    assert fitted.score(X) * X.size == pytest.approx(expected, rel=1e-6)
-    assert fitted.metrics["objective"] > -expected + 1

@@ -217,7 +217,7 @@ def draw(table: list[dict[str, Any]]) -> None:
         s: line for p in panels.flat for line, s in zip(*p.get_legend_handles_labels(), strict=True)
     }
     figure.legend(lines.values(), lines.keys(), loc="outside lower center", ncols=3)
-    figure.savefig(HERE / "growth.png", dpi=80)
+    figure.savefig(HERE / "growth.png", dpi=60)
 
 
 def main() -> None:

@@ -785,7 +785,8 @@ class Factorization(L.LightningModule, ABC):
         """Minus the loss per observed entry of rows with the codes that they get; higher = better.
 
         Parameters as for :meth:`transform`. The loss is the one that was minimised, penalties left out,
-        in the units of X.
+        in the units of X; of a model with an objective of its own that objective, in which a prior of the
+        components (the topics of lda) counts by the share of the rows in those of the training.
 
         Raises
         ------

@@ -74,25 +74,20 @@ def improve_loss(model: Factorization, batch: Batch) -> None:
 def misfit(
     model: Factorization, batch: Batch, code: Float[Tensor, "*r n k"]
 ) -> Float[Tensor, "*r"]:
-    """What the model's own likelihood says of rows with these codes, penalties left out.
-
-    Terms of a model that says what each row costs, but are of no row (the prior of topics), are left out.
-    """
+    """What the model's own likelihood says of rows with these codes, penalties left out."""
     if model.asks_loss:
         return row_losses(model, batch, code).sum(-1, dtype=torch.float64)
     tables = model.code_factors()
-    costs = model.row_terms if model.overrides("row_terms") else model.terms
     if model.inductive or not tables:
-        terms = costs(batch)
+        terms = model.terms(batch)
     else:
         rows = batch._replace(index=torch.arange(batch.x.shape[0], device=batch.x.device))
         widths = [factor.raw.shape[-1] for factor in tables.values()]
         with ExitStack() as stack:
             for factor, part in zip(tables.values(), code.split(widths, -1), strict=True):
                 stack.enter_context(factor.at(part))
-            terms = costs(rows)
-    found = torch.stack([term.double() for term in terms.values()]).sum(0)
-    return found.sum(-1) if model.overrides("row_terms") else found
+            terms = model.terms(rows)
+    return torch.stack([term.double() for term in terms.values()]).sum(0)
 
 
 def kkt(model: Factorization, batch: Batch) -> Float[Tensor, "*r"] | None:

@@ -8,7 +8,7 @@ from importlib import import_module
 from numba.core import entrypoints, event
 
 KERNELS = (
-    *("code", "convex", "documents", "hals", "hals_group", "lanes"),
+    *("code", "convex", "criterion", "documents", "hals", "hals_group", "lanes"),
     *("multiplicative", "newton", "nnls", "ridge", "sparse"),
 )
 """Modules that are imported where they are used, and so inside a run if nobody did it before."""

@@ -180,16 +180,12 @@ def test_transform_of_the_training_rows_is_the_training_code(model, tmp_path):
 @LIGHT
 def test_objective_in_the_metrics_is_that_of_the_fitted_model(model):
     fitted = fit(model, n_restarts=3, max_iter=40, dtype="float64")
-    batch = data_of(model)[0].train
     with torch.no_grad(), fitted.restarts(int(fitted.best)):
-        terms = fitted.objective(batch)
-        by_row = fitted.row_terms(batch) if fitted.overrides("row_terms") else None
+        terms = fitted.objective(data_of(model)[0].train)
     if not fitted.solver.estimates:
         assert fitted.metrics["objective"] == pytest.approx(float(total(terms)), rel=1e-9)
     drawn = fitted.asks_loss and "kl" in terms  # then the loss is that at the mean of the code
     if not drawn:
-        if by_row is not None:  # what belongs to no row is left out, as penalties are
-            terms = {name: term.sum(-1) for name, term in by_row.items()}
         loss = terms["data"] if "data" in terms and fitted.asks_loss else total(terms)
         assert fitted.metrics["train/loss"] == pytest.approx(float(loss), rel=1e-9)
     assert int(fitted.best) == int(fitted.objectives.argmin())

@@ -147,7 +147,7 @@ def _by_scoring(
     ):
         return None
     components = model.components()
-    if loss.information(components) is None or not _non_negative(batch, components):
+    if loss.information(components, components) is None or not _non_negative(batch, components):
         return None
     W = refit_by_scoring(batch.x, components, loss, loss.split, loss.information, batch.mask)
     W = W.to(components.dtype)

@@ -123,11 +123,12 @@ class NegativeBinomial(Loss):
         y, theta = x_hat.clamp(min=TINY), self.dispersion().detach().clamp(*DISPERSIONS)
         return x / y, (x + theta) / (y + theta)
 
-    def information(self, x_hat: Tensor) -> Tensor | None:
+    def information(self, x: Tensor, x_hat: Tensor) -> Tensor | None:
+        """The expected one, but no more than of ``-x log x_hat``: a 0 bars no small mean."""
         if not self.splits:
             return None
         y, theta = x_hat.clamp(min=TINY), self.dispersion().detach().clamp(*DISPERSIONS)
-        return theta / (y * (y + theta))
+        return torch.minimum(theta / (y * (y + theta)), x / y.square())
 
     def exponent(self, degree: int, penalty_degree: int) -> float:
         return monotone_exponent(
@@ -228,7 +229,7 @@ class Normal(Loss):
         precision = self.scale().detach().clamp_min(LEAST_SCALE) ** -2
         return precision * x.clamp_min(0), precision * (x_hat + (-x).clamp_min(0))
 
-    def information(self, x_hat: Tensor) -> Tensor:
+    def information(self, x: Tensor, x_hat: Tensor) -> Tensor:
         return self.scale().detach().clamp_min(LEAST_SCALE) ** -2
 
     def exponent(self, degree: int, penalty_degree: int) -> float:

@@ -128,8 +128,8 @@ class Loss(nn.Module, ABC):
         """
         return None
 
-    def information(self, x_hat: Tensor) -> Tensor | None:
-        """Expected second derivative by x_hat, >= 0, of a loss that splits and is not of the beta family.
+    def information(self, x: Tensor, x_hat: Tensor) -> Tensor | None:
+        """Second derivative by x_hat, as expected or what of it is >= 0; not of the beta family.
 
         New rows get their codes by it; None = by a search without it.
         """
@@ -321,7 +321,7 @@ class Alpha(Loss):
         neg = (x / x_hat.clamp(min=TINY)) ** self.alpha / self.alpha
         return neg, torch.full_like(x_hat, 1 / self.alpha)
 
-    def information(self, x_hat: Tensor) -> Tensor:
+    def information(self, x: Tensor, x_hat: Tensor) -> Tensor:
         return 1 / x_hat.clamp(min=TINY)
 
     def exponent(self, degree: int, penalty_degree: int) -> float:

@@ -52,7 +52,7 @@ class Huber(Loss):
         weight = (self.delta / (x - x_hat).abs().clamp(min=TINY)).clamp(max=1)
         return weight * x, weight * x_hat
 
-    def information(self, x_hat: Tensor) -> Tensor:
+    def information(self, x: Tensor, x_hat: Tensor) -> Tensor:
         return torch.ones_like(x_hat)
 
     def exponent(self, degree: int, penalty_degree: int) -> float:

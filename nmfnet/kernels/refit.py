@@ -18,7 +18,7 @@ from nmfnet.types import Float, Tensor
 PenaltySums = Callable[[Tensor], tuple[Tensor | float, Tensor | float]]
 
 Split = Callable[[Tensor, Tensor], tuple[Tensor, Tensor] | None]
-Information = Callable[[Tensor], Tensor | None]
+Information = Callable[[Tensor, Tensor], Tensor | None]
 
 ROUGH = 5
 """Multiplicative updates before the first Newton step."""
@@ -165,8 +165,8 @@ def refit_by_scoring(
 ) -> Float[Tensor, "*r n k"]:
     """``argmin_{W >= 0} value(x, W H)`` by rows, with the expected curvature in Newton's place.
 
-    In float64, as for KL in :func:`refit_W`; the expected curvature is >= 0 also where that of a negative
-    binomial is not.
+    In float64, as for KL in :func:`refit_W`; ``information`` is >= 0 also where the curvature of a
+    negative binomial is not.
 
     Parameters
     ----------
@@ -175,7 +175,7 @@ def refit_by_scoring(
     split : callable
         x and x_hat to the two non-negative halves of the derivative by x_hat.
     information : callable
-        x_hat to the expected second derivative by x_hat.
+        x and x_hat to the second derivative by x_hat, as expected or what of it is >= 0.
 
     Source: Fisher scoring (McCullagh & Nelder 1989, section 2.5) with non-negative least squares.
     """
@@ -207,9 +207,9 @@ def _scored_block(
     def expand(W: Tensor) -> Expansion:
         x_hat = (W @ H).clamp_min(TINY)
         neg, pos = halves(x_hat)
-        expected = information(x_hat)
-        assert expected is not None
-        weights = expected.expand_as(x_hat).to(x_hat.dtype)
+        bent = information(x, x_hat)
+        assert bent is not None
+        weights = bent.expand_as(x_hat).to(x_hat.dtype)
         return pos, pos - neg, curvatures(weights if mask is None else weights * mask, H)
 
     W = _start(x if mask is None else x * mask, H)

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy.typing as npt
@@ -46,7 +47,8 @@ def nnls(
     derivatives can be taken.
 
     Source: Kim & Park 2011, "Fast nonnegative matrix factorization: an active-set-like method",
-    algorithm 2 (block principal pivoting over all columns).
+    algorithm 2 (block principal pivoting over all columns); Lawson & Hanson 1974, chapter 23, where
+    that does not end.
     """
     with torch.no_grad():
         found = _pivoted(G.detach().double(), C.detach().double(), support)
@@ -109,8 +111,8 @@ def find_support(
     """Support of the solution by block principal pivoting; float64.
 
     Every round exchanges all infeasible variables of a row; a row whose count of infeasible
-    variables has not fallen for three rounds exchanges only its last one, which terminates. On a
-    CPU in compiled code row by row, elsewhere all rows at once.
+    variables has not fallen for three rounds, or whose system is singular, gets them one by one
+    instead, which terminates. On a CPU in compiled code row by row, elsewhere all rows at once.
     """
     return _pivoted(G, C, support)[0]
 
@@ -124,9 +126,16 @@ def _pivoted(
     from nmfnet.kernels.compiled.nnls import pivot
 
     P = (C > 0 if support is None else support.clone()).contiguous()
+    return _in_ranges(pivot, G, C, P)
+
+
+def _in_ranges(
+    search: Callable[..., None], G: Tensor, C: Tensor, P: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Support and solution by a compiled search, which begins with the guess P and overwrites it."""
     S = torch.empty_like(C, memory_format=torch.contiguous_format)
     for g, c, p, s in zip(*_stacks(G, C, P, S), strict=True):
-        in_ranges(lambda i, j, a=(g, c, p, s): pivot(*a, i, j), len(c), 64)  # type: ignore[misc]
+        in_ranges(lambda i, j, a=(g, c, p, s): search(*a, i, j), len(c), 64)  # type: ignore[misc]
     return P.logical_and_(S > 0), S  # whatever a guess had there: a zero has no derivative
 
 
@@ -141,7 +150,9 @@ def _stacks(G: Tensor, *rows: Tensor) -> tuple[Array, ...]:
 def pivot_together(
     G: Float[Tensor, "*r k k"], C: Float[Tensor, "*r n k"], support: Tensor | None = None
 ) -> Tensor:
-    """The same in plain torch, a round of all rows at a time."""
+    """The same in plain torch, a round of all rows at a time; insertion is left to compiled code."""
+    from nmfnet.kernels.compiled.nnls import inserted
+
     k = C.shape[-1]
     P = (C > 0 if support is None else support.clone()).reshape(-1, k)
     flat_C = C.reshape(-1, k)
@@ -152,25 +163,26 @@ def pivot_together(
     todo = torch.arange(P.shape[0], device=P.device)
     grace = torch.full_like(todo, 3)
     fewest = torch.full_like(todo, k + 1)
-    for _ in range(60 + 20 * k):
+    while len(todo):
         owner, c = system[todo], flat_C[todo]
-        S = _solve(flat_G, c, P[todo], owner)
+        S, singular = _solve(flat_G, c, P[todo], owner)
+        grace[todo[singular]] = 0
         Y = _times(S, flat_G, owner) - c
         here = P[todo]
         bad = (here & (-1e-12 * scale[todo] / size[owner, None] > S)) | (
             ~here & (-1e-12 * scale[todo] > Y)
         )
         count = bad.sum(-1)
-        infeasible = count > 0
-        if not bool(infeasible.any()):
-            break
-        todo, bad, count = todo[infeasible], bad[infeasible], count[infeasible]
-        fell = count < fewest[todo]
+        fell = (count < fewest[todo]) & ~singular
         grace[todo] = torch.where(fell, 3, grace[todo] - 1)
         fewest[todo] = torch.where(fell, count, fewest[todo])
-        last = k - 1 - bad.flip(-1).int().argmax(-1)
-        single = torch.nn.functional.one_hot(last, k).bool()
-        P[todo] ^= torch.where((fell | (grace[todo] >= 0))[:, None], bad, single)
+        for row in todo[grace[todo] < 0].tolist():
+            problem = flat_G[system[row]].cpu(), flat_C[row, None].cpu()
+            found, _ = _in_ranges(inserted, *problem, P[row, None].cpu())
+            P[row] = found[0].to(P.device)
+        going = (count > 0) & (grace[todo] >= 0)
+        todo = todo[going]
+        P[todo] ^= bad[going]
     return P.reshape(C.shape)
 
 
@@ -181,7 +193,7 @@ def solve_on(
     if C.is_cuda:
         k = C.shape[-1]
         flat = C.reshape(-1, k), support.reshape(-1, k), _owners(G, C)
-        return _solve(G.reshape(-1, k, k), *flat).reshape(C.shape)
+        return _solve(G.reshape(-1, k, k), *flat)[0].reshape(C.shape)
     from nmfnet.kernels.compiled.nnls import on_support
 
     S = torch.empty_like(C, memory_format=torch.contiguous_format)
@@ -190,26 +202,32 @@ def solve_on(
     return S
 
 
-def _solve(G: Tensor, C: Tensor, P: Tensor, owner: Tensor) -> Tensor:
-    """The same in plain torch for flat rows; the system of row i is ``G[owner[i]]``."""
+def _solve(G: Tensor, C: Tensor, P: Tensor, owner: Tensor) -> tuple[Tensor, Tensor]:
+    """The same in plain torch for flat rows, and which of them were singular.
+
+    The system of row i is ``G[owner[i]]``.
+    """
     rows = max(1, BLOCK_ENTRIES // C.shape[-1] ** 2)
     blocks = [
         _solve_block(G, C[i : i + rows], P[i : i + rows], owner[i : i + rows])
-        for i in range(0, C.shape[0], rows)
+        for i in range(0, max(1, C.shape[0]), rows)
     ]
-    return torch.cat(blocks) if blocks else C
+    solutions, singular = zip(*blocks, strict=True)
+    return torch.cat(solutions), torch.cat(singular)
 
 
-def _solve_block(G: Tensor, C: Tensor, P: Tensor, owner: Tensor) -> Tensor:
+def _solve_block(G: Tensor, C: Tensor, P: Tensor, owner: Tensor) -> tuple[Tensor, Tensor]:
     on = P.to(G.dtype)
     systems = G[owner] * on[:, :, None] * on[:, None, :]
     systems.diagonal(dim1=-2, dim2=-1).add_(1 - on)
     factor, failed = torch.linalg.cholesky_ex(systems)
-    if bool(failed.any()):
+    pivots, sizes = (t.diagonal(dim1=-2, dim2=-1) for t in (factor, systems))
+    singular = (failed > 0) | (pivots.square() <= 1e-12 * sizes).any(-1)
+    if bool(singular.any()):
         ridge = 1e-12 * G[owner].diagonal(dim1=-2, dim2=-1).mean(-1).clamp_min(1e-300)
-        systems.diagonal(dim1=-2, dim2=-1).add_(torch.where(failed > 0, ridge, 0)[:, None])
+        sizes.add_(torch.where(singular, ridge, 0)[:, None])
         factor = torch.linalg.cholesky(systems)
-    return torch.cholesky_solve((C * on)[..., None], factor)[..., 0] * on
+    return torch.cholesky_solve((C * on)[..., None], factor)[..., 0] * on, singular
 
 
 def _owners(G: Tensor, C: Tensor) -> Tensor:

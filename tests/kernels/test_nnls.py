@@ -80,6 +80,20 @@ def test_equal_and_vanishing_components(together, monkeypatch):
         assert np.linalg.norm(row - s @ H) < best * (1 + 1e-6)
 
 
+@pytest.mark.parametrize("search", [find_support, pivot_together], ids=["compiled", "torch"])
+@pytest.mark.parametrize(("f", "k"), [(12, 13), (12, 20), (12, 80), (5, 40), (1, 3)])
+def test_more_components_than_features(search, f, k):
+    rng = np.random.default_rng(k)
+    H = rng.gamma(0.5, 1, (k, f)) * (rng.random((k, f)) < 0.6)
+    X = np.vstack([rng.gamma(1, 1, (20, k)) @ H, rng.random((20, f)), rng.standard_normal((9, f))])
+    G, C = torch.from_numpy(H @ H.T), torch.from_numpy(X @ H.T)
+    for guess in (None, torch.ones_like(C, dtype=torch.bool)):
+        S = solve_on(G, C, search(G, C, guess)).clamp_min(0).numpy()
+        best = [optimize.nnls(H.T, row)[1] for row in X]
+        reached = np.linalg.norm(X - S @ H, axis=1)
+        np.testing.assert_allclose(reached, best, rtol=1e-6, atol=1e-6 * np.linalg.norm(X))
+
+
 def test_zero_and_no_rows():
     _, _, G, C = problem()
     assert float(nnls(G, torch.zeros_like(C)).abs().max()) == 0

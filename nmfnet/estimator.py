@@ -133,7 +133,7 @@ class Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         self.settings = settings
 
     def fit(self, X: Any, y: Any = None) -> Estimator:
-        """Fit the model to X, shape (n_samples, n_features), >= 0.
+        """Fit the model to X, shape (n_samples, n_features), >= 0 where model or loss ask for it.
 
         Warns
         -----
@@ -229,12 +229,17 @@ class Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         return state
 
     def _checked(self, X: Any, *, reset: bool) -> Any:
+        if np.ma.is_masked(X):
+            raise UserError(
+                "X has masked entries, and a scikit-learn transformer takes X as a whole: use "
+                "nmfnet.fit(X), which leaves them out, or fill them, X.filled(0)"
+            )
         sparse = "csr" if self._takes_sparse() else False
         X = validate_data(
             self, X, accept_sparse=sparse, dtype=[np.float64, np.float32], reset=reset
         )
         values = X.data if hasattr(X, "tocsr") else X
-        if values.size and values.min() < 0:
+        if values.size and values.min() < 0 and not self._takes_any_sign():
             raise ValueError(f"Negative values in data passed to {type(self).__name__}")
         return X
 
@@ -243,9 +248,25 @@ class Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         kind = _class_of(_config_of(self.model))
         return kind is None or kind.sparse
 
+    def _takes_any_sign(self) -> bool:
+        """Whether the model and its loss take a negative X; True for what fit refuses anyway."""
+        from nmfnet.core.starting import takes_any_sign
+        from nmfnet.run.checkpoint import assemble
+        from nmfnet.settings.words import configuration
+        from nmfnet.types import Sizes
+
+        loss = {} if self.loss is None else {"loss": self.loss}
+        try:
+            cfg = configuration(plain({"model": self.model, **loss, **(self.settings or {})}))
+            model = assemble(cfg, Sizes(1000, 1000))
+        except UserError:
+            return True
+        refused = model.loss.refused(-np.ones((1, 1)))
+        return takes_any_sign(model) and not any(outside.any() for outside, *_ in refused)
+
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = self._takes_sparse()
-        tags.input_tags.positive_only = True
+        tags.input_tags.positive_only = not self._takes_any_sign()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags

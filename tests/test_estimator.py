@@ -16,6 +16,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
+from sklearn.utils import get_tags
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import nmfnet
@@ -112,6 +113,39 @@ def test_pipeline_and_grid_search():
     assert search.best_params_["estimator__n_components"] == 3
     assert search.best_score_ > 0.7
     assert search.predict(X).shape == (60,)
+
+
+@pytest.mark.parametrize(
+    ("model", "loss", "settings", "signed"),
+    [
+        ("pca", None, {}, True),
+        ("semi_nmf", None, {}, True),
+        ("nmf", None, {"constraint": "free"}, True),
+        ("autoencoder_free", None, {"solver": "adam"}, True),
+        ("nmf", None, {"constraint": "softplus"}, False),
+        ("archetypes", "kl", {}, False),
+        ("vae", None, {}, False),
+    ],
+)
+def test_a_model_of_any_sign_takes_any_sign(model, loss, settings, signed):
+    X = np.random.default_rng(0).standard_normal((20, 4))
+    estimator = Estimator(model, loss=loss, max_iter=3, random_state=0, settings=settings)
+    assert get_tags(estimator).input_tags.positive_only is not signed
+    if signed:
+        estimator.fit(X)
+        assert np.isfinite(estimator.transform(X)).all()
+    else:
+        with pytest.raises(ValueError, match="Negative values"):
+            estimator.fit(X)
+
+
+def test_masked_entries_are_refused_not_taken_as_observed():
+    X = np.ma.masked_array(positive(20, 8))
+    fitted = Estimator(max_iter=3).fit(X)
+    X[3, 4] = np.ma.masked
+    for method in (fitted.fit, fitted.transform, fitted.score):
+        with pytest.raises(nmfnet.UserError, match=r"masked entries.*nmfnet\.fit"):
+            method(X)
 
 
 def test_float32_stays_float32():

@@ -153,6 +153,11 @@ def check_sign(model: Factorization, x: Tensor, where: str = "X") -> None:
         check_negative(model, int((values < 0).sum()), where)
 
 
+def takes_any_sign(model: Factorization) -> bool:
+    """Whether the parts of the model can explain negative values; the loss has its own say."""
+    return model.signed or all(f.constraint.bounds == ANY for f in model.own_factors().values())
+
+
 def check_negative(model: Factorization, negative: int, where: str = "X") -> None:
     """Refuse data with so many negative values, if the model cannot have any.
 
@@ -160,8 +165,7 @@ def check_negative(model: Factorization, negative: int, where: str = "X") -> Non
     ------
     UserError
     """
-    free = all(f.constraint.bounds == ANY for f in model.own_factors().values())
-    if negative and not (model.signed or free):
+    if negative and not takes_any_sign(model):
         raise UserError(
             f"{where} has {negative} negative values and {type(model).__name__} needs X >= 0: "
             "shift or clip the data, or use constraint=free loss=frobenius, or model=convex_nmf, "

@@ -94,6 +94,13 @@ def test_bombs_are_seen_before_they_are_unpacked(
         assert "GB of memory" in refused(tmp_path / name)
 
 
+@pytest.mark.parametrize("layout", ["csr", "csc", "coo", "bsr", "dia"])
+@pytest.mark.parametrize("kind", ["matrix", "array"])
+def test_sparse_npz_of_every_layout(tmp_path: Path, layout: str, kind: str) -> None:
+    sp.save_npz(tmp_path / "x.npz", getattr(sp, f"{layout}_{kind}")(X))
+    assert np.array_equal(read(tmp_path / "x.npz").values.toarray(), X)
+
+
 @pytest.mark.parametrize("damage", ["indices", "indptr", "shape", "format"])
 def test_sparse_npz_whose_parts_contradict_each_other(tmp_path: Path, damage: str) -> None:
     parts: dict[str, Any] = {

@@ -204,7 +204,7 @@ def _read_npz(file: Path, label: str | None) -> RawTable:
             check_memory(sum(member.file_size for member in packed.infolist()), file)
         with np.load(file, allow_pickle=False) as archive:
             keys = list(archive.files)
-            if {"indices", "indptr", "data", "shape"} <= set(keys):
+            if {"format", "data", "shape"} <= set(keys):  # of scipy.sparse.save_npz
                 if label is not None:
                     take_label([], label, str(file), "data.label_column")
                 check_memory(128 * sum(map(int, archive["shape"])), file)

@@ -118,7 +118,8 @@ def _reason(
 
 
 def _at_an_end(k: int, rows: Sequence[Mapping[str, float]]) -> str:
-    if len(rows) < 2 or k not in (rows[0]["n_components"], rows[-1]["n_components"]):
+    ends = (rows[0]["n_components"], rows[-1]["n_components"])
+    if len(rows) < 2 or k not in ends or k == 1:  # below 1 there is none
         return ""
     return "; it is at the end of the range that was tried: widen ranks to be sure"
 

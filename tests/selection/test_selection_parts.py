@@ -180,8 +180,12 @@ def test_the_rule_without_stable_ranks_or_held_out_data():
 
 
 def test_a_rank_at_the_end_of_the_range_is_said():
-    found = suggest(rows((2, 1, 1, 9, 1), (3, 1, 1, 0, 0)), Selection(), "loss")
-    assert "widen ranks" in found.reason
+    for first, best in ((2, 3), (2, 2), (1, 1)):
+        worse = [9 * (k != best) for k in (first, first + 1)]
+        table = rows(*((first + i, 1, 1, w, w / 9) for i, w in enumerate(worse)))
+        found = suggest(table, Selection(), "loss")
+        assert found.n_components == best
+        assert ("widen ranks" in found.reason) == (best > 1)
 
 
 # ---------------------------------------------------------------------- decomposition

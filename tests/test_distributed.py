@@ -92,16 +92,18 @@ def test_several_processes_agree_with_one(tmp_path, name):
         )  # fmt: skip
         assert (done.returncode, done.stderr) == (0, "")
         found.append(results(folder / "run"))
-    (loss, W, H), other = found
+    (loss, W, H, notes), other = found
+    assert other[3] == notes
     assert other[0] == pytest.approx(loss, rel=1e-9)
     np.testing.assert_allclose(other[1], W, rtol=1e-6, atol=1e-9)
     np.testing.assert_allclose(other[2], H, rtol=1e-6, atol=1e-9)
 
 
-def results(folder: Path) -> tuple[float, np.ndarray, np.ndarray]:
+def results(folder: Path) -> tuple[float, np.ndarray, np.ndarray, list[str]]:
     with np.load(folder / "factors.npz") as arrays:
         W, H = arrays["W"], arrays["H"]
-    return json.loads((folder / "metrics.json").read_text())["objective"], W, H
+    metrics = json.loads((folder / "metrics.json").read_text())
+    return metrics["objective"], W, H, metrics.get("notes", [])
 
 
 def test_what_ties_rows_together_is_refused(tmp_path):

@@ -428,7 +428,9 @@ def _fit_in_parts(
     torch.distributed.destroy_process_group()
     if world.rank > 0:
         raise NotFirst
+    notes = datamodule.notes
     datamodule.setup()
+    datamodule.notes = notes  # of the start too
     trainer.strategy.connect(model)  # what is saved from here on is the whole
 
 

@@ -34,6 +34,7 @@ SPARSE = ("data=table", "data.path=../x.npz", "data.orientation=samples_by_featu
 
 RUNS = {
     "nmf-mu-kl-l1": (4, "solver=mu", "loss=kl", "penalty=l1", "penalty.l1.weight=0.1"),
+    "nmf-mu-orthogonal": (2, "solver=mu", "penalty=orthogonal", "penalty.orthogonal.on=W"),
     "nmf-adam": (2, "solver=adam"),  # its step is relative to the size of W over all rows
     "autoencoder-mu": (2, "model=autoencoder", "solver=mu"),
     "nmf-hals-sparse": (3, "solver=hals", *SPARSE),
@@ -110,5 +111,8 @@ def test_what_ties_rows_together_is_refused(tmp_path):
     words = (*SHORT, "model=convex_nmf", "solver=mu", "trainer=ddp", "trainer.devices=2")
     message = refusal(*words, cwd=tmp_path)
     assert "convex_axis=features" in message
+    penalty = ("penalty=min_volume", "penalty.min_volume.on=W")
+    volume = refusal(*SHORT, "solver=mu", *penalty, "trainer=ddp", cwd=tmp_path)
+    assert "penalty=min_volume on W" in volume
     many = refusal(*SHORT, "solver=mu", "trainer=ddp", "trainer.devices=62", cwd=tmp_path)
     assert "62 processes for 61 rows" in many

@@ -54,6 +54,9 @@ class Penalty(nn.Module, ABC):
     between_rows: bool = False
     """Whether it compares samples (or features), so that these do not stand alone."""
 
+    additive: bool = True
+    """Whether its values of blocks of rows, a row per sample, add up to that of all."""
+
     between_components: bool = False
     """Whether it compares components, and so needs a factor with the axis ``component``."""
 
@@ -289,6 +292,7 @@ class MinVolume(Penalty):
 
     name = "min_volume"
     degree = 3
+    additive = False
     between_components = True
     """Its majoriser has a quadratic term and a logarithmic one, which lowers the monotone exponent of the
     squared error to 1/2 as a cubic would; for the other divergences this is cautious."""
@@ -350,6 +354,7 @@ class Laplacian(Penalty):
     name = "laplacian"
     degree = 2
     between_rows = True
+    additive = False
 
     def __init__(
         self,

@@ -47,7 +47,6 @@ def initialise(model: Factorization, batch: Batch, over: Callable[[], bool] = ne
             f"Python nmfnet.fit(X, {unknown[0]}=array)"
         )
     for penalty in model.penalty_list:
-        penalty.attach(model.factors)
         penalty.start(batch)
     _check_parts(model)
     check_sign(model, batch.x)

@@ -98,6 +98,8 @@ def assemble(
         "sparse": sparse,
         "axes": dict(axes or {}),
     }
+    for penalty in model.penalty_list:
+        penalty.attach(model.factors)
     hold_frozen(model)
     model.solver = model.solver.chosen(task_of(model))
     model.solver.begin(task_of(model))

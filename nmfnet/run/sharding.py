@@ -26,6 +26,12 @@ def check_shardable(model: Factorization, batch_size: int | None, world: World) 
             f"trainer=ddp spreads rows over processes, and {kind} as configured ties rows to each "
             "other: use trainer=default (or, for convex_nmf, model.convex_axis=features)"
         )
+    tied = [p for p in model.penalty_list if not p.additive and model.factors[p.on].per_sample]
+    if tied:
+        raise UserError(
+            f"trainer=ddp spreads rows over processes, and penalty={tied[0].name} on {tied[0].on} ties "
+            "them to each other: use trainer=default, or another penalty"
+        )
     if batch_size is not None:
         raise UserError("trainer=ddp works on all rows at once: set batch_size=null")
     if world.size > world.n_total:
@@ -46,7 +52,7 @@ def shard(model: Factorization, cfg: Config, world: World, own: Batch) -> Factor
         if not key.startswith("solver.")  # it has not begun
     }
     part.load_state_dict(part.state_dict() | cut)
-    part.units = model.units
+    part.units, part.penalties = model.units, model.penalties  # which know their graphs
     if model.transpose is not None:
         part.transpose = transpose_of(own.x)
     return part

@@ -59,6 +59,13 @@ def test_never_negative_and_proportional_to_its_weight(name):
     assert float(penalty_of(name, weight=0.0)(value()).abs().max()) == 0
 
 
+@pytest.mark.parametrize("name", PENALTIES)
+def test_an_additive_penalty_of_samples_is_the_sum_over_blocks_of_them(name):
+    penalty, v = penalty_of(name, on="W"), value()
+    if penalty.additive:
+        torch.testing.assert_close(penalty(v[:, :1]) + penalty(v[:, 1:]), penalty(v))
+
+
 def test_values_by_hand():
     v = torch.tensor([[[1.0, 2.0], [3.0, 0.0]]])
     assert float(penalty_of("l1", weight=0.5)(v)) == 3
@@ -159,6 +166,18 @@ def test_new_rows_are_fitted_under_the_penalty_of_w(name):
     )
     W = fitted.factors["W"]()[0].detach().numpy()
     np.testing.assert_allclose(fitted.transform(X), W, rtol=1e-2, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", [name for name in PENALTIES if name not in OWN])
+def test_a_loaded_model_penalises_the_codes_of_new_rows_alike(name, tmp_path):
+    settings = {"penalty": name, f"penalty.{name}.on": "W", f"penalty.{name}.weight": 1.0}
+    fitted = nmfnet.fit(
+        positive(20, 8), n_components=3, max_iter=50, dtype="float64",
+        run_dir=tmp_path / "run", figures=False, **settings,
+    )  # fmt: skip
+    new = positive(6, 8, seed=1)
+    loaded = nmfnet.load(tmp_path / "run")
+    np.testing.assert_allclose(loaded.transform(new), fitted.transform(new), rtol=1e-9)
 
 
 @pytest.mark.parametrize("solver", ["hals", "mu", "anls", "adam"])

@@ -22,7 +22,8 @@ def few_by_criterion(
 
     Of every row that set is sought which minimises the extended Bayesian information criterion
     ``-log p(x) + m (log(N) / 2 + gamma log(k))``, N the counts of the row, m the components chosen of k:
-    from the fit of all the cheapest are taken out one by one, then others are tried in their place.
+    from the fit of all the cheapest are taken out one by one, then others are tried in their place. This
+    is a local search: among few alike components another set may be a fraction of a nat better.
 
     Parameters
     ----------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import pickle
 from itertools import combinations
 
 import numpy as np
@@ -128,6 +129,16 @@ def test_the_criterion_chooses_what_no_other_set_beats(kept):
         np.testing.assert_allclose(
             w[list(best)], criterion_of(x, H, best, 0.5)[1], rtol=1e-3, atol=1e-2
         )
+
+
+@pytest.mark.parametrize("rule", ["svr", "stepwise", "ebic"])
+def test_a_model_with_a_rule_is_pickled_and_has_no_state_but_its_own(rule):
+    H = np.random.default_rng(0).integers(1, 50, (3, 12)).astype(float)
+    X = np.random.default_rng(1).integers(0, 5, (6, 3)) @ H
+    fitted = nmfnet.fit(X, "reference_nmf", H=H, rule=rule, loss="kl", **QUIET)
+    again = pickle.loads(pickle.dumps(fitted))
+    np.testing.assert_array_equal(again.transform(X), fitted.transform(X))
+    assert "always" not in fitted.state_dict()  # which run folders of before do not have
 
 
 def test_weights_of_entries_count_in_the_criterion_as_repeated_columns():

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
-from nmfnet.kernels.criterion import few_by_criterion
 from nmfnet.kernels.stepwise import few_weights
 
-__all__ = ["Rule", "by_criterion", "fit_correlation", "p_values", "stepwise", "support_vectors"]
+__all__ = ["Rule", "fit_correlation", "p_values", "stepwise", "support_vectors"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -57,26 +57,19 @@ def support_vectors(x: FloatArray, H: FloatArray, mask: FloatArray | None) -> Fl
 
 def stepwise(add: float, remove: float) -> Rule:
     """Few components in every sample, added while each explains enough; see `few_weights`."""
-
-    def assign(x: FloatArray, H: FloatArray, mask: FloatArray | None) -> FloatArray:
-        W = np.zeros((len(x), len(H)))
-        for i, row in enumerate(x):
-            root = np.ones_like(row) if mask is None else np.sqrt(mask[i])
-            if (row * root).any():
-                chosen, weights, _ = few_weights(row * root, H * root, add, remove, len(H))
-                W[i, chosen] = weights
-        return W
-
-    return assign
+    return partial(_by_steps, add, remove)
 
 
-def by_criterion(gamma: float, always: np.ndarray) -> Rule:
-    """The components of every sample that an information criterion chooses; see `few_by_criterion`."""
-
-    def assign(x: FloatArray, H: FloatArray, mask: FloatArray | None) -> FloatArray:
-        return few_by_criterion(x, H, mask, gamma=gamma, kept=always)
-
-    return assign
+def _by_steps(
+    add: float, remove: float, x: FloatArray, H: FloatArray, mask: FloatArray | None
+) -> FloatArray:
+    W = np.zeros((len(x), len(H)))
+    for i, row in enumerate(x):
+        root = np.ones_like(row) if mask is None else np.sqrt(mask[i])
+        if (row * root).any():
+            chosen, weights, _ = few_weights(row * root, H * root, add, remove, len(H))
+            W[i, chosen] = weights
+    return W
 
 
 def fit_correlation(x: np.ndarray, x_hat: np.ndarray) -> FloatArray:

@@ -11,10 +11,10 @@ import torch
 from nmfnet.core.inference import fold_in
 from nmfnet.core.model import Factorization, Parts
 from nmfnet.errors import UserError
+from nmfnet.kernels.criterion import few_by_criterion
 from nmfnet.kernels.rows import dense
 from nmfnet.models._rules import (
     Rule,
-    by_criterion,
     fit_correlation,
     p_values,
     stepwise,
@@ -152,16 +152,16 @@ class ReferenceNMF(Factorization):
             self.U = self.factor("U", "unknown", "feature")
         self.H = self.factor("H", "known" if unknown else "component", "feature")
         self.H.freeze()
-        self.register_buffer("always", torch.zeros(self.n_restarts, 1, known, dtype=torch.bool))
-        self.always: Tensor
+        self.gamma, self.of_counts = gamma, rule == "ebic"
+        nobody = torch.zeros(self.n_restarts, 1, known, dtype=torch.bool)
+        self.register_buffer("always", nobody if always else None)
+        self.always: Tensor | None
         rules: dict[str, Rule] = {
             "svr": support_vectors,
             "stepwise": stepwise(add, remove),
-            "ebic": lambda *arrays: by_criterion(
-                gamma, self.always.reshape(-1, known)[0].cpu().numpy()
-            )(*arrays),
+            "ebic": self._by_criterion,
         }
-        self.rule, self.of_counts = rules.get(rule), rule == "ebic"
+        self.rule = rules.get(rule)
         if self.rule is not None:
             self.W.freeze()  # no descent may move what a rule has found
         self.permutations, self.bootstrap, self.resample = permutations, bootstrap, resample
@@ -185,6 +185,11 @@ class ReferenceNMF(Factorization):
         W = self.rule(x, H[0] if H.ndim == 3 else H, mask)  # all restarts are one
         return torch.from_numpy(W).to(self.H.raw).expand(*H.shape[:-2], *W.shape)
 
+    def _by_criterion(self, x: np.ndarray, H: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
+        always = self.always
+        kept = None if always is None else always.reshape(-1, len(H))[0].cpu().numpy()
+        return few_by_criterion(x, H, mask, gamma=self.gamma, kept=kept)
+
     @property
     def closed_form(self) -> bool:
         return self.rule is not None or super().closed_form
@@ -202,7 +207,7 @@ class ReferenceNMF(Factorization):
             self.U.assign_(self.uniform(self.U) * batch.x.mean())
         if "content" in batch.context:
             self.content[..., : len(known)] = batch.context["content"]
-        if "always" in batch.context:
+        if self.always is not None:
             self.always[...] = batch.context["always"] > 0
 
     def remarks(self, batch: Batch) -> Iterator[str]:

@@ -7,8 +7,8 @@ from numba import njit
 
 from nmfnet.kernels.compiled.lanes import JIT
 
-MOST_STEPS = 200
-SWEEPS = 30
+MOST_STEPS, SWEEPS = 200, 30
+"""Newton steps of a fit, and sweeps over the components in each, at most."""
 
 CLOSE, EXACT = 1e-3, 1e-9
 """A fit ends when a step promises less than this, in nats: one among many, and the last."""
@@ -17,7 +17,7 @@ NONE = 1e-9
 """Share of a row below which a weight is 0."""
 
 TINY = 1e-12
-"""Of the mean of a row: what every expected count is at least."""
+"""Least expected count, as a share of the mean of the row."""
 
 TRIED = 3
 """Components that are looked at before one is taken out or added."""
@@ -70,10 +70,10 @@ def fit(x, seen, H, active, w, close):  # type: ignore[no-untyped-def]
     Newton's steps: the quadratic model is minimised by coordinate descent, then halved until it holds.
     """
     index = np.flatnonzero(active)
-    m, f = len(index), x.shape[0]
+    m = len(index)
     part = H[index]
     v, move, slope = w[index], np.empty(m), np.empty(m)
-    floor = TINY * ((x * seen).sum() / f)
+    floor = least(x, seen)
     value = cost_of(x, seen, part, v, floor)
     for _ in range(MOST_STEPS):
         y = expected(part, v, floor)
@@ -110,6 +110,12 @@ def fit(x, seen, H, active, w, close):  # type: ignore[no-untyped-def]
     for a in range(m):
         w[index[a]] = v[a]
     return value
+
+
+@njit(**JIT)
+def least(x, seen):  # type: ignore[no-untyped-def]
+    """What every expected count is at least."""
+    return TINY * (x * seen).sum() / x.shape[0]
 
 
 @njit(**JIT)
@@ -164,7 +170,7 @@ def thin(x, seen, H, cost, kept, active, w):  # type: ignore[no-untyped-def]
 @njit(**JIT)
 def wald(x, seen, part, v):  # type: ignore[no-untyped-def]
     """How far a quadratic model rises as each weight goes to 0 and the others follow."""
-    y = expected(part, v, TINY * ((x * seen).sum() / x.shape[0]))
+    y = expected(part, v, least(x, seen))
     curve = curvature(x, seen, part, y)
     scale = np.sqrt(np.diag(curve)) + 1e-300
     for a in range(len(v)):
@@ -181,7 +187,7 @@ def exchange(x, seen, H, cost, kept, active, w):  # type: ignore[no-untyped-def]
     Those whose score test promises most are tried.
     """
     index = np.flatnonzero(active)
-    floor = TINY * ((x * seen).sum() / x.shape[0])
+    floor = least(x, seen)
     value = cost_of(x, seen, H[index], w[index], floor) + cost * (active & ~kept).sum()
     y = expected(H[index], w[index], floor)
     promise = np.zeros(len(H))

@@ -254,9 +254,7 @@ class Factorization(L.LightningModule, ABC):
         if self.now is not None:
             return [self.noise(rows, law.noise)]
         half = torch.stack([self.noise(rows, law.noise, draw=i) for i in range(JUDGED // 2)])
-        half = (
-            half / half.square().mean(0).sqrt()
-        )  # with both signs: mean 0 and variance 1, exactly
+        half = half / half.square().mean(0).sqrt()  # both signs have mean 0 and variance 1 then
         return [sign * eps for eps in half for sign in (1, -1)]
 
     @final

@@ -22,6 +22,15 @@ BLOCK_ENTRIES = 4_000_000
 """Most entries of the stack of k x k systems solved together (32 MB)."""
 
 
+def least_squares(
+    G: Float[Tensor, "*r k k"], C: Float[Tensor, "*r n k"], ridge: float = 1e-10
+) -> Float[Tensor, "*r n k"]:
+    """Rows of any sign that solve the normal equations, with a ridge in units of G's mean diagonal."""
+    size = G.double().diagonal(dim1=-2, dim2=-1).mean(-1).clamp_min(1e-200)[..., None, None]
+    A = G.double() + ridge * size * torch.eye(G.shape[-1], dtype=torch.float64, device=G.device)
+    return torch.linalg.solve(A, C.double().mT).mT.to(C.dtype)
+
+
 def nnls(
     G: Float[Tensor, "*r k k"], C: Float[Tensor, "*r n k"], support: Tensor | None = None
 ) -> Float[Tensor, "*r n k"]:

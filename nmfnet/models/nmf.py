@@ -11,8 +11,8 @@ from nmfnet.core.factor import Factor
 from nmfnet.core.model import Factorization, Parts
 from nmfnet.errors import UserError
 from nmfnet.kernels.multiplicative import Sums, nmf_sums_H, nmf_sums_W
+from nmfnet.kernels.nnls import least_squares
 from nmfnet.kernels.sparse import entries_of, sparse_sums, transposed
-from nmfnet.solvers.alternating import least_squares
 from nmfnet.types import Batch, Float, Tensor
 
 

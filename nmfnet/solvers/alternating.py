@@ -18,7 +18,7 @@ from nmfnet.core.constraints import ANY, NON_NEGATIVE, Constraint, Free
 from nmfnet.core.factor import Factor
 from nmfnet.core.objective import normal_equations
 from nmfnet.errors import UserError
-from nmfnet.kernels.nnls import nnls
+from nmfnet.kernels.nnls import least_squares, nnls
 from nmfnet.settings.ranges import NotNegative
 from nmfnet.solvers.base import Solver, Task, chunks, collect, count_step
 from nmfnet.types import Batch, Float, Tensor, Terms
@@ -81,15 +81,6 @@ class Alternating(Solver, ABC):
         factor: Factor,
     ) -> Float[Tensor, "*r n k"]:
         """New feasible rows of a factor (W or Hᵀ), from the old ones and the normal equations."""
-
-
-def least_squares(
-    G: Float[Tensor, "*r k k"], C: Float[Tensor, "*r n k"], ridge: float = 1e-10
-) -> Float[Tensor, "*r n k"]:
-    """Rows of any sign that solve the normal equations, with a ridge in units of G's mean diagonal."""
-    size = G.double().diagonal(dim1=-2, dim2=-1).mean(-1).clamp_min(1e-200)[..., None, None]
-    A = G.double() + ridge * size * torch.eye(G.shape[-1], dtype=torch.float64, device=G.device)
-    return torch.linalg.solve(A, C.double().mT).mT.to(C.dtype)
 
 
 @final

@@ -14,6 +14,7 @@ import torch
 from nmfnet.core.model import Factorization
 from nmfnet.core.objective import kkt
 from nmfnet.errors import UserError
+from nmfnet.kernels.rows import spans
 from nmfnet.run.certificate import Found, descend, due, evaluations
 from nmfnet.run.clock import now
 from nmfnet.solvers.base import total
@@ -298,14 +299,18 @@ class Convergence(L.Callback):
         )
 
     def _explains_nothing(self, model: Factorization) -> bool:
-        """Whether squared errors are those of no fit at all."""
+        """Whether squared errors, penalties left out, are those of no fit at all."""
         if model.loss.beta != 2 or not model.asks_loss or self.batch.masked or self.batch.views:
             return False
         x = self.batch.x.values() if self.batch.x.is_sparse_csr else self.batch.x
         if x.is_meta or len(self.batch.x) < model.sizes.n_samples:  # on disk, or in other processes
             return False
-        nothing = 0.5 * float(torch.linalg.vector_norm(x, dtype=torch.float64)) ** 2
-        return nothing > 0 and float(model.objectives[model.best]) >= (1 - NOTHING) * nothing
+        error, nothing = self.records[-1].terms.get("data", 0.0) / model.loss_unit, 0.0
+        for rows in spans(len(x), x[:1].numel()):  # few are enough where the fit explains much
+            nothing += 0.5 * float(torch.linalg.vector_norm(x[rows], dtype=torch.float64)) ** 2
+            if error < (1 - NOTHING) * nothing:
+                return False
+        return nothing > 0
 
     def _optimal(self, model: Factorization, restart: int) -> bool:
         if model.budget.kkt_tol is None:

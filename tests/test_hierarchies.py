@@ -194,6 +194,30 @@ def test_no_layer_sees_a_deeper_one():
     torch.testing.assert_close(*found, rtol=1e-12, atol=0)
 
 
+@pytest.mark.slow
+def test_new_rows_get_their_weights_layer_after_layer_as_the_training_rows_did():
+    noisy = X + np.random.default_rng(1).uniform(0, 0.5, X.shape)
+    options: dict = {"layers": [5, 2], "loss": "kl", "tol": 1e-7, "max_iter": 3000}
+    fitted = nmfnet.fit(noisy, "hierarchical_nmf", dtype="float64", figures=False, **options)
+    W = fitted.codes()[-1][int(fitted.best)].detach().numpy()
+    np.testing.assert_allclose(fitted.transform(noisy), W, atol=1e-2 * W.max())
+    best = nmfnet.project(noisy, fitted.components_, loss="kl")  # a weight that sees X itself
+    assert np.abs(best - W).max() > 0.05 * W.max()
+
+
+@pytest.mark.parametrize("model", ["neural_nmf", "hierarchical_nmf", "semi_supervised_nmf"])
+def test_layers_and_labels_count_alike_in_every_unit_of_x(model):
+    options: dict = {"supervision": "l2"} if model == "neural_nmf" else {"label_weight": 0.5}
+    options |= {"n_components": 3} if model == "semi_supervised_nmf" else {"layers": [5, 3]}
+    found = []
+    for scale in (1, 2.0**-40):
+        fitted = nmfnet.fit(
+            scale * X, model, labels=list(Y), max_iter=20, figures=False, threads=1, **options
+        )
+        found.append(fitted.metrics["train/relative_error"])
+    assert found[0] == pytest.approx(found[1], rel=1e-4)
+
+
 def test_without_labels_semi_supervised_nmf_is_nmf():
     options = {"n_components": 3, "max_iter": 40, "figures": False}
     one, two = (nmfnet.fit(X, name, **options) for name in ("nmf", "semi_supervised_nmf"))

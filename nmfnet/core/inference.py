@@ -23,10 +23,12 @@ from nmfnet.kernels.bounded import minimise_within
 from nmfnet.kernels.refit import refit_by_scoring, refit_W, simplex_rows
 from nmfnet.kernels.rows import dense, take_rows
 from nmfnet.kernels.spectral import minimise
-from nmfnet.types import Batch, Float, Tensor
+from nmfnet.types import Batch, Float, Tensor, Terms
 
 if TYPE_CHECKING:
     from nmfnet.core.model import Factorization
+
+Objective = Callable[[Batch], Terms]
 
 SCALES = tuple(4.0**i for i in range(-8, 9))
 """Multiples of the mean training code, from the best of which the search starts."""
@@ -47,15 +49,15 @@ CHECKED = 64
 def fold_in(
     model: Factorization,
     batch: Batch,
-    own_terms: bool = False,
+    terms: Objective | None = None,
     tables: dict[str, Factor] | None = None,
     tol: float = TOL,
 ) -> Float[Tensor, "*r n k"]:
     """``argmin over the codes of the objective``, everything else frozen; rows by themselves.
 
-    ``own_terms`` says that the objective is ``model.terms``, else it is ``model.row_terms``. ``tables``
-    are the factors whose rows are found, if these are others than the codes. ``tol`` ends a descent,
-    where one is needed (see ``minimise``).
+    The objective is ``model.row_terms``, or the sum of ``terms`` where rows are not judged one by one.
+    ``tables`` are the factors whose rows are found, if these are others than the codes. ``tol`` ends a
+    descent, where one is needed (see ``minimise``).
 
     Raises
     ------
@@ -73,11 +75,11 @@ def fold_in(
         alone = []
         for restart in range(first.shape[0]):
             with model.restarts(restart):
-                alone.append(fold_in(model, batch, own_terms, tables, tol))
+                alone.append(fold_in(model, batch, terms, tables, tol))
         return torch.stack(alone)
     with torch.no_grad():
-        fast = None if own_terms or model.overrides("row_terms") else _by_rule(model, batch, tables)
-    return _by_descent(model, batch, tables, own_terms, tol) if fast is None else fast
+        fast = None if terms or model.overrides("row_terms") else _by_rule(model, batch, tables)
+    return _by_descent(model, batch, tables, terms, tol) if fast is None else fast
 
 
 def penalties_on(model: Factorization, tables: dict[str, Factor], batch: Batch) -> list[Penalty]:
@@ -214,7 +216,7 @@ def _by_descent(
     model: Factorization,
     batch: Batch,
     tables: dict[str, Factor],
-    own_terms: bool,
+    terms: Objective | None,
     tol: float,
 ) -> Float[Tensor, "*r n k"]:
     """Descent on the codes in float64.
@@ -239,7 +241,7 @@ def _by_descent(
             parts = zip(tables.values(), code.split(widths, -1), strict=True)
             return torch.cat([factor.constraint.project(part) for factor, part in parts], -1)
 
-        value = objective_of(model, rows, tables, own_terms)
+        value = objective_of(model, rows, tables, terms)
         with torch.no_grad():
             tried = (project(candidate.unsqueeze(-2).expand(shape)) for candidate in candidates)
             start = next(tried)
@@ -261,10 +263,10 @@ def _by_descent(
 
 
 def objective_of(
-    model: Factorization, batch: Batch, tables: dict[str, Factor], own_terms: bool
+    model: Factorization, batch: Batch, tables: dict[str, Factor], terms: Objective | None
 ) -> Callable[[Tensor], Tensor]:
     """What a code costs: by row where rows do not meet, else of all rows of a restart."""
-    apart = model.rows_independent and not own_terms
+    apart = model.rows_independent and terms is None
     widths = [factor.raw.shape[-1] for factor in tables.values()]
     on_codes = penalties_on(model, tables, batch)
     by_row = apart and all(p.entrywise for p in on_codes)
@@ -272,11 +274,11 @@ def objective_of(
     def value(code: Tensor) -> Tensor:
         held = dict(zip(tables, code.split(widths, -1), strict=True))
         with ExitStack() as stack:
-            if own_terms or model.overrides("row_terms"):  # these look the codes up
+            if terms or model.overrides("row_terms"):  # these look the codes up
                 for name, part in held.items():
                     stack.enter_context(tables[name].at(part))
-            if own_terms:
-                total = torch.stack([t.double() for t in model.terms(batch).values()]).sum(0)
+            if terms:
+                total = torch.stack([t.double() for t in terms(batch).values()]).sum(0)
             elif model.overrides("row_terms"):
                 total = torch.stack([t.double() for t in model.row_terms(batch).values()]).sum(0)
             else:
@@ -285,7 +287,7 @@ def objective_of(
             for p in on_codes:
                 total = total + p(held[p.on].unsqueeze(-2))
             return total
-        total = total if own_terms else total.sum(-1)
+        total = total if terms else total.sum(-1)
         return total + sum(p(held[p.on]) for p in on_codes)
 
     return value

@@ -271,7 +271,7 @@ class Factorization(L.LightningModule, ABC):
         """Codes of any rows: the encoder's, or those that minimise the model's own objective."""
         if self.inductive:
             return self.law(batch).mean
-        return fold_in(self, batch, self.overrides("terms"))
+        return fold_in(self, batch, self.terms if self.overrides("terms") else None)
 
     @classmethod
     def number_for(

@@ -192,7 +192,7 @@ class GraphAE(Factorization):
         found = []
         for rows in spans(batch.x.shape[0], JUDGED * self.sizes.n_samples):
             part = batch.by_row(lambda tensor, rows=rows: take_rows(tensor, rows))  # type: ignore[misc]
-            found.append(fold_in(self, part, own_terms=True, tables=self.factors))
+            found.append(fold_in(self, part, self.terms, tables=self.factors))
         return torch.cat(found, -2)[..., : self.n_components]
 
     def terms(self, batch: Batch) -> Terms:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
+from functools import partial
 from typing import final
 
 import torch
 from torch import nn
 
+from nmfnet.core.constraints import NON_NEGATIVE
 from nmfnet.core.factor import Factor
-from nmfnet.core.inference import fold_in
+from nmfnet.core.inference import fold_in, penalties_on
 from nmfnet.core.model import Factorization, Parts
 from nmfnet.errors import UserError
 from nmfnet.kernels.multiplicative import Sums
+from nmfnet.kernels.refit import refit_W
 from nmfnet.models._hierarchy import (
     check_fused,
     layer_shapes,
@@ -52,7 +56,8 @@ class HierarchicalNMF(Factorization):
     (`nmfnet.core.prelude`: its seconds count, its iterations do not); then all layers move in every
     iteration, from wide to narrow, until all have settled. The objective is the sum over layers of the
     loss of S_{l-1} ~ S_l A_l, in units of the size of X over that of S_{l-1}; it may rise while S_{l-1}
-    still moves. X_hat is S_L A_L ... A_0, and new rows get the W that fits it best.
+    still moves. X_hat is S_L A_L ... A_0. New rows get their weights in the same way, layer after layer,
+    without labels.
 
     Parameters
     ----------
@@ -105,9 +110,33 @@ class HierarchicalNMF(Factorization):
         last = f"S{self.depth - 1}"
         return {last: self.factors[last]}
 
+    @property
+    def has_own_scale(self) -> bool:
+        """Layers and labels count in units of the size of X."""
+        return False
+
     def infer(self, batch: Batch) -> Float[Tensor, "*r n k"]:
-        """New rows get the weights that fit X best."""
-        return fold_in(self, batch)
+        """Weights of the last layer, found layer after layer: no layer sees a deeper one."""
+        if self.factors["S0"].raw.ndim > 2:
+            alone = []
+            for restart in range(self.n_restarts):
+                with self.restarts(restart):
+                    alone.append(self.infer(batch))
+            return torch.stack(alone)
+        with ExitStack() as found:
+            for i in range(self.depth):
+                found.enter_context(self.factors[f"S{i}"].at(self._weights(i, batch)))
+            return self.codes()[-1]
+
+    def _weights(self, i: int, batch: Batch) -> Float[Tensor, "n k"]:
+        """S_i of any rows, given those of the layers before."""
+        own, beta = {f"S{i}": self.factors[f"S{i}"]}, self.loss.beta
+        assert beta is not None
+        plain = own[f"S{i}"].constraint.bounds == NON_NEGATIVE
+        if not plain or penalties_on(self, own, batch):
+            return fold_in(self, batch, partial(self._layer_terms, i), own)
+        rows = batch if i == 0 else Batch(self.code_of(i - 1), batch.index)
+        return refit_W(rows.x, self.factors[f"A{i}"](), beta, self.loss.exponent(1, 0), rows.mask)
 
     def encode(self, batch: Batch) -> Float[Tensor, "*r n k"]:
         return self.codes()[-1][..., batch.index, :]
@@ -128,25 +157,33 @@ class HierarchicalNMF(Factorization):
 
     def codes(self) -> list[Tensor]:
         """S_0, ..., S_L for rows of A of norm 1."""
-        return [self.factors[f"S{i}"]() * self.norms(i) for i in range(self.depth)]
+        return [self.code_of(i) for i in range(self.depth)]
+
+    def code_of(self, i: int) -> Tensor:
+        """S_i for rows of A_i of norm 1."""
+        return self.factors[f"S{i}"]() * self.norms(i)
 
     def layers(self, batch: Batch) -> list[tuple[Tensor, Tensor]]:
         return list(zip(self.codes(), products(self.stack()), strict=True))
 
     def terms(self, batch: Batch) -> Terms:
-        S, A = [s[..., batch.index, :] for s in self.codes()], self.stack()
-        first = row_misfits(self.loss, batch, S[0], A[0])
-        terms = {"layer1": first.sum(-1, dtype=torch.float64)}
-        whole = size_of(batch.x, self.loss.beta)
-        for i in range(1, self.depth):
-            data = S[i - 1].detach()
-            misfit = self.loss(data, S[i] @ A[i]).sum(-1, dtype=torch.float64)
-            unit = whole / size_of(data, self.loss.beta).clamp_min(1e-30)
-            terms[f"layer{i + 1}"] = unit * misfit
+        terms: Terms = {}
+        for i in range(self.depth):
+            terms |= self._layer_terms(i, batch)
         if self.labels.used:
             last = self.factors[f"S{self.depth - 1}"]()[..., batch.index, :]
             terms["labels"] = self.labels.misfit(self.loss, batch, last, self.factors["B"]())
         return terms
+
+    def _layer_terms(self, i: int, batch: Batch) -> Terms:
+        """Misfit of layer i to the weights of the one before, which are data to it."""
+        S, A = self.code_of(i)[..., batch.index, :], self.stack()[i]
+        if i == 0:
+            return {"layer1": row_misfits(self.loss, batch, S, A).sum(-1, dtype=torch.float64)}
+        data = self.code_of(i - 1)[..., batch.index, :].detach()
+        misfit = self.loss(data, S @ A).sum(-1, dtype=torch.float64)
+        unit = size_of(batch.x, self.loss.beta) / size_of(data, self.loss.beta).clamp_min(1e-30)
+        return {f"layer{i + 1}": unit * misfit}
 
     def stages(self) -> list[Stage]:
         terms = [f"layer{i + 1}" for i in range(self.depth)]

@@ -193,6 +193,11 @@ class NeuralNMF(Factorization):
         A = self.stack()
         return list(zip(self.codes(batch, A), products(A), strict=True))
 
+    @property
+    def has_own_scale(self) -> bool:
+        """Layers and labels count in units of the size of X, but not in the released code."""
+        return self.as_released
+
     def terms(self, batch: Batch) -> Terms:
         A = self.stack()
         S = self.codes(batch, A)

@@ -62,6 +62,11 @@ class SemiSupervisedNMF(Factorization):
     def decode(self, W: Float[Tensor, "*r n k"]) -> Float[Tensor, "*r n f"]:
         return W @ self.H()
 
+    @property
+    def has_own_scale(self) -> bool:
+        """Labels count in units of the size of X."""
+        return False
+
     def infer(self, batch: Batch) -> Float[Tensor, "*r n k"]:
         """New rows are encoded without labels."""
         return fold_in(self, batch)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import numpy as np
 import pytest
 
 import nmfnet
@@ -49,3 +50,16 @@ def test_a_pipe_gets_a_line_now_and_then(monkeypatch, capsys):
     assert [line.split("  ")[0] for line in lines] == [
         f"nmfnet: nmf: iteration {i} (at most 300)" for i in (100, 200, 300)
     ]
+
+
+def test_work_after_the_training_says_how_far_it_is(monkeypatch, capsys):
+    rng = np.random.default_rng(0)
+    H = rng.dirichlet(np.ones(6), 2)
+    X = rng.poisson(50 * rng.random((5, 2)) @ H).astype(float) + 1
+    monkeypatch.setattr(Beat, "due", lambda self: True)
+    wanted = {"bootstrap": 2, "resample": "counts", "scale": "components", "progress": "auto"}
+    fitted = nmfnet.fit(X, "reference_nmf", H=H, **wanted)
+    assert "proportions" in fitted.reports
+    lines = capsys.readouterr().err.splitlines()
+    said = "nmfnet: reference_nmf: counts drawn anew {} of 2 times"
+    assert [line for line in lines if "drawn" in line] == [said.format(0), said.format(1)]

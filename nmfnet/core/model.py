@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, Literal, final
 
@@ -46,6 +46,10 @@ FITTED = (
 """Attributes of a fitted model that say what was found."""
 
 Views = Mapping[str, Any] | None
+
+
+def silent(words: str) -> None:
+    """Where nobody is told of work that goes on."""
 
 
 class Factorization(L.LightningModule, ABC):
@@ -184,6 +188,7 @@ class Factorization(L.LightningModule, ABC):
         self.reader: Reader | None = None  # of users' rows, which know their columns by name
         self.covariate_reader: CovariateReader | None = None
         self.plot: Any = None  # figures of a fitted model
+        self.tell: Callable[[str], None] = silent  # what work after the training is at
         # fits whose numbers stand beside the model's own
         self.beside: dict[str, Factorization] = {}
         for name, value in (

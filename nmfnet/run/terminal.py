@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -48,3 +49,21 @@ class Beat:
             return False
         self._last = time.monotonic()
         return True
+
+
+class Teller:
+    """Says on standard error what a piece of long work is at: a line every ``PULSE`` seconds.
+
+    Parameters
+    ----------
+    title : str
+        Of the work, in front of every line.
+    beat : Beat, optional
+    """
+
+    def __init__(self, title: str, beat: Beat | None = None) -> None:
+        self.title, self.beat = title, beat or Beat()
+
+    def __call__(self, words: str) -> None:
+        if self.beat.due():
+            print(f"nmfnet: {self.title}: {words}", file=sys.stderr, flush=True)

@@ -57,6 +57,7 @@ from nmfnet.run.refuse import (
 from nmfnet.run.scale import rescale
 from nmfnet.run.sharding import block, check_shardable, join, shard
 from nmfnet.run.stopping import stoppable
+from nmfnet.run.terminal import Teller
 from nmfnet.run.write import make_folder, tables, write_run
 from nmfnet.settings.objects import build, locate
 from nmfnet.solvers.base import total
@@ -330,6 +331,7 @@ def _fit(
     callbacks.append(History(folder / "history.csv" if folder and first else None, convergence))
     if first and cfg.progress:
         callbacks.append(ProgressBar(title or cfg.model_name, convergence))
+        model.tell = Teller(title or cfg.model_name)
     callbacks += [*(build(node) for node in cfg.callbacks.values()), *more]
     following = [step for step in callbacks if isinstance(step, AfterFit)]
     for step in following:

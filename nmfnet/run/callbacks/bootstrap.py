@@ -116,6 +116,7 @@ class Bootstrap(AfterFit):
         mask = None if mask is None else some_rows(mask, chosen)
         n = values.shape[0]
         for number in range(self.draws):
+            result.model.tell(f"fitted to {number} of {self.draws} draws of the samples")
             rng = np.random.default_rng([cfg.seed, number])
             rows = metrics.drawn_rows(n, self.block, rng)
             again = cfg.but(

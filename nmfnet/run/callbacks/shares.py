@@ -73,7 +73,7 @@ def write_shares(
     cfg = configuration(
         {
             **{"model": "avae", "max_iter": most, "run_dir": str(folder)},
-            **{"force": True, "progress": False},
+            **{"force": True, "progress": settings["progress"]},
             **{name: settings[name] for name in SAME},
         }
     )

@@ -167,6 +167,7 @@ class Factorization(L.LightningModule, ABC):
             len(parts.generators), self.axes, parts.constraint, parts.constraints
         )
         self.factor = self.factors.declare  # for models to call
+        self.idle: dict[str, str] = {}  # options without effect, and beside what
         self.now: int | None = None  # the iteration of a gradient step; None = the model is judged
         self.asks_loss = True
         self.given, self.frozen = parts.given, parts.frozen
@@ -466,6 +467,11 @@ class Factorization(L.LightningModule, ABC):
         return self.decode(eye) - self.decode(torch.zeros_like(eye))
 
     # ------------------------------------------------------------------ tools for models
+    @final
+    def unused(self, beside: str, *options: str) -> None:
+        """Say that options of the model have no effect beside another choice; who sets them is told."""
+        self.idle |= dict.fromkeys(options, beside)
+
     @final
     def own_factors(self) -> dict[str, Factor]:
         """The factors of the reconstruction: all but those of the loss."""

@@ -97,6 +97,8 @@ class Autoencoder(Factorization):
             )
         if free and code_activation == "identity":
             raise UserError("model.encoder=free needs code_activation=relu, softplus or sigmoid")
+        if not hidden:
+            self.unused("model.hidden=[]", "activation", "batch_norm", "decoder")
         self.tied, self.bias, self.signed, self.offset = tied, bias, free, bias
         self.scaled = draw == "scaled"
         self.act, self.code_act = ACTIVATIONS[activation], ACTIVATIONS[code_activation]

@@ -106,6 +106,8 @@ class BiasedMF(Factorization):
                 "model.nonnegative=true has neither biases nor a path: set model.biases=false "
                 "model.path=0"
             )
+        if not biases:
+            self.unused("model.biases=false", "l2_bias")
         self.biases, self.l2, self.l2_bias = biases, l2, l2_bias
         self.per_entry, self.nonnegative, self.path = l2_per == "entry", nonnegative, path
         self.offset = 2 * biases

@@ -100,6 +100,8 @@ class Flow(Factorization):
         super().__init__(parts, n_components=f)
         if f < 2:
             raise UserError("model=flow needs two features at least: half of them shift the others")
+        if coupling == "affine":
+            self.unused("model.coupling=affine", "bins")
         self.dequantise = dequantise
         self.axes["hidden"] = hidden
         self.axes["knot"] = f * (3 * bins - 1)

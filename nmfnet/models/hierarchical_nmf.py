@@ -99,6 +99,8 @@ class HierarchicalNMF(Factorization):
         for i, (narrow, wide) in enumerate(level_axes(self, shapes)):
             self.factor(f"S{i}", "sample", narrow)
             self.factor(f"A{i}", narrow, wide)
+        if not parts.n_classes:
+            self.unused("data without labels", "label_weight")
         self.labels = LabelledFactor(parts.n_classes, label_weight, self.loss)
         if self.labels.used:
             self.factor("B", "component", "class")

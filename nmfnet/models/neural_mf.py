@@ -141,6 +141,8 @@ class NeuralMF(Factorization):
             check_squares(parts, "model.target=ratings")
         if bad := [width for width in hidden if width < 1]:
             raise UserError(f"model.hidden has a width of {bad[0]}: every width must be >= 1")
+        if target == "ratings":
+            self.unused("model.target=ratings", "others")
         self.choices, self.n_others, self.parts = target == "choices", others, parts
         self.estimates_x = not self.choices
         self.l2, self.l2_bias, self.l2_network = l2, l2_bias, l2_network

@@ -135,6 +135,8 @@ class NeuralNMF(Factorization):
             raise UserError(f"model.label_weight={label_weight:g}: it must be >= 0")
         self.energies, self.every_layer = objective == "energy", objective == "every_layer"
         self.weights = layer_weights or [1.0] * len(shapes)
+        if supervision is None:
+            self.unused("model.supervision=null", "label_weight")
         self.supervision, self.label_weight = supervision, label_weight
         self.from_layers, self.as_released = start == "layerwise" and not as_released, as_released
         self.classes = parts.n_classes

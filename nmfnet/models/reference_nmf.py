@@ -152,6 +152,12 @@ class ReferenceNMF(Factorization):
             self.U = self.factor("U", "unknown", "feature")
         self.H = self.factor("H", "known" if unknown else "component", "feature")
         self.H.freeze()
+        if rule != "stepwise":
+            self.unused(f"model.rule={rule}", "add", "remove")
+        if rule != "ebic":
+            self.unused(f"model.rule={rule}", "gamma", "always")
+        if not bootstrap:
+            self.unused("model.bootstrap=0", "resample")
         self.gamma, self.of_counts = gamma, rule == "ebic"
         nobody = torch.zeros(self.n_restarts, 1, known, dtype=torch.bool)
         self.register_buffer("always", nobody if always else None)

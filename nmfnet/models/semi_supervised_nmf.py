@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import final
 
 import torch
@@ -50,6 +51,8 @@ class SemiSupervisedNMF(Factorization):
         super().__init__(parts, n_components=n_components)
         self.W = self.factor("W", "sample", "component")
         self.H = self.factor("H", "component", "feature")
+        if not parts.n_classes:
+            self.unused("data without labels", "label_weight")
         self.labels = LabelledFactor(parts.n_classes, label_weight, self.loss)
         if self.labels.used:
             self.B = self.factor("B", "component", "class")
@@ -66,6 +69,10 @@ class SemiSupervisedNMF(Factorization):
     def has_own_scale(self) -> bool:
         """Labels count in units of the size of X."""
         return False
+
+    def remarks(self, batch: Batch) -> Iterator[str]:
+        if not self.labels.n_classes:
+            yield "The data have no labels, and semi-supervised NMF without any is NMF."
 
     def infer(self, batch: Batch) -> Float[Tensor, "*r n k"]:
         """New rows are encoded without labels."""

@@ -130,6 +130,12 @@ class VAE(Factorization):
         self.warm_up, self.kl_weight = (warm_up, beta) if self.variational else (0, 1.0)
         self.counts = not parts.loss.real and "logit" not in parts.loss.heads
         self.has_components = not decoder
+        if not self.variational:
+            self.unused("model.law=point", "warm_up", "beta", "importance")
+        if not self.counts:
+            self.unused(f"loss={parts.loss.name}, which is not of counts", "reads")
+        if "covariate" not in self.axes:
+            self.unused("data without covariates", "covariates")
         self.reads, self.batch_norm, self.dropout = reads, batch_norm, dropout
         self.importance = importance
         if size == "latent" and not (self.counts and self.variational):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from nmfnet.config import Config
+from nmfnet.config import Config, options, read_choice
 from nmfnet.core.distributed import World
 from nmfnet.core.model import Factorization
 from nmfnet.core.starting import check_negative
@@ -19,6 +19,7 @@ __all__ = [
     "check_rows",
     "check_streamed",
     "note_undetermined",
+    "note_unused",
     "note_views",
 ]
 
@@ -63,6 +64,16 @@ def note_views(datamodule: MatrixDataModule, model: Factorization) -> None:
             f"{type(model).__name__} as configured does not read the covariates: model=vae and "
             "model=balsamico do."
         )
+
+
+def note_unused(cfg: Config, datamodule: MatrixDataModule, model: Factorization) -> None:
+    """Say which options of the model were set and have no effect with its other choices, or the data."""
+    if not model.idle or cfg.model_name not in options("model"):
+        return
+    usual = read_choice("model", cfg.model_name)["model"]
+    for name, beside in model.idle.items():
+        if cfg.model[name] != usual[name]:
+            datamodule.notes.append(f"model.{name}={cfg.model[name]} has no effect with {beside}.")
 
 
 def note_undetermined(datamodule: MatrixDataModule, model: Factorization) -> None:

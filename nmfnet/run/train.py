@@ -52,6 +52,7 @@ from nmfnet.run.refuse import (
     check_rows,
     check_streamed,
     note_undetermined,
+    note_unused,
     note_views,
 )
 from nmfnet.run.scale import rescale
@@ -230,6 +231,7 @@ def _made(
     check_links(datamodule, model)
     note_views(datamodule, model)
     note_undetermined(datamodule, model)
+    note_unused(cfg, datamodule, model)
     check_solver(model.solver, task_of(model))
     check_normalise(model, cfg.normalize)
     return model

@@ -15,7 +15,7 @@ from nmfnet.core.factor import Factor
 from nmfnet.core.model import Factorization, Parts
 from nmfnet.errors import UserError
 from nmfnet.settings.ranges import Count, NotNegative, Range
-from nmfnet.types import Batch, Float, Tensor
+from nmfnet.types import Batch, Float, Int, Tensor
 
 STEEPEST = 0.5
 """Largest logarithm of a scale in one affine coupling layer."""
@@ -274,9 +274,15 @@ class _Spline(_Coupling):
         super().__init__(model, number)
         self.K, self.K_bias = _layer(model, "K", number, "hidden", "knot")
 
-    def _knots(self, y: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Where bins begin and end, the values there, and the slopes there."""
-        raw = (self.hidden(b * y) @ self.K() + self.K_bias()).unflatten(-1, (y.shape[-1], -1))
+    def _knots(self, y: Tensor, b: Tensor, moved: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Where bins begin and end, the values there, and the slopes there, of the moved features."""
+        features = moved.unsqueeze(-1)
+        weights, bias = (
+            torch.take_along_dim(part.unflatten(-1, (y.shape[-1], -1)), features, dim=-2)
+            for part in (self.K(), self.K_bias())
+        )
+        raw = self.hidden(b * y) @ weights.flatten(-2) + bias.flatten(-2)
+        raw = raw.unflatten(-1, weights.shape[-2:])
         bins = (raw.shape[-1] + 1) // 3
         wide, high, steep = raw.split((bins, bins, bins - 1), dim=-1)
         steepest = -math.log(NARROWEST)
@@ -284,30 +290,46 @@ class _Spline(_Coupling):
         return _ends(wide), _ends(high), nn.functional.pad(slopes, (1, 1), value=1.0)
 
     def forward(self, y: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-        at, values, slopes = self._knots(y, b)
-        inside = (b == 0) & (y.abs() < BOX)
-        (x0, x1), (y0, y1), (d0, d1) = _bin(torch.where(inside, y, 0), at, at, values, slopes)
+        moved = _moved(b)
+        at, values, slopes = self._knots(y, b, moved)
+        own = torch.take_along_dim(y, moved, dim=-1)
+        inside = own.abs() < BOX
+        (x0, x1), (y0, y1), (d0, d1) = _bin(torch.where(inside, own, 0), at, at, values, slopes)
         s = (y1 - y0) / (x1 - x0)
-        xi = (torch.where(inside, y, 0) - x0) / (x1 - x0)
+        xi = (torch.where(inside, own, 0) - x0) / (x1 - x0)
         rest = xi * (1 - xi)
         below = s + (d0 + d1 - 2 * s) * rest
         value = y0 + (y1 - y0) * (s * xi.square() + d0 * rest) / below
         slope = s.square() * (d1 * xi.square() + 2 * s * rest + d0 * (1 - xi).square())
         log_slope = slope.log() - 2 * below.log()
-        return torch.where(inside, value, y), torch.where(inside, log_slope, 0).sum(-1)
+        row = _put(y, moved, torch.where(inside, value, own))
+        return row, torch.where(inside, log_slope, 0).sum(-1)
 
     def inverse(self, y: Tensor, b: Tensor) -> Tensor:
-        at, values, slopes = self._knots(y, b)
-        inside = (b == 0) & (y.abs() < BOX)
-        (x0, x1), (y0, y1), (d0, d1) = _bin(torch.where(inside, y, 0), values, at, values, slopes)
+        moved = _moved(b)
+        at, values, slopes = self._knots(y, b, moved)
+        own = torch.take_along_dim(y, moved, dim=-1)
+        inside = own.abs() < BOX
+        (x0, x1), (y0, y1), (d0, d1) = _bin(torch.where(inside, own, 0), values, at, values, slopes)
         s = (y1 - y0) / (x1 - x0)
-        up = torch.where(inside, y, 0) - y0
+        up = torch.where(inside, own, 0) - y0
         bend = up * (d0 + d1 - 2 * s)
         second = (y1 - y0) * (s - d0) + bend
         first = (y1 - y0) * d0 - bend
         root = (first.square() + 4 * second * s * up).clamp(min=0).sqrt()
         xi = 2 * s * up / (first + root)
-        return torch.where(inside, x0 + xi * (x1 - x0), y)
+        return _put(y, moved, torch.where(inside, x0 + xi * (x1 - x0), own))
+
+
+def _moved(b: Float[Tensor, "*r 1 f"]) -> Int[Tensor, "*r 1 m"]:
+    """The features that a layer does not hold, of which every restart has as many."""
+    number = int((b == 0).sum(-1).flatten()[0])
+    return b.argsort(dim=-1, stable=True)[..., :number]
+
+
+def _put(y: Tensor, moved: Tensor, values: Tensor) -> Tensor:
+    """The rows with these values of the moved features."""
+    return y.expand(*values.shape[:-1], -1).scatter(-1, moved.expand(values.shape), values)
 
 
 def _ends(raw: Float[Tensor, "*r n f m"]) -> Float[Tensor, "*r n f m1"]:

@@ -15,6 +15,7 @@ import torch
 
 import nmfnet
 from nmfnet.config import Config
+from nmfnet.core.model import Factorization
 from nmfnet.data import InMemory
 from nmfnet.run.callbacks.history import History
 from nmfnet.run.callbacks.resuming import Resuming
@@ -222,6 +223,27 @@ def test_a_checkpoint_in_passing_survives_a_kill(tmp_path, monkeypatch):
     (folder / "model.ckpt.part").write_bytes(b"half a file")
     same(unbroken, run(folder, **settings))
     assert len(history(folder)) == len(history(tmp_path / "unbroken")) == 12
+
+
+class Looking(L.Callback):
+    """A user's own, who reads the components of a fit after every step."""
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        assert isinstance(pl_module, Factorization)
+        assert np.isfinite(pl_module.components_).all()
+
+
+@pytest.mark.parametrize("way", ["kept", "looked at"])
+@pytest.mark.parametrize("more", [{"batch_size": 16}, {"solver": "adam_deep", "split": "rows"}])
+def test_a_fit_that_is_kept_or_looked_at_goes_on_as_it_was(way, more, tmp_path):
+    """The batch norm of a network goes on with the means of its batches."""
+    settings = {"model": "prodlda", "solver": "adam", "solver.n_inner": 1, "max_iter": 8, **more}
+    alone = run(None, np.round(10 * X), **settings)
+    cfg, source = configured(tmp_path, **settings), InMemory(X=np.round(10 * X))
+    if way == "kept":
+        same(alone, train(cfg.but(checkpoint_every=1e-9), source))
+    else:
+        same(alone, train(cfg, source, callbacks=[Looking()]))
 
 
 def test_the_checkpoint_of_a_running_fit_holds_the_best_factors_and_the_running_ones(

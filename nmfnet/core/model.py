@@ -18,7 +18,7 @@ from nmfnet.core.factor import Factor, Factors, only
 from nmfnet.core.inference import fold_in
 from nmfnet.core.keeping import go_on, kept
 from nmfnet.core.laws import Law, Point, standard_normal
-from nmfnet.core.objective import misfit, row_losses
+from nmfnet.core.objective import judged, misfit, row_losses
 from nmfnet.core.parts import Parts
 from nmfnet.core.penalties import Penalty
 from nmfnet.core.prelude import Prelude
@@ -668,8 +668,7 @@ class Factorization(L.LightningModule, ABC):
     @contextmanager
     def _fitted(self) -> Iterator[None]:
         """Inside, the model is its best restart and is not trained."""
-        self.eval()
-        with torch.no_grad(), self.restarts(int(self.best)):
+        with judged(self), torch.no_grad(), self.restarts(int(self.best)):
             yield
 
     @final

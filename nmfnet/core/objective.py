@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 import torch
@@ -18,6 +19,17 @@ if TYPE_CHECKING:
     from nmfnet.core.factor import Factor
     from nmfnet.core.model import Factorization
     from nmfnet.kernels.multiplicative import Sums
+
+
+@contextmanager
+def judged(model: Factorization) -> Iterator[None]:
+    """Inside, the model is as it is judged (batch norm by its running means); then as it was before."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
 
 
 def row_losses(

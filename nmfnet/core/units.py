@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
+from nmfnet.core.objective import judged
 from nmfnet.errors import UserError
 from nmfnet.kernels.arrays import as_tensor, size
 from nmfnet.kernels.rows import dense, take_rows
@@ -120,9 +121,6 @@ def _keeps_scale(model: Factorization, batch: Batch) -> bool:
     """Whether 4 X has 4 times the codes, and these decode to 4 times as much, to the last bit."""
     few = batch.by_row(lambda tensor: dense(take_rows(tensor, slice(0, 2))))
     few = few._replace(x=torch.rand_like(few.x))
-    mode = model.training
-    model.eval()
-    one, four = model.encode(few), model.encode(few._replace(x=4 * few.x))
-    kept = torch.equal(4 * one, four) and torch.equal(4 * model.decode(one), model.decode(four))
-    model.train(mode)
-    return kept
+    with judged(model):
+        one, four = model.encode(few), model.encode(few._replace(x=4 * few.x))
+        return torch.equal(4 * one, four) and torch.equal(4 * model.decode(one), model.decode(four))

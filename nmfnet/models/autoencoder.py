@@ -11,6 +11,7 @@ from torch import nn
 from nmfnet.core.constraints import NON_NEGATIVE, Constraint, Free
 from nmfnet.core.factor import Factor
 from nmfnet.core.model import Factorization, Parts
+from nmfnet.core.objective import judged
 from nmfnet.core.scaling import best_scale
 from nmfnet.errors import UserError
 from nmfnet.kernels.convex import convex_sums_A, projective_sums
@@ -172,9 +173,8 @@ class Autoencoder(Factorization):
             H = proposal["H"]
             self.factors["H"].assign_(H if self.multilinear else settled_components(self, H, batch))
         last: Factor = self.D[0] if self.tied else self.D[-1]  # type: ignore[assignment]
-        self.eval()  # batch norm: the scale must not depend on a batch
-        last.assign_(last() * best_scale(self, batch) ** (1 / last.degree))
-        self.train()
+        with judged(self):  # the scale must not depend on a batch
+            last.assign_(last() * best_scale(self, batch) ** (1 / last.degree))
 
     def scale_pair(self) -> tuple[Factor, Factor] | None:
         if not self.multilinear or self.tied or len(self.D) > 1:

@@ -12,6 +12,7 @@ from torch import nn
 from nmfnet.core.constraints import Free
 from nmfnet.core.factor import Factor
 from nmfnet.core.model import Factorization, Parts
+from nmfnet.core.objective import judged
 from nmfnet.core.scaling import best_scale
 from nmfnet.models._layers import ACTIVATIONS, BatchNorm, axes_between
 from nmfnet.types import Batch, Float, Tensor
@@ -120,9 +121,8 @@ class MuseXAE(Factorization):
             weights.assign_(self._normal(*weights.raw.shape[1:]))
             bias.assign_(torch.zeros_like(bias.raw))
         self.H.assign_(proposal["H"])
-        self.eval()  # batch norm: the scale must not depend on a batch
-        self.H.assign_(self.H() * best_scale(self, batch))
-        self.train()
+        with judged(self):  # the scale must not depend on a batch
+            self.H.assign_(self.H() * best_scale(self, batch))
 
     def _unit(self, x: Float[Tensor, "n f"]) -> Float[Tensor, "n 1"]:
         total = x.sum(-1, keepdim=True)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 
 from nmfnet.core.model import Factorization
+from nmfnet.core.objective import judged
 from nmfnet.models._hierarchy import size_of
 from nmfnet.solvers.bounded import minimise
 from nmfnet.solvers.descent import Problem, search
@@ -81,16 +82,11 @@ def descend(
     enough : float, optional
         End at a relative fall above this.
     """
-    training = model.training
-    model.eval()
-    try:
-        with model.restarts(slice(restart, restart + 1)):
-            own = model.solver.active(restart).quasi_newton
-            falls = [_stage(model, batch, stage, most, enough, own) for stage in model.stages()]
-            with torch.no_grad():
-                objective = float(Problem(model, batch).value())
-    finally:
-        model.train(training)
+    with judged(model), model.restarts(slice(restart, restart + 1)):
+        own = model.solver.active(restart).quasi_newton
+        falls = [_stage(model, batch, stage, most, enough, own) for stage in model.stages()]
+        with torch.no_grad():
+            objective = float(Problem(model, batch).value())
     return Found(objective, max(falls))
 
 

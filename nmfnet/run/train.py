@@ -17,6 +17,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from nmfnet.config import Config, read_choice, run_folder, run_id
 from nmfnet.core.distributed import World
 from nmfnet.core.model import Factorization
+from nmfnet.core.objective import judged
 from nmfnet.core.penalties import dodged
 from nmfnet.core.prelude import never
 from nmfnet.core.scaling import check_normalise, normalise, to_totals
@@ -450,8 +451,10 @@ def _settle(model: Factorization, datamodule: MatrixDataModule, normalize: str |
     model.end(datamodule.train)
     if datamodule.batch_size is not None or model.solver.estimates:
         # what was recorded is of some rows, or a sum of minibatches of different moments
-        model.eval()
-        now = torch.stack([total(model.objective(b)) for b in datamodule.blocks("train")]).sum(0)
+        with judged(model):
+            now = torch.stack([total(model.objective(b)) for b in datamodule.blocks("train")]).sum(
+                0
+            )
         model.objectives.copy_(torch.where(model.objectives.isfinite(), now, torch.inf))
         model.best.fill_(int(model.objectives.argmin()))
 

@@ -9,7 +9,7 @@ import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch.optim import Optimizer
 
-from nmfnet.core.objective import sum_gradients
+from nmfnet.core.objective import judged, sum_gradients
 from nmfnet.errors import UserError
 from nmfnet.kernels.csr import rows_at
 from nmfnet.kernels.divergences import TINY
@@ -285,9 +285,8 @@ def of_lightning(model: Factorization) -> tuple[LightningOptimizer, RestartAdam]
 @torch.no_grad()
 def judge(model: Factorization, batch: Batch, scale: float = 1.0) -> Terms:
     """The terms of the objective as the fitted model will have them (batch norm: running means)."""
-    model.eval()
-    terms = model.objective(batch)
-    model.train()
+    with judged(model):
+        terms = model.objective(batch)
     return {name: term * scale for name, term in terms.items()} if scale != 1 else terms
 
 

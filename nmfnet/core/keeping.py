@@ -23,6 +23,7 @@ def kept(model: Factorization) -> dict[str, Any]:
     return {
         "sizes": tuple(model.sizes),
         "iteration": model.iteration,
+        "asks_loss": model.asks_loss,
         "running": running if model.resumable else None,
         **model.recipe,
     }

@@ -169,7 +169,7 @@ class Factorization(L.LightningModule, ABC):
         self.factor = self.factors.declare  # for models to call
         self.idle: dict[str, str] = {}  # options without effect, and beside what
         self.now: int | None = None  # the iteration of a gradient step; None = the model is judged
-        self.asks_loss = True
+        self.asks_loss = True  # False = the objective is a likelihood of the model's own
         self.given, self.frozen = parts.given, parts.frozen
         self.n_components = n_components
         self.n_restarts = len(parts.generators)

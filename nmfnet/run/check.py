@@ -403,6 +403,9 @@ def survives_a_file(case: Case) -> str | None:
             "transform is another after loading: keep what it needs in factors, or in buffers "
             "(self.register_buffer) of a size that __init__ knows"
         )
+    scored = case.new.keys() <= {"X", "mask", "covariates"}
+    if scored and model.score(**case.new) != loaded.score(**case.new):
+        return "score is another after loading: keep what it needs in factors or buffers"
     if model.has_components and not np.array_equal(model.components_, loaded.components_):
         return "components_ are others after loading: keep what they need in factors or buffers"
     return None

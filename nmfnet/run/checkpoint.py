@@ -228,6 +228,7 @@ def load(path: str | Path, *, trust: bool = False) -> Factorization:
         )
         model.load_state_dict(saved["state_dict"])
         model.iteration = recipe["iteration"]
+        model.asks_loss = recipe.get("asks_loss", True)
     names = ("feature_names", "component_names", "covariates", "covariate_names")
     kept = (*names, "kind", "image_shape")
     model.recipe |= {key: recipe[key] for key in kept if key in recipe}

@@ -200,6 +200,16 @@ def test_runs_on_unequal_terms_are_kept_apart(browser):
     assert "max_iter: 1000 / 5" in browser.find_element(By.ID, "compared").text
 
 
+def test_a_curve_is_drawn_where_only_some_runs_have_a_floor(chromium, tmp_path):
+    make_run(tmp_path / "runs", "bounded")
+    make_run(tmp_path / "runs", "free", model="vae", k=10, metrics={"floor/relative_error": None})
+    chromium.get(
+        report(tmp_path / "runs", tmp_path / "report.html").as_uri() + "#rerr=train/relative_error"
+    )
+    assert chromium.find_elements(By.CSS_SELECTOR, "#rank-error .grid")
+    assert "NaN" not in chromium.find_element(By.ID, "rank-error").get_attribute("innerHTML")
+
+
 def test_a_method_can_be_hidden_from_the_curves(browser):
     def lines():
         return len(browser.find_elements(By.CSS_SELECTOR, "#conv-iter svg polyline"))

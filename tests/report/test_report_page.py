@@ -138,6 +138,12 @@ def test_the_page_of_a_single_run(tmp_path):
     assert (run["id"], run["folder"]) == ("nmf/a", ".")
 
 
+def test_a_model_that_finds_its_number_of_components_is_told_without_one(tmp_path):
+    make_run(tmp_path, "a", model="reference_nmf", config={"model.n_components": None})
+    (group,) = data_of(page(collect(tmp_path), tmp_path))["groups"]
+    assert group["short"][0] == "Best held-out relative error: reference_nmf, 0.4."
+
+
 def test_repeating_commands(tmp_path):
     run = make_run(
         tmp_path, "a", origin={"command": ["/x/nmfnet-train", "++seed=1", "data.path=a b"]}

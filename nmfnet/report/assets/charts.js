@@ -66,7 +66,7 @@ function label(value) {
 // series: {name, index, points: [[x, y], ...], line, dots: "all" | "end" | null, plain: grey dashed line}
 function chart(box, { series, x, y, logX = false, logY = false, xTicks = null, describe }) {
   box.replaceChildren();
-  const ok = (p) => p[0] !== null && p[1] !== null && (!logX || p[0] > 0) && (!logY || p[1] > 0);
+  const ok = (p) => p.every(Number.isFinite) && (!logX || p[0] > 0) && (!logY || p[1] > 0);
   const drawn = series.map((s) => ({ ...s, points: s.points.filter(ok) })).filter((s) => s.points.length);
   const all = drawn.flatMap((s) => s.points);
   if (!all.length) return box.append(el("p", { className: "sub" }, "Nothing to draw for this choice."));

@@ -93,7 +93,7 @@ function drawConvergence() {
   const methods = (k) => new Set(usable.filter((run) => size(run) === k).map((run) => run.method)).size;
   const usual = sizes.reduce((a, k) => (a === undefined || methods(k) >= methods(a) ? k : a), undefined);
   const k = sizes.map(String).includes(get("vsize")) ? get("vsize") : String(usual ?? "");
-  choose($("v-size"), sizes.length ? sizes.map((v) => [v, v]) : [["", "–"]], k);
+  choose($("v-size"), sizes.length ? sizes.map((v) => [v, v ?? "–"]) : [["", "–"]], k);
   $("v-y").value = get("vy", "gap");
   const mine = usable.filter((run) => String(size(run)) === k), gap = $("v-y").value === "gap";
   const lowest = new Map(), smaller = (a, b) => Math.min(a, b ?? Infinity);
@@ -119,7 +119,7 @@ function drawConvergence() {
     })),
   }));
   const some = lines.length < on.length ? `: the best ${lines.length} of ${on.length}, in turn from every method` : "";
-  $("conv-note").textContent = `One line per run with ${k} components${some}. ` + (gap ? "The lowest is that of the same " +
+  $("conv-note").textContent = `One line per run${sized(" with ", Number(k))}${some}. ` + (gap ? "The lowest is that of the same " +
     `seed, and so of the same training rows; gaps below ${FLOOR} are drawn at ${FLOOR}. `
     : "") + "Penalties are part of the objective.";
 }
@@ -142,7 +142,7 @@ function drawGallery() {
   best.sort((a, b) => a.group - b.group || (rank(a) === rank(b) ? 0 : rank(a) - rank(b)) || size(a) - size(b) || cost(a) - cost(b));
   const cards = best.slice(0, PICTURES);
   $("pictures").replaceChildren(...cards.map((run) => el("button", { type: "button", id: `pic:${run.id}`, onclick: () => set("run", run.id) },
-    picture(run, name), el("span", {}, el("b", {}, run.method), ` · ${size(run)} components`, el("br"),
+    picture(run, name), el("span", {}, el("b", {}, run.method), sized(" · ", size(run)), el("br"),
       [main(run) in run.metrics ? `${words(main(run))} ${fmt(run.metrics[main(run)])}` : "", group() ? "" : D.groups[run.group].name]
         .filter(Boolean).join(" · ")))));
   const images = [...$("pictures").querySelectorAll("img")], wide = (image) => image.naturalWidth > 1.5 * image.naturalHeight;

@@ -21,6 +21,7 @@ function set(key, value) {
 const words = (key) => (MEASURE[key] ? MEASURE[key].words : key.replace(/^model\./, ""));
 const setting = (run, key) => (key in run.settings ? run.settings[key] : D.common[key]);
 const size = (run) => setting(run, "model.n_components");
+const sized = (before, n) => (Number.isFinite(n) ? `${before}${n} components` : ""); // some models find their number
 const seed = (run) => setting(run, "seed");
 const main = (run) => D.groups[run.group].main;
 const index = (run) => D.groups[run.group].drawn.indexOf(run.method); // -1: one of very many methods

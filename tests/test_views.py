@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from kinds import QUIET, assert_restarts_are_runs, assert_resumes, relative, started
 from shell import refusal, train
@@ -469,3 +470,15 @@ def test_digits_are_told_apart_by_four_views():
     assert np.bincount(matrix.labels).tolist() == [200] * 10
     for table in (matrix, *matrix.views.values()):
         assert np.linalg.norm(table.values) == pytest.approx(1)
+
+
+def test_views_of_new_rows_are_joined_by_name_as_in_training():
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame(rng.random((12, 6)), index=[f"s{i}" for i in range(12)])
+    P = pd.DataFrame(rng.random((12, 4)), index=X.index)
+    mixed = P.iloc[rng.permutation(12)]
+    model = nmfnet.fit(X, "joint_nmf", views={"p": mixed}, n_components=2, max_iter=9, threads=1)
+    wanted = model.transform(X, views={"p": P})
+    assert np.array_equal(model.transform(X, views={"p": mixed}), wanted)
+    with pytest.raises(nmfnet.UserError, match="not in view p"):
+        model.transform(X, views={"p": mixed.rename({"s3": "t3"})})

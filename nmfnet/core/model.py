@@ -22,7 +22,7 @@ from nmfnet.core.objective import judged, misfit, row_losses
 from nmfnet.core.parts import Parts
 from nmfnet.core.penalties import Penalty
 from nmfnet.core.prelude import Prelude
-from nmfnet.core.reading import CovariateReader, Reader, new_rows, unseen
+from nmfnet.core.reading import CovariateReader, Reader, RowReader, new_rows, unseen
 from nmfnet.core.units import Units, inside
 from nmfnet.errors import UserError
 from nmfnet.kernels.rows import blocks, dense
@@ -187,6 +187,7 @@ class Factorization(L.LightningModule, ABC):
         self.notes: list[str] = []
         self.units = Units()
         self.reader: Reader | None = None  # of users' rows, which know their columns by name
+        self.row_reader: RowReader | None = None
         self.covariate_reader: CovariateReader | None = None
         self.plot: Any = None  # figures of a fitted model
         self.tell: Callable[[str], None] = silent  # what work after the training is at

@@ -24,6 +24,9 @@ Reader = Callable[[Any, Any], tuple[Any, Any, Any]]
 """X and mask as a user gives them, to matrices with the columns in the order of the training data, and
 the names of the rows."""
 
+RowReader = Callable[[Any, Any, str], Any]
+"""A table beside X, the names of its rows, and what it is called, to the table in the order of X."""
+
 CovariateReader = Callable[[Any, Any, int], Any]
 """Covariates as a user gives them, the names of the rows and their number, to a table of numbers."""
 
@@ -38,15 +41,18 @@ def new_rows(
     covariates: Any = None,
 ) -> Batch:
     """A batch of rows that the model has not seen; arguments as for ``Factorization.transform``."""
-    held = {name: _new_view(model, name, view) for name, view in (views or {}).items()}
-    names: Any = None
-    if X is None and held:
+    views, names = views or {}, None
+    if X is None and views:
+        held = {name: _new_view(model, name, view) for name, view in views.items()}
         rows = next(iter(held.values())).x.shape[0]
         x = torch.zeros(rows, model.sizes.n_features, dtype=model.precision, device=model.device)
         seen: Tensor | None = x
     else:
         if model.reader is not None:
             X, mask, names = model.reader(X, mask)
+        if model.row_reader is not None:  # joined by name, as in training
+            views = {k: model.row_reader(view, names, f"view {k}") for k, view in views.items()}
+        held = {name: _new_view(model, name, view) for name, view in views.items()}
         x, seen = _new_table(model, X, mask, "X", model.sizes.n_features)
     for name, view in held.items():
         if view.x.shape[0] != x.shape[0]:

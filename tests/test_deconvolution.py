@@ -73,6 +73,20 @@ def test_support_vectors_ignore_scale_and_offset_of_a_sample():
     assert (support_vectors(np.full((1, X.shape[1]), 5.0), H, None) == 0).all()
 
 
+@pytest.mark.parametrize("rule", ["optimum", "svr", "stepwise"])
+def test_missing_features_are_as_if_they_were_left_out(rule):
+    X, _, H = mixtures(noise=0.2)
+    keep = np.arange(X.shape[1]) % 3 > 0
+    less = nmfnet.fit(X[:, keep], "reference_nmf", H=H[:, keep], rule=rule, **QUIET)
+    for weight in (1.0, 1e-6, 1e6):
+        mask = np.broadcast_to(weight * keep, X.shape).copy()
+        mask[0] = weight  # every feature is seen somewhere
+        fitted = nmfnet.fit(X, "reference_nmf", H=H, rule=rule, mask=mask, **QUIET)
+        for name in ("component_0001", "component_0004", "correlation"):
+            found, expected = (m.reports["proportions"][name][1:] for m in (fitted, less))
+            np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
 def test_a_rule_is_what_transform_does_and_no_descent_moves_it():
     X, W, H = mixtures(noise=0.1)
     fitted = nmfnet.fit(X, "reference_nmf", H=H, rule="svr", **QUIET)

@@ -17,6 +17,9 @@ FloatArray = npt.NDArray[np.float64]
 Rule = Callable[[FloatArray, FloatArray, FloatArray | None], FloatArray]
 """From X (n, f), H (k, f) and weights (n, f) or None to W (n, k) >= 0."""
 
+ROUNDING = 1e-13
+"""Size of deviations beside that of the values below which they are rounding errors."""
+
 NUS = (0.25, 0.5, 0.75)
 """Shares of support vectors that are tried."""
 
@@ -24,24 +27,23 @@ NUS = (0.25, 0.5, 0.75)
 def support_vectors(x: FloatArray, H: FloatArray, mask: FloatArray | None) -> FloatArray:
     """Shares by linear nu-support vector regression of every sample on the components.
 
-    H as a whole and every sample are brought to mean 0 and deviation 1. Of three nu that one is taken
-    whose shares (negative coefficients set to 0, the others scaled to sum 1) leave the smallest error. A
-    sample without a positive coefficient gets zeros.
+    H as a whole and every sample are brought to mean 0 and deviation 1 over the features that the sample
+    has. Of weights only the ratios matter. Of three nu that one is taken whose shares (negative
+    coefficients set to 0, the others scaled to sum 1) leave the smallest error. A sample without a
+    positive coefficient gets zeros.
 
     Source: Newman et al. 2015, "Robust enumeration of cell subsets from tissue expression profiles"
     (CIBERSORT), online methods; Schölkopf et al. 2000 for the regression.
     """
     from sklearn.svm import NuSVR
 
-    deviation = H.std()
-    basis = ((H - H.mean()) / (deviation if deviation > 0 else 1)).T
     W = np.zeros((len(x), len(H)))
     for i, row in enumerate(x):
-        spread = row.std()
-        if spread == 0:
+        seen = np.ones(len(row), bool) if mask is None else mask[i] > 0
+        weights = np.ones(len(row)) if mask is None else mask[i][seen] / mask[i][seen].mean()
+        if not seen.any() or not np.ptp(row[seen]):
             continue
-        y = (row - row.mean()) / spread
-        weights = None if mask is None else mask[i]
+        y, basis = _standard(row[seen], weights), _standard(H[:, seen], weights).T
         least = np.inf
         for nu in NUS:
             fitted = NuSVR(kernel="linear", nu=nu, C=1.0).fit(basis, y, sample_weight=weights)
@@ -53,6 +55,14 @@ def support_vectors(x: FloatArray, H: FloatArray, mask: FloatArray | None) -> Fl
             if error < least:
                 least, W[i] = error, w
     return W
+
+
+def _standard(values: FloatArray, weights: FloatArray) -> FloatArray:
+    """Values of mean 0 and deviation 1 in all, features (the last axis) counting by their weights."""
+    share = np.broadcast_to(weights, values.shape) / (weights.sum() * values.size / len(weights))
+    rest = values - (share * values).sum()
+    deviation = np.sqrt((share * rest**2).sum())
+    return np.asarray(rest / deviation if np.ptp(values) else rest)
 
 
 def stepwise(add: float, remove: float) -> Rule:
@@ -72,12 +82,22 @@ def _by_steps(
     return W
 
 
-def fit_correlation(x: np.ndarray, x_hat: np.ndarray) -> FloatArray:
-    """Pearson correlation of every row with its reconstruction, shape (n,); 0 where one is constant."""
+def fit_correlation(x: np.ndarray, x_hat: np.ndarray, mask: np.ndarray | None = None) -> FloatArray:
+    """Pearson correlation of every row with its reconstruction, shape (n,); 0 where one is constant.
+
+    Entries count by their weights, the mask.
+    """
     a, b = (np.asarray(side, np.float64) for side in (x, x_hat))
-    a, b = a - a.mean(1, keepdims=True), b - b.mean(1, keepdims=True)
-    size = np.sqrt((a**2).sum(1) * (b**2).sum(1))
-    return np.asarray(np.divide((a * b).sum(1), size, out=np.zeros(len(a)), where=size > 0))
+    weight = np.ones_like(a) if mask is None else np.asarray(mask, np.float64)
+    share = weight / np.maximum(weight.sum(1, keepdims=True), np.finfo(np.float64).tiny)
+
+    def inner(left: FloatArray, right: FloatArray) -> FloatArray:
+        return np.asarray((share * left * right).sum(1))
+
+    least = ROUNDING * np.sqrt(inner(a, a) * inner(b, b))
+    a, b = (side - (share * side).sum(1, keepdims=True) for side in (a, b))
+    size = np.sqrt(inner(a, a) * inner(b, b))
+    return np.asarray(np.divide(inner(a, b), size, out=np.zeros(len(a)), where=size > least))
 
 
 def p_values(found: FloatArray, null: FloatArray) -> FloatArray:

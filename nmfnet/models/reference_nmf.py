@@ -241,7 +241,8 @@ class ReferenceNMF(Factorization):
         shares = self.shares_of(code, batch)
         columns = dict(zip(names, shares.T.cpu().numpy(), strict=True))
         x, x_hat = dense(batch.x), self.decode(code.to(self.H.raw))
-        fit = fit_correlation(x.cpu().numpy(), x_hat.cpu().numpy())
+        weight = None if batch.mask is None else dense(batch.mask).cpu().numpy()
+        fit = fit_correlation(x.cpu().numpy(), x_hat.cpu().numpy(), weight)
         rng = np.random.default_rng(int(self.streams.reshape(-1)[0]) % 2**63)
         if self.bootstrap:
             drawn = np.stack([self._again(batch, rng, i) for i in range(self.bootstrap)])

@@ -334,6 +334,15 @@ def test_how_well_sounds_were_separated():
     assert "b/si_sdr" not in separation({"a": a}, {"a": a, "b": b}, a + b)
 
 
+def test_silence_is_no_separation_and_equal_stems_span_one_direction():
+    a, b = np.linalg.qr(np.random.default_rng(0).normal(size=(3000, 2)))[0].T
+    silent = separation({"a": 0 * a, "b": b}, {"a": a, "b": b}, a + b)
+    assert np.isnan([silent["a/si_sdr"], silent["a/gain"], silent["si_sdr"]]).all()
+    twice = separation({"a": a + b}, {"a": a, "same": 2 * a}, a + b)
+    assert twice["a/si_sar"] == pytest.approx(0, abs=1e-9)
+    assert twice["a/si_sir"] > 200
+
+
 def test_energies_have_the_decibels_of_their_amplitudes():
     X = np.random.default_rng(0).uniform(0.01, 1, (6, 5))
     drawn = []

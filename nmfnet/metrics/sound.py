@@ -41,19 +41,19 @@ def separation(
     -------
     dict
         ``STEM/si_sdr``, ``STEM/si_sir``, ``STEM/si_sar``, ``STEM/gain``, and ``si_sdr`` and ``gain``,
-        their means. Stems without an estimate are left out.
+        their means. Stems without an estimate are left out; of a silent estimate all are NaN.
 
     Source: Le Roux, Wisdom, Erdogan & Hershey 2019, "SDR - half-baked or well done?", eqs. (3) to (6).
     """
     whole = np.asarray(mixture, np.float64)
     true = {name: np.asarray(stem, np.float64) for name, stem in stems.items()}
-    span, _ = np.linalg.qr(np.column_stack(list(true.values())))
+    table = np.column_stack(list(true.values()))
     found: dict[str, float] = {}
     for name, stem in true.items():
         if name not in estimates:
             continue
         given = np.asarray(estimates[name], np.float64)
-        target, spanned = _on(given, stem), span @ (span.T @ given)
+        target, spanned = _on(given, stem), table @ np.linalg.lstsq(table, given)[0]
         before = _on(whole, stem)
         found[f"{name}/si_sdr"] = _decibel(target, given - target)
         found[f"{name}/si_sir"] = _decibel(target, spanned - target)
@@ -71,10 +71,10 @@ def _on(estimate: np.ndarray, stem: np.ndarray) -> np.ndarray:
 
 
 def _decibel(kept: np.ndarray, lost: np.ndarray) -> float:
-    """10 log10 of a ratio of energies, of which neither is below the rounding of both."""
+    """10 log10 of a ratio of energies, of which neither is below the rounding of both; NaN of silence."""
     good, bad = float(kept @ kept), float(lost @ lost)
     least = np.finfo(np.float64).eps ** 2 * (good + bad)
-    return float(10 * np.log10(max(good, least) / max(bad, least))) if least > 0 else 0.0
+    return float(10 * np.log10(max(good, least) / max(bad, least))) if least > 0 else float("nan")
 
 
 def pitch(spectrum: ArrayLike, frequencies: ArrayLike) -> float:

@@ -39,6 +39,15 @@ def cohort(seed: int = 0, n: int = 120, f: int = 30) -> tuple[np.ndarray, pd.Dat
     )
 
 
+def test_a_covariate_that_is_far_from_zero_has_the_same_effects():
+    X, about, _ = cohort(n=40, f=10)
+    near, far = (
+        fit(X, covariates=about["dose"].to_numpy() + level).reports["effects"] for level in (0, 1e4)
+    )
+    for word in ("effect", "standard error"):
+        np.testing.assert_allclose(far[word][3:], near[word][3:], rtol=1e-5)
+
+
 def effects_of(fitted, X: np.ndarray, about: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     """Effects of the dose and their standard errors."""
     rows = Batch(

@@ -157,8 +157,8 @@ class Dirichlet(Law):
         self.mean = concentration / concentration.sum(-1, keepdim=True)
 
     def kl(self) -> Float[Tensor, "*r n"]:
-        prior = D.Dirichlet(self.alpha * torch.ones_like(self.concentration))
-        return D.kl_divergence(D.Dirichlet(self.concentration), prior)
+        prior = D.Dirichlet(self.alpha * torch.ones_like(self.concentration), validate_args=False)
+        return D.kl_divergence(D.Dirichlet(self.concentration, validate_args=False), prior)
 
 
 def standard_normal(

@@ -152,7 +152,9 @@ class Balsamico(Factorization):
         T, B = exp_log(beta * W, beta), expected_log(self.Lambda().double()).exp()
         logs = torch.xlogy(x, (tau * (T @ B)).clamp_min(1e-300)) - torch.lgamma(x + 1)
         data = (W * (beta - prior)).sum(-1) - logs.sum(-1)
-        posterior, given = D.Gamma(beta * W, beta), D.Gamma(a.expand_as(beta), prior)
+        # a step on trial may be so long that rates overflow: its bound is no number, and it is not taken
+        posterior = D.Gamma(beta * W, beta, validate_args=False)
+        given = D.Gamma(a.expand_as(beta), prior, validate_args=False)
         return {"data": data, "kl_W": D.kl_divergence(posterior, given).sum(-1)}
 
     def terms(self, batch: Batch) -> Terms:

@@ -625,6 +625,15 @@ def test_groups_of_a_graph_are_found():
     assert clustering_accuracy(group, clusters_of(kl.transform(A))) > 0.9
 
 
+def test_the_scale_of_the_links_changes_nothing_of_symmetric_nmf():
+    A = np.random.default_rng(0).random((18, 18))
+    own = {"n_components": 3, "dtype": "float64", "max_iter": 400, "certificate_tol": None}
+    one, large = (fit((A + A.T) * size, "sym_nmf", **own) for size in (1, 2.0**20))
+    assert large.metrics["n_iter"] == one.metrics["n_iter"]
+    W, expected = (model.factors["W"]().detach().numpy() for model in (large, one))
+    np.testing.assert_allclose(W, expected * 2.0**10, rtol=1e-9)
+
+
 def test_a_new_node_is_explained_by_its_links_to_the_old_ones():
     from scipy.optimize import nnls
 

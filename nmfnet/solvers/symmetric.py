@@ -24,7 +24,7 @@ APART = 1e-3
 class Symmetric(Solver):
     """HALS on ``||X - W Hᵀ||² + weight ||W - H||²``, which makes W and H one factor.
 
-    The weight starts at ``max(X)²``, and grows by ``growth`` in every training step in which the factors
+    The weight starts at ``max(X)``, and grows by ``growth`` in every training step in which the factors
     are not yet one. A training step ends at the lowest ``||X - H Hᵀ||`` that any has ended at.
 
     Parameters
@@ -34,6 +34,9 @@ class Symmetric(Solver):
         Iterations per training step.
 
     Source: Zhu, Li, Liu & Li 2018 (SymHALS); Kuang, Yun & Park 2015 (the growing weight).
+
+    Differs from the source: Kuang et al. start at ``max(X)²``, of an X whose entries are about 1. The
+    weight has the unit of X, as W has that of its square root, and so the scale of X does not matter.
     """
 
     name = "symmetric"
@@ -66,7 +69,7 @@ class Symmetric(Solver):
             if self.pair is None:
                 self.pair = factor.raw.detach().clone(), factor.raw.detach().clone()
                 largest = batch.x.values().max() if batch.x.is_sparse_csr else batch.x.max()
-                self.weight = largest.square().expand(model.n_restarts).clone()
+                self.weight = largest.expand(model.n_restarts).clone()
             W, H = self.pair
             found = symmetric_hals(batch.x, W[live], H[live], self.weight[live], n_iter)
             W[live], H[live] = found

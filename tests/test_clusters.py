@@ -294,3 +294,13 @@ def test_three_groups_of_points_are_cut():
     for relaxation in ("njw", "normalized_cut"):
         fitted = fit(matrix.values, "spectral", n_components=3, relaxation=relaxation)
         assert agreement(matrix.labels, clusters_of(fitted, matrix.values)[0]) == 1
+
+
+def test_no_sample_of_orthogonal_factors_is_better_off_elsewhere():
+    X = np.random.default_rng(7).gamma(1, size=(18, 7))
+    fitted = fit(X, "trifactor", n_components=3, orthogonal="F", dtype="float64", seed=1)
+    F = fitted.factors["F"]()[0].detach().numpy()
+    again = fitted.transform(X)
+    assert (F.argmax(1) == again.argmax(1)).all()
+    left, least = (((X - W @ fitted.components_) ** 2).sum() for W in (F, again))
+    assert left <= least * (1 + 1e-3)

@@ -174,7 +174,8 @@ def test_transform_of_the_training_rows_is_the_training_code(model, tmp_path):
     batch = data_of(model)[0].train
     with torch.no_grad(), fitted.restarts(int(fitted.best)):
         trained, refitted = (float(misfit(fitted, batch, torch.from_numpy(w))) for w in (W, again))
-    assert refitted <= trained + 1e-3 * abs(trained)
+    rounding = 1e-12  # all that is left of an exact fit
+    assert refitted <= trained + 1e-3 * abs(trained) + rounding
 
 
 @LIGHT

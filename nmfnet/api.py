@@ -51,7 +51,8 @@ def fit(
     labels : array-like, shape (n_samples,), optional
         Class of each row, for figures and scores.
     graph : array-like or sparse matrix, shape (n_samples, n_samples), optional
-        Weights >= 0 of links between the rows, for models that read them; 0 = no link.
+        Weights >= 0 of links between the rows, for models that read them; 0 = no link. A DataFrame is
+        joined by the names of its rows and columns.
     views : mapping of str to array-like, optional
         Further matrices of the same samples, for models that explain several: joined by name if X and
         the view are DataFrames, else row by row. Rows of NaN are samples that a view lacks.

@@ -925,3 +925,19 @@ def test_a_run_of_an_earlier_version_loads_and_reads_no_links(tmp_path):
     assert np.array_equal(loaded.transform(**new), fitted.transform(**new))
     with pytest.raises(nmfnet.UserError, match="earlier version"):
         loaded.transform(new["X"], links=new["graph"])
+
+
+def test_a_graph_with_names_is_joined_by_them():
+    rng = np.random.default_rng(0)
+    names = [f"s{i}" for i in range(12)]
+    X = pd.DataFrame(rng.random((12, 6)), index=names)
+    links = np.triu(rng.random((12, 12)) < 0.4, 1).astype(float)
+    A = pd.DataFrame(links + links.T, index=names, columns=names)
+    mixed = A.iloc[rng.permutation(12), rng.permutation(12)]
+    quiet: dict = {"n_components": 2, "max_iter": 3, "threads": 1, "figures": False}
+    one, two = (nmfnet.fit(X, "graph_ae", graph=graph, **quiet) for graph in (A, mixed))
+    wanted = one.transform(X, graph=A)
+    assert np.array_equal(two.transform(X, graph=A), wanted)
+    assert np.array_equal(one.transform(X, graph=mixed), wanted)
+    with pytest.raises(nmfnet.UserError, match="not in graph"):
+        nmfnet.fit(X, "graph_ae", graph=A.rename(columns={"s3": "t3"}), **quiet)

@@ -692,7 +692,7 @@ class Factorization(L.LightningModule, ABC):
         mask : array-like, shape (n_samples, n_features), optional
             Weights >= 0: 1 = observed, 0 = missing.
         graph : array-like or sparse matrix, shape (n_samples, n_samples), optional
-            Symmetric links between these rows, for models that read them.
+            Symmetric links between these rows, for models that read them; joined by name as X is.
         links : array-like or sparse matrix, shape (n_samples, training samples), optional
             Links of these rows to those of the training, weights >= 0, for models that read them.
         views : mapping of str to array-like, optional

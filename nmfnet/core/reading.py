@@ -24,8 +24,9 @@ Reader = Callable[[Any, Any], tuple[Any, Any, Any]]
 """X and mask as a user gives them, to matrices with the columns in the order of the training data, and
 the names of the rows."""
 
-RowReader = Callable[[Any, Any, str], Any]
-"""A table beside X, the names of its rows, and what it is called, to the table in the order of X."""
+RowReader = Callable[..., Any]
+"""A table beside X, the names of X's rows, and what it is called, to the table in the order of X;
+``square`` where its columns are these rows as well."""
 
 CovariateReader = Callable[[Any, Any, int], Any]
 """Covariates as a user gives them, the names of the rows and their number, to a table of numbers."""
@@ -52,6 +53,8 @@ def new_rows(
             X, mask, names = model.reader(X, mask)
         if model.row_reader is not None:  # joined by name, as in training
             views = {k: model.row_reader(view, names, f"view {k}") for k, view in views.items()}
+            graph = None if graph is None else model.row_reader(graph, names, "graph", square=True)
+            links = None if links is None else model.row_reader(links, names, "links")
         held = {name: _new_view(model, name, view) for name, view in views.items()}
         x, seen = _new_table(model, X, mask, "X", model.sizes.n_features)
     for name, view in held.items():

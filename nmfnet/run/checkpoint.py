@@ -116,7 +116,7 @@ def name_features(model: Factorization, feature_names: Sequence[str]) -> None:
 
 def know_rows(model: Factorization) -> None:
     """Let a model read users' rows as its training data were read, by what its recipe says of them."""
-    from nmfnet.data.sources.simple import rows_like
+    from nmfnet.data.formats.memory import rows_like
 
     model.reader, model.row_reader = reader_of(model.feature_names), rows_like
     if model.recipe.get("covariates") is not None:

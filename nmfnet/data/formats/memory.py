@@ -21,6 +21,7 @@ __all__ = [
     "masked",
     "modalities_of",
     "positions",
+    "rows_like",
     "weights_of",
 ]
 
@@ -272,6 +273,22 @@ def positions(
             "out."
         )
     return np.array([place[name] for name in names], dtype=np.int64)
+
+
+def rows_like(table: Any, names: Sequence[str] | None, what: str, *, square: bool = False) -> Any:
+    """A table with its rows in the order of these names, where it has names; else as it is.
+
+    ``square`` = its columns are the same samples, and follow their names, too.
+    """
+    given = as_matrix(table, what=what) if names is not None else None
+    if given is None or names is None or (given.sample_names, given.feature_names) == (None, None):
+        return table
+    values = given.values
+    if given.sample_names is not None:
+        values = values[positions(given.sample_names, names, what, "sample")]
+    if square and given.feature_names is not None:
+        values = values[:, positions(given.feature_names, names, what, "sample")]
+    return values
 
 
 def aligned(

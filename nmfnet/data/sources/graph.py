@@ -15,6 +15,7 @@ from scipy.sparse.csgraph import connected_components
 
 from nmfnet.data.formats.files import read_raw
 from nmfnet.data.formats.layout import read_lines
+from nmfnet.data.formats.memory import rows_like
 from nmfnet.data.formats.raw import (
     check_file,
     did_you_mean,
@@ -531,8 +532,8 @@ class Linked(Source):
     Parameters
     ----------
     of : Source
-    links : array or scipy sparse matrix, shape (n_samples, n_samples)
-        Weights >= 0; 0 = no link.
+    links : DataFrame, array or scipy sparse matrix, shape (n_samples, n_samples)
+        Weights >= 0; 0 = no link. Names of rows and columns are joined to those of the samples.
     """
 
     of: Source
@@ -541,5 +542,6 @@ class Linked(Source):
     def read(self) -> Matrix:
         """The matrix with its graph, undirected and without self loops."""
         matrix = self.of.read()
-        A, remarks = symmetric_links(self.links, matrix.sample_names, "graph")
+        links = rows_like(self.links, matrix.sample_names, "graph", square=True)
+        A, remarks = symmetric_links(links, matrix.sample_names, "graph")
         return replace(matrix, graph=A, remarks=(*matrix.remarks, *remarks))

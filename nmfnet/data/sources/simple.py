@@ -16,7 +16,6 @@ from nmfnet.data.formats.memory import (
     as_weights,
     masked,
     modalities_of,
-    positions,
     weights_of,
 )
 from nmfnet.data.formats.raw import as_text, file_sha256, is_sparse, numbered
@@ -25,7 +24,7 @@ from nmfnet.data.sources.source import Source, encode_labels, split_missing, wit
 from nmfnet.data.sources.views import joined, without_absent
 from nmfnet.errors import UserError
 
-__all__ = ["Digits", "InMemory", "Planted", "new_rows", "rows_like"]
+__all__ = ["Digits", "InMemory", "Planted", "new_rows"]
 
 
 @final
@@ -273,14 +272,6 @@ def new_rows(
     features = given.feature_names or numbered("feature", f)
     values, mask, _ = _observed(given, mask, "error", names, features)
     return values if mask is None else masked(values, mask), mask, given.sample_names
-
-
-def rows_like(table: Any, names: Sequence[str] | None, what: str) -> Any:
-    """A table with its rows in the order of these names, where it has names; else as it is."""
-    given = as_matrix(table, what=what) if names is not None else None
-    if given is None or given.sample_names is None:
-        return table
-    return given.values[positions(given.sample_names, names or (), what, "sample")]
 
 
 def _observed(

@@ -99,7 +99,7 @@ def test_every_view_has_its_scaling(tables):
 def test_a_view_that_outweighs_the_others_is_noted(tables):
     X, _ = two(8)
     plain = InMemory(X=X, views={"large": 100 * X}).read()
-    assert "counts more in the fit: data.scaling=frobenius" in " ".join(plain.notes())
+    assert "counts more; data.scaling=frobenius" in " ".join(plain.notes())
     assert "counts more" not in " ".join(InMemory(X=X, views={"like": X + 1}).read().notes())
 
 

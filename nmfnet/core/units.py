@@ -93,7 +93,8 @@ def _fixed(model: Factorization) -> str:
     if model.penalty_list:
         return "the weights of penalties are in its units"
     if model.has_own_scale:
-        return f"{type(model).__name__} has more in its objective than the loss of X"
+        kind = type(model).__name__
+        return f"{kind} holds more than X that has a scale (components, or terms of the objective)"
     return ""
 
 

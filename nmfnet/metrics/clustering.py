@@ -107,6 +107,9 @@ def _contingency(labels: Labels, clusters: Labels) -> npt.NDArray[np.float64]:
             f"labels have shape {np.shape(labels)} and clusters {np.shape(clusters)}; give two "
             "lists of the same length, at least 1."
         )
+    for name, given in (("labels", labels), ("clusters", clusters)):
+        if absent := [i for i, label in enumerate(given) if label is None or label != label]:
+            raise UserError(f"{name}[{absent[0]}] is missing: leave such samples out")
     rows, columns = _codes(labels), _codes(clusters)
     table = np.zeros((rows.max() + 1, columns.max() + 1))
     np.add.at(table, (rows, columns), 1.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import types
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
@@ -149,6 +150,7 @@ def far_row(matrix: Any) -> None:
         (lambda: np.array([[10**400]], dtype=object), "not a number"),
         (lambda: np.array([["1_000"]]), "'1_000' in row 1, column 1 is not a number"),
         (lambda: np.array([(1, 2.0)], dtype=[("a", int), ("b", float)]), "structured array"),
+        (lambda: types.SimpleNamespace(collect=None), "holds no values yet: give X.collect()"),
         (lambda: sp.csr_matrix(X * 1j), "complex"),
         (lambda: torch.tensor(X * 1j), "complex"),
         (lambda: broken(far_column), "X is not a valid sparse matrix"),

@@ -37,6 +37,8 @@ def test_clustering_ignores_names() -> None:
         assert measure(labels, rng.permutation(labels)) < 0.6
         with pytest.raises(UserError, match="same length"):
             measure(labels, labels[:-1])
+        with pytest.raises(UserError, match=r"labels\[1\] is missing"):
+            measure(["a", None, "b"], [0, 1, 1])
 
 
 def test_clusters_of() -> None:

@@ -110,6 +110,10 @@ def _read(X: Any, what: str, layer: str | None, *, single: bool = False) -> Give
         observed = ~np.ma.getmaskarray(X)
         values = np.where(observed, X.data, np.zeros((), X.dtype)) if X.ndim == 2 else X.data
         return Given(as_float64(values, what), None, None, observed)
+    if hasattr(X, "collect"):  # polars, dask: a plan of a table
+        raise UserError(
+            f"{what} is a {type(X).__name__} that holds no values yet: give X.collect()."
+        )
     try:
         array = np.asarray(X)
     except ValueError as error:  # rows of different lengths

@@ -254,8 +254,9 @@ def _unequal(tables: Mapping[str, Matrix]) -> tuple[str, ...]:
     if len(norms) < 2 or norms[large] <= UNEQUAL * norms[small]:
         return ()
     return (
-        f"The norm of the view {large!r} is {norms[large]:.3g} and that of {small!r} {norms[small]:.3g}, "
-        "so the first counts more in the fit: data.scaling=frobenius makes them equal.",
+        f"The norm of the view {large!r} is {norms[large]:.3g} and that of {small!r} {norms[small]:.3g}: "
+        "where losses are added up as they are, the first counts more; data.scaling=frobenius makes "
+        "them equal.",
     )
 
 

@@ -4,7 +4,7 @@ One tenth of the ratings is held out (every user and film keeps at least one) an
 side; of the choices (ratings of 4 and more) one fifth. The options of a side are chosen on a tenth of
 what is left; then it learns from all of what is left and is scored once.
 
-    python experiments/completion/completion.py          # about half an hour of one core
+    python experiments/completion/completion.py          # about 40 minutes of one core
 
 Writes ``completion.csv`` (a line per task, side and seed), ``calibration.png`` and ``popularity.png``
 beside this file. ``--splits FOLDER`` also leaves what every side has seen there, for ``peers.py``.
@@ -151,9 +151,15 @@ RATINGS: Sides = {
         ours("biased_mf", max_iter=40),
         [{"l2": r} for r in (0.1, 0.15, 0.2)],
     ),
-    "biased_mf, adam": (ours("biased_mf", **ADAM), [{"l2": 0.1}]),
-    "autorec": (ours("autorec", max_iter=200), [{}]),
-    "nnmf": (ours("nnmf", **NETWORK), [{"l2": 0.05, "model.l2_network": 100.0}]),
+    "biased_mf, adam": (ours("biased_mf", **ADAM), [{"l2": r} for r in (0.05, 0.1, 0.15)]),
+    "autorec": (ours("autorec", max_iter=200), [{"l2": r} for r in (100.0, 200.0, 400.0)]),
+    "nnmf": (
+        ours("nnmf", **NETWORK),
+        [
+            {"l2": r, "model.l2_network": s}
+            for r, s in ((0.05, 100.0), (0.15, 100.0), (0.05, 1000.0))
+        ],
+    ),
 }
 CHOICES: Sides = {
     "popularity": (popularity, [{}]),
@@ -161,8 +167,11 @@ CHOICES: Sides = {
         ours("implicit_mf", max_iter=20),
         [{"l2": 1.0}, {"l2": 5.0, "model.alpha": 3.0}, {"l2": 10.0, "model.alpha": 10.0}],
     ),
-    "bpr": (ours("bpr", **PAIRS), [{}]),
-    "neumf": (ours("neumf", **NETWORK), [{}]),
+    "bpr": (ours("bpr", **PAIRS), [{"l2": r} for r in (0.02, 0.05, 0.1)]),
+    "neumf": (
+        ours("neumf", **NETWORK),
+        [{"l2": r, "model.l2_network": s} for r, s in ((0.05, 1.0), (0.15, 1.0), (0.05, 100.0))],
+    ),
 }
 
 

@@ -34,27 +34,42 @@ def minimise_within(
     tol : float
         It ends when an iteration lowers the value by no more than this, relative.
 
+    Notes
+    -----
+    SciPy takes a fall for relative only where the value is above 1, and its first step for one of unit
+    length. So the value is measured in what it is where a search begins, and the point in its root mean
+    square at the start.
+
     Source: Byrd, Lu, Nocedal & Zhu 1995.
     """
     from scipy.optimize import minimize
 
-    def differentiated(flat: np.ndarray) -> tuple[float, np.ndarray]:
+    unit = float(start.square().mean().sqrt()) or 1.0
+
+    def differentiated(flat: np.ndarray, size: float) -> tuple[float, np.ndarray]:
         with torch.inference_mode(False), torch.enable_grad():
-            point = torch.from_numpy(flat.copy()).to(start.device).reshape(start.shape)
+            point = torch.from_numpy(flat * unit).to(start.device).reshape(start.shape)
             point.requires_grad_()
             f = value(point)
             (g,) = torch.autograd.grad(f, point)
-        return float(f.detach()), g.cpu().numpy().ravel()
+        return float(f.detach()) / size, g.cpu().numpy().ravel() * (unit / size)
 
     options: Any = {"maxiter": max_iter, "maxfun": 2 * max_iter, "ftol": tol, "gtol": 0.0}
-    limits = list(bounds) * start.shape[0]
-    reached, before = start.detach().cpu().numpy().ravel(), np.inf
+    limits = [(low / unit, high / unit) for low, high in bounds] * start.shape[0]
+    reached = start.detach().cpu().numpy().ravel() / unit
     for _ in range(STARTS):
+        before, _ = differentiated(reached, 1.0)
+        size = abs(before) or 1.0
         found = minimize(
-            differentiated, reached, jac=True, method="L-BFGS-B", bounds=limits, options=options
+            differentiated,
+            reached,
+            args=(size,),
+            jac=True,
+            method="L-BFGS-B",
+            bounds=limits,
+            options=options,
         )
         reached = found.x
-        if not found.fun < before - 1e-6 * abs(found.fun):
+        if not found.fun < before / size - 1e-6:
             break
-        before = found.fun
-    return torch.from_numpy(reached).to(start.device).reshape(start.shape)
+    return torch.from_numpy(reached * unit).to(start.device).reshape(start.shape)

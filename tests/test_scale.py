@@ -141,3 +141,16 @@ def test_numbers_that_no_float_holds_are_refused():
     outlier[0, 0] = 1e40
     with pytest.raises(UserError, match="float32"):
         nmfnet.fit(outlier, **QUICK)
+
+
+@pytest.mark.parametrize("model", ["nmfd", "convex_nmf", "projective_nmf", "trifactor"])
+@pytest.mark.parametrize("size", [1e-6, 1e6])
+def test_only_ratios_of_weights_matter_to_where_a_fit_begins(model, size):
+    def fitted(weight):
+        mask = np.full(X.shape, weight)
+        return nmfnet.fit(X, model, mask=mask, max_iter=1, tol=0, **QUICK, solver="mu")
+
+    one, other = fitted(1.0), fitted(size)
+    for name, factor in one.factors.items():
+        found, wanted = (f().detach().numpy() for f in (other.factors[name], factor))
+        np.testing.assert_allclose(found, wanted, rtol=1e-4)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def best_scale(model: Factorization, batch: Batch) -> Float[Tensor, "r 1 1"]:
-    """The c > 0 that minimises ``||X - c X_hat||`` for the factors as they are.
+    """The c > 0 that minimises ``||X - c X_hat||``, weighted, for the factors as they are.
 
     Where the best c is not positive, the c with which both have the same norm.
     """
@@ -24,9 +24,10 @@ def best_scale(model: Factorization, batch: Batch) -> Float[Tensor, "r 1 1"]:
     sums = torch.zeros(3, model.n_restarts, dtype=torch.float64, device=model.device)
     for rows in row_blocks(batch.x, model.n_restarts) if model.rows_independent else [slice(None)]:
         x, x_hat = dense(take_rows(batch.x, rows)), model.decode(W[..., rows, :])
-        seen = x_hat if batch.mask is None else dense(take_rows(batch.mask, rows)) * x_hat
-        for total, pair in zip(sums, ((x, x_hat), (seen, seen), (x, x)), strict=True):
-            total += (pair[0] * pair[1]).sum((-2, -1), dtype=torch.float64)
+        mask = None if batch.mask is None else dense(take_rows(batch.mask, rows))
+        for total, (a, b) in zip(sums, ((x, x_hat), (x_hat, x_hat), (x, x)), strict=True):
+            product = a * b if mask is None else mask * a * b
+            total += product.sum((-2, -1), dtype=torch.float64)
     cross, fitted, data = sums
     scale = torch.where(cross > 0, cross, (data * fitted).sqrt()) / fitted.clamp_min(1e-300)
     return torch.where(scale > 0, scale, 1).to(model.precision)[:, None, None]

@@ -143,3 +143,14 @@ def test_the_number_of_components_is_chosen_on_the_others(tmp_path):
     assert "40 of 80 samples are held out of every fit" in said
     assert "on 40 held-out samples" in said
     assert len(pd.read_csv(tmp_path / "run" / "associations.csv")) >= 9
+
+
+@pytest.mark.parametrize("unknown", [None, np.nan, float("nan")])
+def test_unknown_classes_may_be_none_or_nan(unknown):
+    W, about = cohort()
+    state = about["state"].copy()
+    state[:5] = ""
+    wanted = associate(W, {"state": state}, NAMES, permutations=2)
+    state[:5] = unknown
+    assert associate(W, {"state": state}, NAMES, permutations=2) == wanted
+    assert state[0] is unknown

@@ -79,7 +79,7 @@ def associate(
         Weights of samples that had no part in what is tested; rows of NaN are left out. Weights >= 0 are
         taken as shares of the row.
     phenotypes : mapping of str to array, shape (n,)
-        Numbers with NaN, or text with "", where unknown.
+        Numbers with NaN, or text with "", None or NaN, where unknown.
     names : list of str, length k
     permutations : int, >= 0
     seed : int
@@ -137,6 +137,8 @@ def _usable(
             )
         text = values.dtype.kind not in "fiu"
         values = values.astype(object if text else np.float64)
+        if text:
+            values[[cell is None or cell != cell for cell in values]] = ""
         keep = known & ((values != "") if text else np.isfinite(np.where(text, 0, values)))
         if text:
             classes, counts = np.unique(values[keep].astype(str), return_counts=True)

@@ -173,3 +173,8 @@ def test_unusable_arrays_are_refused_in_a_sentence():
         nmfnet.fit(X, "reference_nmf", H=H - 0.1 - H, **QUIET)
     with pytest.raises(nmfnet.UserError, match=r"nmfnet\.fit\(X, \"reference_nmf\", H=array\)"):
         nmfnet.fit(X, "reference_nmf", **QUIET)
+
+
+def test_data_far_from_one_are_said_to_meet_known_components_with_a_unit():
+    fitted = nmfnet.fit(np.full((3, 2), 1e9), "reference_nmf", H=np.eye(2), threads=1)
+    assert "known components have a unit of their own" in " ".join(fitted.notes)

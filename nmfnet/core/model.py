@@ -371,7 +371,7 @@ class Factorization(L.LightningModule, ABC):
         """Whether the objective is more than the loss of X, so that c X is another problem than X."""
         own = any(self.overrides(name) for name in ("terms", "row_terms", "row_misfit", "law"))
         beside = {axis for factor in self.factors.values() for axis in factor.axes} & self.measured
-        return own or self.named_components or bool(beside)
+        return own or bool(beside)
 
     @property
     def loss_unit(self) -> float:

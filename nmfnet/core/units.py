@@ -92,6 +92,8 @@ def _fixed(model: Factorization) -> str:
         return f"loss={model.loss.name} has a scale of its own"
     if model.penalty_list:
         return "the weights of penalties are in its units"
+    if model.named_components:
+        return "known components have a unit of their own"
     if model.has_own_scale:
         kind = type(model).__name__
         return f"{kind} holds more than X that has a scale (components, or terms of the objective)"

@@ -175,6 +175,20 @@ def test_unusable_arrays_are_refused_in_a_sentence():
         nmfnet.fit(X, "reference_nmf", **QUIET)
 
 
+def test_features_that_no_known_component_can_explain_are_told_under_kl():
+    H = np.array([[1.0, 2.0, 0.0, 0.0], [3.0, 1.0, 0.0, 1.0]])
+    X = np.array([[4.0, 3.0, 5.0, 1.0], [7.0, 4.0, 0.0, 2.0]])
+
+    def notes(X, **settings):
+        return " ".join(nmfnet.fit(X, "reference_nmf", H=H, threads=1, **settings).notes)
+
+    assert "1 of 4 features are above 0 in X and 0 in every known" in notes(X, loss="kl")
+    mask = np.ones_like(X)
+    mask[0, 2] = 0
+    for told in (notes(X), notes(X, loss="kl", mask=mask), notes(X * [1, 1, 0, 1], loss="kl")):
+        assert "every known" not in told
+
+
 def test_data_far_from_one_are_said_to_meet_known_components_with_a_unit():
     fitted = nmfnet.fit(np.full((3, 2), 1e9), "reference_nmf", H=np.eye(2), threads=1)
     assert "known components have a unit of their own" in " ".join(fitted.notes)

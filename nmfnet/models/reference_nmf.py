@@ -217,6 +217,16 @@ class ReferenceNMF(Factorization):
             self.always[...] = batch.context["always"] > 0
 
     def remarks(self, batch: Batch) -> Iterator[str]:
+        beta = self.loss.row_beta
+        if beta is not None and beta <= 1 and self.U is None:
+            x = batch.x if batch.mask is None else dense(batch.mask) * dense(batch.x)
+            unexplained = (dense(x) > 0).any(0) & ~(batch.context["reference"] > 0).any(0)
+            if number := int(unexplained.sum()):
+                yield (
+                    f"{number} of {self.sizes.n_features} features are above 0 in X and 0 in every known "
+                    f"component: under loss={self.loss.name} that is an infinite loss, of which a "
+                    "floor of X_hat makes a large one. Better leave them out."
+                )
         if self.rule is not None:
             yield (
                 "The weights are what model.rule gives, which does not minimise the loss: converged says "

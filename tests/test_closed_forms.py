@@ -10,6 +10,7 @@ import torch
 
 import nmfnet
 from nmfnet import metrics
+from nmfnet.errors import UserError
 from nmfnet.kernels.separable import extreme_rays, successive_projections
 
 fit = functools.partial(nmfnet.fit, figures=False, threads=1, dtype="float64")
@@ -117,6 +118,14 @@ def test_ica_is_scikit_learns_from_the_same_start_and_has_pcas_error():
     np.testing.assert_allclose(overlap.max(1), 1, atol=1e-9)
     pca = fit(X, "pca", n_components=3)
     assert fitted.metrics["train/loss"] == pytest.approx(pca.metrics["train/loss"], rel=1e-9)
+
+
+@pytest.mark.parametrize("shift", [0.0, 1000.0])
+@pytest.mark.parametrize("rank", [0, 2])
+def test_ica_refuses_more_sources_than_the_samples_have_directions(rank, shift):
+    X = signed(30, rank) @ signed(rank, 8) + shift
+    with pytest.raises(UserError, match=f"lie in {rank} directions around their mean"):
+        fit(X, "ica", n_components=3)
 
 
 def test_ica_that_has_not_ended_is_not_called_converged():

@@ -13,6 +13,7 @@ from torch.nn.functional import softplus
 
 from nmfnet.core.constraints import Free
 from nmfnet.core.model import Parts
+from nmfnet.errors import UserError
 from nmfnet.kernels.singular import signs
 from nmfnet.models._linear_map import LinearMap
 from nmfnet.settings.ranges import Count, Positive
@@ -84,9 +85,21 @@ class ICA(LinearMap):
 
     def solve(self, batch: Batch) -> None:
         x = batch.x.double()
+        self._check_rank(x)
         found = [self._fast_ica(x, restart) for restart in range(self.n_restarts)]
         for name, values in zip(("mean", "H", "E"), zip(*found, strict=True), strict=True):
             self.factors[name].assign_(torch.stack(values).to(x.device))
+
+    def _check_rank(self, x: Float[Tensor, "n f"]) -> None:
+        """Refuse more sources than X has directions: no scale gives the others variance 1."""
+        rounding = float(x.norm()) * torch.finfo(self.precision).eps
+        rank = int((torch.linalg.svdvals(x - x.mean(0)) > rounding).sum())
+        if self.n_components > rank:
+            raise UserError(
+                f"model.n_components={self.n_components}: the samples lie in {rank} directions around "
+                f"their mean, which allow for {rank} sources: "
+                + ("lower it" if rank else "there is nothing to tell apart")
+            )
 
     def _fast_ica(self, x: Float[Tensor, "n f"], restart: int) -> tuple[Tensor, Tensor, Tensor]:
         """m, H and E from the start of one restart."""

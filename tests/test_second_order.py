@@ -148,3 +148,21 @@ def test_minimise_finds_the_bounded_minimum_of_a_quadratic():
     assert slope(point)[0] == pytest.approx(best, rel=1e-9)
     assert (point[bounded] >= 0).all()
     assert len(memory.steps) <= 5
+
+
+def test_lbfgs_does_not_end_where_float32_tells_gradients_no_longer_apart():
+    rng = np.random.default_rng(5)
+    X = (
+        rng.exponential(size=(25, 3))
+        @ rng.exponential(size=(3, 9))
+        * rng.uniform(0.8, 1.2, (25, 9))
+    )
+    own = {"penalty": ["min_volume", "l2"], "penalty.min_volume.weight": 2.0,
+           "penalty.min_volume.delta": 0.01, "penalty.l2.on": "W"}  # fmt: skip
+    found = [
+        nmfnet.fit(X, n_components=3, loss="kl", seed=3, threads=1, dtype=dtype, **own)
+        for dtype in ("float32", "float64")
+    ]
+    assert all("lbfgs went on" in fitted.notes[-1] for fitted in found)
+    single, double = (fitted.metrics["objective"] for fitted in found)
+    assert single == pytest.approx(double, rel=1e-4)

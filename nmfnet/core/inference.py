@@ -294,8 +294,11 @@ def objective_of(
 
 
 @contextmanager
-def in_float64(model: Factorization) -> Iterator[None]:
-    """Inside, the parameters and buffers of the model are in float64."""
+def in_float64(model: Factorization, *, moving: bool = False) -> Iterator[None]:
+    """Inside, the parameters and buffers of the model are in float64.
+
+    After it they are what they were before; ``moving``, what they have become, rounded.
+    """
     tensors = [t for t in model.restart_tensors() if t.is_floating_point()]
     whole = [tensor.data for tensor in tensors]
     try:
@@ -304,4 +307,6 @@ def in_float64(model: Factorization) -> Iterator[None]:
         yield
     finally:
         for tensor, data in zip(tensors, whole, strict=True):
+            if moving:
+                data.copy_(tensor.data)
             tensor.data = data

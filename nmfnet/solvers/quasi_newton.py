@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, final
 import torch
 
 from nmfnet.core.constraints import ANY, NON_NEGATIVE
+from nmfnet.core.inference import in_float64
 from nmfnet.kernels.quasi_newton import Memory, minimise
 from nmfnet.settings.ranges import Count
 from nmfnet.solvers.base import Solver, Task, count_step, total
@@ -16,6 +17,9 @@ from nmfnet.types import Batch, Tensor, Terms
 
 if TYPE_CHECKING:
     from nmfnet.core.model import Factorization
+
+LARGE = 10_000_000
+"""Entries of X, above which there is no copy of it in float64."""
 
 RELATIVE = (1e-2, 3.0)
 """Smallest and largest unit of an entry, in units of its parameter's root mean square."""
@@ -28,7 +32,9 @@ class LBFGS(Solver):
     Non-negativity under ``constraint=project`` is kept by bounds, so the method is exact for it; any
     other constraint is a parametrisation and needs none. The objective never increases. Factors are
     measured in units of their root mean square at the start, and no step changes them by more than a
-    tenth in the mean: a network's units would die in longer ones.
+    tenth in the mean: a network's units would die in longer ones. It works in float64 unless X is
+    large: differences of gradients, of which it learns the curvature, are mostly rounding in float32
+    where steps become short.
 
     Parameters
     ----------
@@ -80,6 +86,13 @@ class LBFGS(Solver):
 
     def step(self, model: Factorization, batch: Batch, n_iter: int, live: list[int]) -> Terms:
         count_step(model)
+        x = batch.x.values() if batch.x.is_sparse_csr else batch.x
+        if model.precision == torch.float64 or x.numel() > LARGE:
+            return self._step(model, batch, n_iter, live)
+        with in_float64(model, moving=True):
+            return self._step(model, batch.to(torch.float64), n_iter, live)
+
+    def _step(self, model: Factorization, batch: Batch, n_iter: int, live: list[int]) -> Terms:
         parameters = model.trainable()
         under = {
             id(factor.raw)

@@ -234,3 +234,14 @@ def test_the_number_of_archetypes_is_found_where_none_is_given():
     assert model.metrics["train/relative_error"] < 0.02
     with pytest.raises(nmfnet.UserError, match="n_components"):
         nmfnet.fit(X, "nmf", n_components=None)
+
+
+@pytest.mark.parametrize("option", ["n_components", "leading"])
+def test_what_compares_rows_by_all_entries_refuses_missing_ones(option):
+    mask = np.ones((20, 5))
+    mask[3, 2] = 0
+    X = np.random.default_rng(0).random((20, 5))
+    own = {"n_components": 3, "threads": 1} | {option: {"n_components": None, "leading": 2}[option]}
+    with pytest.raises(nmfnet.UserError, match=f"model.{option}=.* compares rows by all their"):
+        nmfnet.fit(X, "archetypes", mask=mask, **own)
+    nmfnet.fit(X, "archetypes", mask=mask + 1, max_iter=10, **own)  # weights leave nothing out

@@ -281,9 +281,7 @@ class Factorization(L.LightningModule, ABC):
         return fold_in(self, batch, self.terms if self.overrides("terms") else None)
 
     @classmethod
-    def number_for(
-        cls, x: Float[Tensor, "n f"], options: Mapping[str, Any]
-    ) -> tuple[int, str] | None:
+    def number_for(cls, batch: Batch, options: Mapping[str, Any]) -> tuple[int, str] | None:
         """How many components suit these rows, and a sentence that says why; None = it cannot be said."""
         return None
 

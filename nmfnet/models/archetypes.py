@@ -41,7 +41,8 @@ class Archetypes(Factorization):
 
     A restart begins at samples that lie far from each other (FurthestSum from a random sample), which
     its W explains as well as it can. New rows get the W on the simplex that minimises the loss for the
-    archetypes found. Missing entries of X have no weight in the loss, and count as 0 in B X.
+    archetypes found. Missing entries of X have no weight in the loss, and count as 0 in B X; the choice
+    of n_components and ``leading`` compare whole rows, and refuse them.
 
     With ``leading`` the archetypes mix the projections of the samples on the leading principal components
     of X instead of the samples themselves. Under the squared error that is archetypal analysis of the
@@ -96,8 +97,8 @@ class Archetypes(Factorization):
         self.x: Tensor | None = None  # the training rows, while there are any
 
     @classmethod
-    def number_for(cls, x: Float[Tensor, "n f"], options: Mapping[str, Any]) -> tuple[int, str]:
-        leading = options.get("leading")
+    def number_for(cls, batch: Batch, options: Mapping[str, Any]) -> tuple[int, str]:
+        x, leading = whole_rows(batch, "n_components=null"), options.get("leading")
         points = centred(dense(x) if leading is None else projected(dense(x), leading)).cpu()
         dimension = intrinsic_dimension(points.numpy())
         most = min(MOST, len(points))
@@ -140,13 +141,31 @@ class Archetypes(Factorization):
         self.x = x
 
     def mixed_rows(self, batch: Batch) -> Float[Tensor, "n f"]:
-        return batch.x if self.leading is None else projected(batch.x, self.leading)
+        if self.leading is None:
+            return batch.x
+        return projected(whole_rows(batch, f"leading={self.leading}"), self.leading)
 
     def end(self, batch: Batch) -> None:
         self.basis.copy_(self.components())
 
     def example(self, rng: np.random.Generator) -> dict[str, Any]:
         return {"X": rng.dirichlet(np.full(3, 0.5), 30) @ rng.exponential(size=(3, 12))}
+
+
+def whole_rows(batch: Batch, option: str) -> Float[Tensor, "n f"]:
+    """The rows, for an option that compares them by all their entries.
+
+    Raises
+    ------
+    UserError
+        If entries are missing, which count as 0 in X.
+    """
+    if batch.mask is not None and bool((dense(batch.mask) == 0).any()):
+        raise UserError(
+            f"model.{option} compares rows by all their entries, and some are missing or held out: "
+            + ("give a number" if option.startswith("n_components") else "leave it out")
+        )
+    return batch.x
 
 
 def projected(x: Float[Tensor, "n f"], leading: int) -> Float[Tensor, "n f"]:

@@ -271,7 +271,7 @@ def _numbered(cfg: Config, datamodule: MatrixDataModule) -> Config:
     """With the number of components that a model finds in the rows, where none is given."""
     if datamodule.streamed or cfg.model.get("n_components", 0) is not None:
         return cfg
-    found = locate(cfg.model["_target_"]).number_for(datamodule.train.x, cfg.model)
+    found = locate(cfg.model["_target_"]).number_for(datamodule.train, cfg.model)
     if found is None:
         return cfg
     number, said = found

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
-from shell import FAST, TRAIN, environment, finished, nmfnet, start, the_message, train
+from shell import FAST, TRAIN, environment, finished, nmfnet, start, the_message, the_run, train
 from test_sweep import rows_of, sweep_of, table_of
+
+from nmfnet.run.lock import locked
 
 
 def records_of(sweep: Path) -> dict[int, dict]:
@@ -100,6 +104,25 @@ def test_a_sweep_that_still_runs_is_not_resumed(tmp_path):
     assert f"job 1 of this sweep is still running (process {os.getpid()})" in message
     file.write_text(json.dumps(told | {"host": "elsewhere"}))
     assert nmfnet("sweep", "resume", str(sweep), cwd=tmp_path).code == 0
+
+
+def test_a_run_that_another_sweep_is_at_work_on_is_waited_for(tmp_path):
+    assert train(*FAST, cwd=tmp_path).code == 0
+    folder = the_run(tmp_path)
+    numbers, later = folder / "metrics.json", tmp_path / "later.json"
+    numbers.rename(later)
+    other = contextlib.ExitStack()
+    other.enter_context(locked(folder))
+
+    def finish():
+        later.rename(numbers)
+        other.close()
+
+    threading.Timer(1.0, finish).start()
+    done = train("-m", *FAST, "model.n_components=3", cwd=tmp_path)
+    assert done.code == 0, done.err
+    assert "another process is at work on this run; waiting for it" in done.err
+    assert [row["status"] for row in rows_of(sweep_of(tmp_path))] == ["found"]
 
 
 def test_a_folder_of_jobs_that_is_no_sweeps_is_left_alone(tmp_path):

@@ -15,7 +15,7 @@ from typing import Any
 from nmfnet.errors import UserError
 from nmfnet.run.stored import read_table
 
-__all__ = ["alive", "check_free", "locked"]
+__all__ = ["Busy", "alive", "check_free", "locked", "wait_until_free"]
 
 LOCK = "lock.json"
 """File in a run folder while a process writes there: its host, number and start."""
@@ -23,8 +23,24 @@ LOCK = "lock.json"
 BEAT = 20.0
 """Seconds between signs of life, for processes of other machines to see."""
 
+POLL = 0.2
+"""Seconds between looks at a folder that another process works in."""
+
 DEAD = 6 * BEAT
 """A process of another machine that gave no sign of life for so many seconds has ended."""
+
+
+class Busy(UserError):
+    """Another process is at work in a folder.
+
+    Attributes
+    ----------
+    folder : Path
+    """
+
+    def __init__(self, folder: Path, message: str) -> None:
+        super().__init__(message)
+        self.folder = folder
 
 
 @contextmanager
@@ -35,8 +51,10 @@ def locked(folder: Path) -> Iterator[None]:
 
     Raises
     ------
+    Busy
+        If another process is at work there.
     UserError
-        If another process is at work there, or the folder cannot be written.
+        If the folder cannot be written.
     """
     file = folder / LOCK
     new = [path for path in (folder, *folder.parents) if not path.exists()]
@@ -64,16 +82,23 @@ def check_free(folder: Path) -> None:
 
     Raises
     ------
-    UserError
+    Busy
         If it has.
     """
     file = folder / LOCK
     holder = _holder(file)
     if holder is not None:
-        raise UserError(
+        raise Busy(
+            folder,
             f"{folder} is being written by process {holder.get('pid')} on {holder.get('host')}: wait "
-            f"for it or end it, or choose another folder; remove {file} if there is no such process"
+            f"for it or end it, or choose another folder; remove {file} if there is no such process",
         )
+
+
+def wait_until_free(folder: Path) -> None:
+    """Return when no other process is at work in a folder any more."""
+    while _holder(folder / LOCK) is not None:
+        time.sleep(POLL)
 
 
 def _take(file: Path) -> None:
@@ -86,7 +111,7 @@ def _take(file: Path) -> None:
         except FileExistsError:
             check_free(file.parent)
             file.unlink(missing_ok=True)
-    raise UserError(f"{file.parent} is being written by another process: wait for it")
+    raise Busy(file.parent, f"{file.parent} is being written by another process: wait for it")
 
 
 def _holder(file: Path) -> dict[str, Any] | None:

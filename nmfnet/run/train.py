@@ -159,7 +159,7 @@ def train(
     folder = run_folder(cfg) if write else None
     if folder is not None and (before := finished(cfg)) is not None:
         return Result(folder, before.metrics, load(folder), None, [], found=True)
-    anew = cfg.force or not cfg.resume
+    forced, anew = cfg.force, cfg.force or not cfg.resume
     cfg = cfg.but(force=False, resume=True)  # said to this command, not for good
     datamodule = data_of(cfg, source)
     world = World.of(cfg.trainer, datamodule.sizes.n_samples)
@@ -180,6 +180,9 @@ def train(
         matrix = datamodule.matrix
         model.recipe |= {"kind": matrix.kind, "image_shape": matrix.image_shape}
         with locked(folder) if folder is not None and world.rank == 0 else nullcontext():
+            if folder is not None and not forced and (before := finished(cfg)) is not None:
+                # another process has just done it
+                return Result(folder, before.metrics, load(folder), None, [], found=True)
             resumed = None if anew or folder is None or world.size > 1 else resumable(folder, model)
             return _fit(
                 cfg, datamodule, model, spent, folder, world, resumed, callbacks, sweep, title

@@ -13,6 +13,7 @@ from typing import Any
 
 from nmfnet.config import Config, Plain, check_config, root_is_sound, run_folder
 from nmfnet.errors import UserError
+from nmfnet.run.lock import Busy, wait_until_free
 from nmfnet.run.stored import read_table, write_json
 
 __all__ = ["Job", "Record", "in_worker", "read_record", "refuse_processes", "run_job", "settled"]
@@ -63,9 +64,24 @@ class Job:
 
 
 def run_job(job: Job) -> Record:
-    """Train, or record why not; whatever happens, the job's file says so."""
-    if (before := settled(job)) is not None:
-        return before
+    """Train, or record why not; whatever happens, the job's file says so.
+
+    Where another process, as of a second sweep, has the same run at work, its result is waited for.
+    """
+    while True:
+        if (before := settled(job)) is not None:
+            return before
+        try:
+            return _run(job)
+        except Busy as busy:
+            words = " ".join(word.lstrip("+") for word in job.overrides)
+            told = f"[{job.number}] {words}: another process is at work on this run; waiting for it"
+            print(told, file=sys.stderr, flush=True)
+            wait_until_free(busy.folder)
+
+
+def _run(job: Job) -> Record:
+    """Train, and record how it ended; raises `Busy` where another process does the same."""
     job.record("running", pid=os.getpid(), host=socket.gethostname())
     from nmfnet.run.stopping import Interrupted, Terminated
     from nmfnet.run.train import train
@@ -85,6 +101,8 @@ def run_job(job: Job) -> Record:
                 sweep=job.sweep.name,
                 title=job.title,
             )
+    except Busy:
+        raise
     except UserError as error:
         return job.record("failed", error=str(error))
     except Pruned as error:

@@ -248,10 +248,21 @@ def test_a_search_without_m_is_refused(tmp_path):
     assert "add -m" in refusal(*FAST, "hparams_search=rank", cwd=tmp_path)
 
 
-def test_a_metric_that_runs_do_not_have_ends_the_search(tmp_path):
-    done = train(*OPTUNA, "hparams_search.metric=test/relative_error", SIZES, cwd=tmp_path)
+@pytest.mark.parametrize(
+    ("metric", "said"),
+    [
+        (
+            "test/relative_error",
+            ", as nothing was held out: choose a split, such as split=rows (they",
+        ),
+        ("train/los", "; did you mean 'train/loss'?"),
+        ("status", ""),
+    ],
+)
+def test_a_metric_that_runs_do_not_have_ends_the_search(metric, said, tmp_path):
+    done = train(*OPTUNA, f"hparams_search.metric={metric}", SIZES, cwd=tmp_path)
     assert done.code == 2
-    assert "runs have no such number" in done.err
+    assert f"={metric}: runs have no such number{said}" in done.err
     assert "train/relative_error" in done.err
     assert len(rows := list(sweep_of(tmp_path).glob("jobs/*.json"))) == 1, rows
 

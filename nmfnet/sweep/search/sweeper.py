@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -177,12 +177,10 @@ class Search(ByJobs):
             return
         numbers = record["metrics"]
         for key in self.metrics:
-            if key not in numbers:
+            if key not in numbers or isinstance(numbers[key], str | list):
                 study.tell(number, state=_state("FAIL"))
-                known = [k for k, v in numbers.items() if isinstance(v, int | float)]
                 raise UserError(
-                    f"hparams_search.metric={key}: runs have no such number"
-                    f"{did_you_mean(key, known)} (they have: {', '.join(known)})"
+                    f"hparams_search.metric={key}: runs have no such number{_hint(key, numbers)}"
                 )
         values = [numbers[key] for key in self.metrics]
         if all(isinstance(value, int | float) and math.isfinite(value) for value in values):
@@ -212,6 +210,16 @@ def _counted(study: Study) -> int:
     """Trials that have ended, without those that were lost and run again."""
     ended = [t for t in study.get_trials(deepcopy=False) if t.state.is_finished()]
     return sum(not trial.user_attrs.get("lost") for trial in ended)
+
+
+def _hint(key: str, numbers: Mapping[str, Any]) -> str:
+    """What to do about a metric that a run does not have."""
+    known = [k for k, v in numbers.items() if isinstance(v, int | float)]
+    if key.startswith("test/") and not any(k.startswith("test/") for k in known):
+        said = ", as nothing was held out: choose a split, such as split=rows"
+    else:
+        said = did_you_mean(key, known)
+    return f"{said} (they have: {', '.join(known)})"
 
 
 def _attributes(study: Study, number: int, **told: Any) -> None:

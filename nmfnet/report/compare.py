@@ -18,6 +18,10 @@ from nmfnet.run.measures import measures_of
 __all__ = ["RunComparison", "compare", "compare_runs", "finished_run"]
 
 
+SEEDLESS = ("none", "predefined", "time")
+"""Splits that hold the same out whatever the seed is."""
+
+
 class RunComparison(NamedTuple):
     """Two runs side by side.
 
@@ -89,13 +93,9 @@ def compare_runs(a: Run, b: Run) -> RunComparison:
             numbers.append((key, key, x, y, math.nan))
     matched, why = _matched(a, b)
     gap = unequal(terms(a), terms(b))
-    seeds = a.config.get("seed"), b.config.get("seed")
-    if (
-        gap.get("split") is None
-        and terms(a)["split"] in ("rows", "completion", "entries", "links")
-        and len({*seeds}) > 1
-    ):
-        what = "links" if terms(a)["split"] == "links" else "rows or entries"
+    seeds, split = (a.config.get("seed"), b.config.get("seed")), terms(a)["split"]
+    if gap.get("split") is None and split not in SEEDLESS and len({*seeds}) > 1:
+        what = {"links": "links", "labels": "labels"}.get(split, "rows or entries")
         gap[f"seed (other {what} are held out)"] = seeds
     return RunComparison(differences(settings(a), settings(b)), gap, numbers, matched, why)
 

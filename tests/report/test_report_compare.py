@@ -54,6 +54,16 @@ def test_unequal_terms_and_other_held_out_rows_are_said(tmp_path, capsys):
     assert "not on equal terms" not in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("split", "held_out"),
+    [("cold_rows", "rows or entries"), ("labels", "labels"), ("time", None), ("none", None)],
+)
+def test_what_a_seed_holds_out_is_said_of_every_split(split, held_out, tmp_path):
+    runs = [make_run(tmp_path, f"r{seed}", choices={"split": split}, seed=seed) for seed in (0, 1)]
+    said = [] if held_out is None else [f"seed (other {held_out} are held out)"]
+    assert list(compared(*runs).unequal) == said
+
+
 def test_other_features_are_not_matched_but_the_rest_is_compared(tmp_path, capsys):
     a, b = make_run(tmp_path, "a"), make_run(tmp_path, "b")
     (b / "factors.npz").write_bytes(b"no")

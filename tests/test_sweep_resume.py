@@ -71,6 +71,7 @@ def test_a_sweep_in_the_folder_of_another_starts_anew(tmp_path):
     assert train("-m", *FAST, "seed=1,2,3", here, cwd=tmp_path).code == 0
     assert train("-m", *FAST, "seed=4,5", here, cwd=tmp_path).code == 0
     assert [row["seed"] for row in rows_of(tmp_path / "here")] == ["4", "5"]
+    assert nmfnet("sweep", "resume", "here", cwd=tmp_path).code == 0
 
 
 @pytest.mark.parametrize("search", [(), ("hparams_search=optuna", "hparams_search.n_trials=2")])

@@ -26,6 +26,9 @@ from nmfnet.sweep.tables import overrides, print_sweep, print_zoo
 COMMAND = "sweep.json"
 """File in the folder of a sweep with the command that made it."""
 
+HERE = "hydra.sweep.dir"
+"""The folder of a sweep, as one of its settings."""
+
 ZOO = "zoo.json"
 """File in the folder of a sweep over models: which were chosen, and why the others were not."""
 
@@ -170,11 +173,6 @@ def resumed(folder: str, more: Sequence[str], *, trust: bool = False) -> tuple[l
     list of str, Path
         Arguments of ``nmfnet-train``, and the folder that the sweep was started in.
 
-    Returns
-    -------
-    list of str, Path
-        Arguments of ``nmfnet-train``, and the folder that the sweep was started in.
-
     Raises
     ------
     UserError
@@ -187,6 +185,7 @@ def resumed(folder: str, more: Sequence[str], *, trust: bool = False) -> tuple[l
         arguments, cwd = list(command["arguments"]), Path(command["cwd"])
         if not all(isinstance(argument, str) for argument in arguments):
             raise TypeError("arguments are words")
+        arguments = [word for word in arguments if not word.startswith(f"{HERE}=")]
     except (OSError, ValueError, KeyError, TypeError) as error:
         there = (sweep / COMMAND).exists()
         why = f"its {COMMAND} is damaged" if there else f"it holds no {COMMAND}"
@@ -207,7 +206,7 @@ def resumed(folder: str, more: Sequence[str], *, trust: bool = False) -> tuple[l
                 f"job {record['job']} of this sweep is still running (process {record['pid']}): "
                 f"wait for it or end it, or remove {shown(file)} if that is another program"
             )
-    own = [f"hydra.sweep.dir={sweep}", "++hydra.callbacks.sweep.resume=true"]
+    own = [f"{HERE}={sweep}", "++hydra.callbacks.sweep.resume=true"]
     return [*arguments, *more, *own], cwd
 
 

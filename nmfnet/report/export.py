@@ -255,32 +255,39 @@ def _onnx(factors: _Factors, folder: Path) -> list[Path]:
         _package(package, package, "export")
     network, x = _network(model), torch.ones(2, model.sizes.n_features, dtype=model.precision)
     file = folder / "model.onnx"
-    exporter = logging.getLogger("torch.onnx")
-    before = exporter.level
-    exporter.setLevel(logging.ERROR)
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")  # the exporter's advice to its developers
-        torch.onnx.export(
-            network,
-            (x,),
-            str(file),
-            input_names=["X"],
-            output_names=["W", "X_hat"],
-            dynamic_shapes={"x": {0: torch.export.Dim("n")}},
-            dynamo=True,
-            external_data=False,
-            verbose=False,
-        )
-    exporter.setLevel(before)
+    before = logging.root.manager.disable
+    logging.disable()  # the exporter's advice to its developers
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            torch.onnx.export(
+                network,
+                (x,),
+                str(file),
+                input_names=["X"],
+                output_names=["W", "X_hat"],
+                dynamic_shapes={"x": {0: torch.export.Dim("n")}},
+                dynamo=True,
+                external_data=False,
+                verbose=False,
+            )
+    except Exception as error:  # of many kinds, for what cannot be written as a graph of operators
+        raise UserError(
+            f"--to onnx cannot write what {factors.run.name} computes of X as a graph of operators: "
+            "use --to safetensors"
+        ) from error
+    finally:
+        logging.disable(before)
     return [file]
 
 
 def _network(model: Any) -> Any:
+    """X to W and X_hat of new rows, as ``transform`` and ``reconstruct`` do, in the units of X."""
     import torch
 
     from nmfnet.types import Batch
 
-    best = int(model.best)
+    best, units = int(model.best), model.units
 
     class Network(torch.nn.Module):
         def __init__(self) -> None:
@@ -288,9 +295,10 @@ def _network(model: Any) -> Any:
             self.model = model
 
         def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-            rows = torch.arange(x.shape[0])
-            W = model.encode(Batch(x, rows))
-            return W[best], model.decode(W)[best]
+            batch = Batch(x / units.data, torch.full((x.shape[0],), -1))
+            W = model.infer(batch)
+            X_hat = model.outputs(W, batch)["x"].mean
+            return W[best] * units.code, X_hat[best] * units.data
 
     return Network().eval()
 

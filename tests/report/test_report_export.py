@@ -101,7 +101,7 @@ def test_safetensors(tmp_path):
 def trained(tmp_path):
     X = np.random.default_rng(0).random((20, 6))
 
-    def train(model, **settings):
+    def train(model, X=X, **settings):
         folder = tmp_path / "trained" / model
         fitted = nmfnet.fit(
             X, model, run_dir=folder, max_iter=20, figures=False, n_restarts=2, **settings
@@ -111,15 +111,28 @@ def trained(tmp_path):
     return train
 
 
-def test_onnx_computes_what_the_model_does(trained):
+@pytest.mark.parametrize(
+    ("model", "scale"),
+    [("deep_autoencoder", 1), ("pca", 1e-9), ("projective_nmf", 1e9), ("vae", 1)],
+)
+def test_onnx_computes_what_the_model_does(model, scale, trained):
     runtime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
     pytest.importorskip("onnxscript", reason="the extra export is not installed")
-    folder, fitted, X = trained("deep_autoencoder", n_components=3)
+    X = np.random.default_rng(0).poisson(9, (20, 6)) * scale
+    folder, fitted, X = trained(model, X=X, n_components=3)
     (file,) = export(folder, "onnx")
     session = runtime.InferenceSession(file)
     W, X_hat = session.run(None, {"X": X[:7].astype(np.float32)})
-    np.testing.assert_allclose(W, fitted.transform(X[:7]), rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(X_hat, fitted.reconstruct(X[:7]), rtol=1e-4, atol=1e-5)
+    for found, wanted in ((W, fitted.transform(X[:7])), (X_hat, fitted.reconstruct(X[:7]))):
+        np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5 * np.abs(wanted).max())
+
+
+def test_onnx_refuses_in_a_sentence_what_is_no_graph_of_operators(trained):
+    pytest.importorskip("onnxscript", reason="the extra export is not installed")
+    X = np.random.default_rng(0).poisson(9, (20, 6)) * 1.0
+    folder, *_ = trained("lda", X=X, n_components=3)
+    with pytest.raises(UserError, match="cannot write what trained/lda"):
+        export(folder, "onnx")
 
 
 def test_onnx_refuses_models_that_solve_for_W(trained):

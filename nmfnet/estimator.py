@@ -13,12 +13,16 @@ from sklearn.utils import check_random_state
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from nmfnet.config import constraints_of, plain
+from nmfnet.config import constraints_of, options, plain, read_choice
 from nmfnet.errors import UserError
 
 if TYPE_CHECKING:
     from nmfnet.config import Config
     from nmfnet.core.model import Factorization
+
+
+DEFAULT = 2
+"""Number of components, where none is given."""
 
 
 def _config_of(model: str) -> Config | None:
@@ -73,6 +77,11 @@ def _without_rows(model: Factorization, *, keep_solver: bool) -> Factorization:
     return slim
 
 
+def _counts(model: str) -> bool:
+    """Whether a model has a number of components to choose; one that is not known may have."""
+    return model not in options("model") or "n_components" in read_choice("model", model)["model"]
+
+
 class Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """Any model of nmfnet in a scikit-learn pipeline.
 
@@ -81,7 +90,8 @@ class Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
     model : str
         A choice of the group ``model``.
     n_components : int, >= 1, or "auto"
-        "auto" = as :func:`nmfnet.fit` says: those of a given factor, else the number of features.
+        Left at its default for a model without such a number (``flow``, ``unigram``). "auto" = as
+        :func:`nmfnet.fit` says: those of a given factor, else the number of features.
     loss : str or None
         A choice of the group ``loss``; None = the one that the model is made for, by default
         ``frobenius``.
@@ -114,7 +124,7 @@ class Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
     def __init__(
         self,
         model: str = "nmf",
-        n_components: int | str = 2,
+        n_components: int | str = DEFAULT,
         *,
         loss: str | None = None,
         n_restarts: int = 1,
@@ -178,8 +188,9 @@ class Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         return self._fitted()
 
     def _options(self, X: Any) -> dict[str, Any]:
+        number = X.shape[1] if self.n_components == "auto" else self.n_components
         options = {
-            "n_components": X.shape[1] if self.n_components == "auto" else self.n_components,
+            **({} if number == DEFAULT and not _counts(self.model) else {"n_components": number}),
             **({} if self.loss is None else {"loss": self.loss}),
             "n_restarts": self.n_restarts,
             "max_iter": self.max_iter,

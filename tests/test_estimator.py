@@ -364,3 +364,14 @@ def test_the_model_knows_the_names_of_a_frame():
     assert estimator.model_.feature_names == ["a", "b", "c"]
     turned = frame[["c", "a", "b"]]
     np.testing.assert_array_equal(estimator.model_.transform(turned), estimator.transform(frame))
+
+
+@pytest.mark.parametrize("model", ["unigram", "flow"])
+def test_a_model_without_a_number_of_components_is_fitted(model):
+    X = np.random.default_rng(0).poisson(3, (20, 4)).astype(float)
+    own = {"model.dequantise": 1.0} if model == "flow" else {}
+    made = nmfnet.Estimator(model, max_iter=2, settings={"threads": 1, **own})
+    with warnings.catch_warnings(action="ignore", category=ConvergenceWarning):
+        assert made.fit(X).transform(X).shape == (20, made.n_components_)
+        with pytest.raises(nmfnet.UserError, match="n_components"):
+            made.set_params(n_components=3).fit(X)

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 LARGE = 10_000_000
 """Entries of X, above which there is no copy of it in float64."""
 
+ROUGH = 1e-3
+"""Relative fall in a training step up to which a restart goes on in float64."""
+
 RELATIVE = (1e-2, 3.0)
 """Smallest and largest unit of an entry, in units of its parameter's root mean square."""
 
@@ -32,9 +35,9 @@ class LBFGS(Solver):
     Non-negativity under ``constraint=project`` is kept by bounds, so the method is exact for it; any
     other constraint is a parametrisation and needs none. The objective never increases. Factors are
     measured in units of their root mean square at the start, and no step changes them by more than a
-    tenth in the mean: a network's units would die in longer ones. It works in float64 unless X is
-    large: differences of gradients, of which it learns the curvature, are mostly rounding in float32
-    where steps become short.
+    tenth in the mean: a network's units would die in longer ones. Where a training step lowers the
+    objective by little it goes on in float64, unless X is large: differences of gradients, of which it
+    learns the curvature, are mostly rounding in float32 where steps become short.
 
     Parameters
     ----------
@@ -55,6 +58,8 @@ class LBFGS(Solver):
         self.memory = memory
         self.units: dict[int, Tensor] = {}
         self.memories: dict[int, Memory] = {}
+        self.reached: dict[int, float] = {}  # the objective after the last training step
+        self.fine: set[int] = set()  # restarts that go on in float64
 
     def lacks(self, task: Task) -> Iterator[str]:
         yield from task.minibatches()
@@ -70,14 +75,18 @@ class LBFGS(Solver):
         yield from task.processes()
 
     def attach(self, model: Factorization) -> None:
-        self.units, self.memories = {}, {}
+        self.units, self.memories, self.reached, self.fine = {}, {}, {}, set()
 
     def running(self) -> dict[str, Any]:
         memories = {restart: tuple(memory) for restart, memory in self.memories.items()}
-        return {"units": self.units, "memories": memories}
+        return {
+            **{"units": self.units, "memories": memories},
+            **{"reached": self.reached, "fine": sorted(self.fine)},
+        }
 
     def resume(self, model: Factorization, running: dict[str, Any]) -> None:
         device = model.device
+        self.reached, self.fine = running.get("reached", {}), set(running.get("fine", ()))
         self.units = {i: unit.to(device) for i, unit in running["units"].items()}
         self.memories = {
             i: Memory(*(tuple(vector.to(device) for vector in part) for part in memory))
@@ -86,37 +95,49 @@ class LBFGS(Solver):
 
     def step(self, model: Factorization, batch: Batch, n_iter: int, live: list[int]) -> Terms:
         count_step(model)
-        x = batch.x.values() if batch.x.is_sparse_csr else batch.x
-        if model.precision == torch.float64 or x.numel() > LARGE:
-            return self._step(model, batch, n_iter, live)
-        with in_float64(model, moving=True):
-            return self._step(model, batch.to(torch.float64), n_iter, live)
-
-    def _step(self, model: Factorization, batch: Batch, n_iter: int, live: list[int]) -> Terms:
-        parameters = model.trainable()
-        under = {
-            id(factor.raw)
-            for factor in model.factors.values()
-            if factor.constraint.identity and factor.constraint.bounds == NON_NEGATIVE
-        }
+        exact = batch.to(torch.float64) if self.fine & set(live) else batch
         collected: list[Terms] = []
         for restart in live:
             if restart not in self.units:
                 self.measure(model, restart)
             with model.restarts(restart):
-                unit = self.units[restart]
-                bounded = torch.cat(
-                    [torch.full((p.numel(),), id(p) in under, device=p.device) for p in parameters]
-                )
-                slope = partial(_slope, model, batch, parameters, unit)
-                point = _flat([p.detach() for p in parameters]) / unit
-                memory = self.memories[restart]
-                point, memory = minimise(slope, point, bounded, memory, n_iter, self.memory)
-                self.memories[restart] = memory
-                _put(parameters, point * unit)
-                with torch.no_grad():
-                    collected.append(model.objective(batch))
+                if restart not in self.fine:
+                    terms = self._descend(model, batch, restart, n_iter)
+                else:
+                    with in_float64(model, moving=True):
+                        terms = self._descend(model, exact, restart, n_iter)
+            self._refine(model, batch, restart, float(total(terms)))
+            collected.append(terms)
         return {name: torch.stack([terms[name] for terms in collected]) for name in collected[0]}
+
+    def _descend(self, model: Factorization, batch: Batch, restart: int, n_iter: int) -> Terms:
+        """Some iterations of the restart that the model holds."""
+        parameters, unit = model.trainable(), self.units[restart]
+        under = {
+            id(factor.raw)
+            for factor in model.factors.values()
+            if factor.constraint.identity and factor.constraint.bounds == NON_NEGATIVE
+        }
+        bounded = torch.cat(
+            [torch.full((p.numel(),), id(p) in under, device=p.device) for p in parameters]
+        )
+        slope = partial(_slope, model, batch, parameters, unit)
+        point = _flat([p.detach() for p in parameters]) / unit
+        memory = self.memories[restart]
+        point, self.memories[restart] = minimise(slope, point, bounded, memory, n_iter, self.memory)
+        _put(parameters, point * unit)
+        with torch.no_grad():
+            return model.objective(batch)
+
+    def _refine(self, model: Factorization, batch: Batch, restart: int, objective: float) -> None:
+        """Go on in float64 where a step has lowered the objective by little."""
+        before, self.reached[restart] = self.reached.get(restart), objective
+        x = batch.x.values() if batch.x.is_sparse_csr else batch.x
+        if restart in self.fine or model.precision == torch.float64 or x.numel() > LARGE:
+            return
+        if before is not None and before - objective <= ROUGH * abs(before):
+            self.fine.add(restart)
+            self.memories[restart] = Memory()
 
     def rebase(self, model: Factorization, restart: int, objective: float) -> None:
         if restart in self.memories:

@@ -95,8 +95,7 @@ def _fixed(model: Factorization) -> str:
     if model.named_components:
         return "known components have a unit of their own"
     if model.has_own_scale:
-        kind = type(model).__name__
-        return f"{kind} holds more than X that has a scale (components, or terms of the objective)"
+        return f"{type(model).__name__} has more in its objective than the loss of X"
     return ""
 
 

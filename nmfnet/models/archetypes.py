@@ -98,7 +98,7 @@ class Archetypes(Factorization):
 
     @classmethod
     def number_for(cls, batch: Batch, options: Mapping[str, Any]) -> tuple[int, str]:
-        x, leading = whole_rows(batch, "n_components=null"), options.get("leading")
+        x, leading = whole_rows(batch, "n_components=null", "give a number"), options.get("leading")
         points = centred(dense(x) if leading is None else projected(dense(x), leading)).cpu()
         dimension = intrinsic_dimension(points.numpy())
         most = min(MOST, len(points))
@@ -143,7 +143,7 @@ class Archetypes(Factorization):
     def mixed_rows(self, batch: Batch) -> Float[Tensor, "n f"]:
         if self.leading is None:
             return batch.x
-        return projected(whole_rows(batch, f"leading={self.leading}"), self.leading)
+        return projected(whole_rows(batch, f"leading={self.leading}", "leave it out"), self.leading)
 
     def end(self, batch: Batch) -> None:
         self.basis.copy_(self.components())
@@ -152,7 +152,7 @@ class Archetypes(Factorization):
         return {"X": rng.dirichlet(np.full(3, 0.5), 30) @ rng.exponential(size=(3, 12))}
 
 
-def whole_rows(batch: Batch, option: str) -> Float[Tensor, "n f"]:
+def whole_rows(batch: Batch, option: str, remedy: str) -> Float[Tensor, "n f"]:
     """The rows, for an option that compares them by all their entries.
 
     Raises
@@ -163,7 +163,7 @@ def whole_rows(batch: Batch, option: str) -> Float[Tensor, "n f"]:
     if batch.mask is not None and bool((dense(batch.mask) == 0).any()):
         raise UserError(
             f"model.{option} compares rows by all their entries, and some are missing or held out: "
-            + ("give a number" if option.startswith("n_components") else "leave it out")
+            f"{remedy}"
         )
     return batch.x
 

@@ -255,7 +255,11 @@ class ReferenceNMF(Factorization):
         fit = fit_correlation(x.cpu().numpy(), x_hat.cpu().numpy(), weight)
         rng = np.random.default_rng(int(self.streams.reshape(-1)[0]) % 2**63)
         if self.bootstrap:
-            drawn = np.stack([self._again(batch, rng, i) for i in range(self.bootstrap)])
+            found = []
+            for i in range(self.bootstrap):
+                self.tell(f"{self.resample} drawn anew {i} of {self.bootstrap} times")
+                found.append(self._again(batch, rng))
+            drawn = np.stack(found)
             seen = np.isfinite(drawn).all(-1).any(0)
             low, high, present = np.full((3, *drawn.shape[1:]), np.nan)
             low[seen], high[seen] = np.nanpercentile(drawn[:, seen], ENDS, axis=0)
@@ -283,9 +287,8 @@ class ReferenceNMF(Factorization):
         W = self.infer(Batch(x, torch.full((len(x),), -1)))
         return fit_correlation(rows, self.decode(W).cpu().numpy())
 
-    def _again(self, batch: Batch, rng: np.random.Generator, number: int) -> np.ndarray:
-        """Shares of the same samples from features, or counts, drawn anew for a time of that number."""
-        self.tell(f"{self.resample} drawn anew {number} of {self.bootstrap} times")
+    def _again(self, batch: Batch, rng: np.random.Generator) -> np.ndarray:
+        """Shares of the same samples from features, or counts, drawn anew."""
         x, mask = dense(batch.x), batch.mask
         if self.resample == "counts":
             rows = x.double().cpu().numpy()

@@ -58,11 +58,10 @@ class Teller:
     ----------
     title : str
         Of the work, in front of every line.
-    beat : Beat, optional
     """
 
-    def __init__(self, title: str, beat: Beat | None = None) -> None:
-        self.title, self.beat = title, beat or Beat()
+    def __init__(self, title: str) -> None:
+        self.title, self.beat = title, Beat()
 
     def __call__(self, words: str) -> None:
         if self.beat.due():

@@ -108,6 +108,15 @@ def test_auto_hands_over_what_crawls_and_a_restart_of_many_is_the_run_alone():
     assert float(alone.objectives[0]) <= float(by_cd.objectives[0])
 
 
+def test_lbfgs_measures_factors_where_they_are():
+    """The balance of W and H that a penalty asks for is far from that of the starts."""
+    on_H = {"penalty": "orthogonal", "penalty.orthogonal.on": "H", "tol": 1e-4}
+    found = fit("lbfgs", data(16, 8), n_restarts=2, **on_H)
+    assert found.converged.all()
+    one, two = found.objectives.tolist()
+    assert one == pytest.approx(two, rel=1e-3)
+
+
 def test_lbfgs_refuses_a_model_with_an_objective_for_every_layer():
     with pytest.raises(nmfnet.UserError, match="one objective"):
         fit("lbfgs", model="hierarchical_nmf", **{"model.layers": [4, 3]})

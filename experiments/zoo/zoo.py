@@ -179,9 +179,8 @@ def main() -> None:
     import yaml
 
     convergence.now = train.now = time.process_time  # CPU seconds, whatever else is running
-    settings: dict[str, Any] = {"time_limit": asked.limit}
+    settings: dict[str, Any] = {"time_limit": asked.limit, "threads": 1}
     settings |= {k: yaml.safe_load(v) for k, v in (pair.split("=", 1) for pair in asked.set)}
-    torch.set_num_threads(1)
     nmfnet.fit(np.eye(6, dtype=np.float32) + 1, n_components=2, max_iter=50)  # imports and caches
     nmfnet.fit(np.eye(6, dtype=np.float32) + 1, n_components=2, max_iter=50, loss="kl")
     with asked.out.open("w", newline="") as file:

@@ -37,6 +37,10 @@ class Memory(NamedTuple):
     steps: tuple[Float[Tensor, " N"], ...] = ()
     turns: tuple[Float[Tensor, " N"], ...] = ()
 
+    def scaled(self, by: Float[Tensor, " N"]) -> Memory:
+        """The same where every entry of a point is ``by`` times as large."""
+        return Memory(tuple(s * by for s in self.steps), tuple(y / by for y in self.turns))
+
 
 def dot(a: Tensor, b: Tensor) -> float:
     """Inner product of two vectors, summed in float64."""

@@ -160,9 +160,6 @@ class Solver(nn.Module, ABC):
             raise UserError(f"solver.n_inner={n_inner}: it must be >= 1")
         self.n_inner = n_inner
 
-    quasi_newton: bool = False
-    """Whether it is L-BFGS, with which the results of all others are certified."""
-
     crawls: bool = False
     """Whether its iterations are cheap, and its last ones gain little: L-BFGS may take over."""
 

@@ -34,7 +34,8 @@ class LBFGS(Solver):
 
     Non-negativity under ``constraint=project`` is kept by bounds, so the method is exact for it; any
     other constraint is a parametrisation and needs none. The objective never increases. Factors are
-    measured in units of their root mean square at the start, and no step changes them by more than a
+    measured in units of their root mean square, anew in every training step: in those of a start that
+    has little in common with where it leads, a descent crawls. No step changes them by more than a
     tenth in the mean: a network's units would die in longer ones. Where a training step lowers the
     objective by little it goes on in float64, unless X is large: differences of gradients, of which it
     learns the curvature, are mostly rounding in float32 where steps become short.
@@ -50,14 +51,13 @@ class LBFGS(Solver):
     """
 
     name = "lbfgs"
-    quasi_newton = True
     pace = 5.0
 
     def __init__(self, *, memory: Count = 10, n_inner: Count = 200) -> None:
         super().__init__(n_inner=n_inner)
         self.memory = memory
-        self.units: dict[int, Tensor] = {}
-        self.memories: dict[int, Memory] = {}
+        self.relative: dict[int, Tensor] = {}  # units of entries, in those of their parameters
+        self.memories: dict[int, Memory] = {}  # of the parameters themselves, without units
         self.reached: dict[int, float] = {}  # the objective after the last training step
         self.fine: set[int] = set()  # restarts that go on in float64
 
@@ -75,19 +75,19 @@ class LBFGS(Solver):
         yield from task.processes()
 
     def attach(self, model: Factorization) -> None:
-        self.units, self.memories, self.reached, self.fine = {}, {}, {}, set()
+        self.relative, self.memories, self.reached, self.fine = {}, {}, {}, set()
 
     def running(self) -> dict[str, Any]:
         memories = {restart: tuple(memory) for restart, memory in self.memories.items()}
         return {
-            **{"units": self.units, "memories": memories},
+            **{"relative": self.relative, "memories": memories},
             **{"reached": self.reached, "fine": sorted(self.fine)},
         }
 
     def resume(self, model: Factorization, running: dict[str, Any]) -> None:
         device = model.device
         self.reached, self.fine = running.get("reached", {}), set(running.get("fine", ()))
-        self.units = {i: unit.to(device) for i, unit in running["units"].items()}
+        self.relative = {i: unit.to(device) for i, unit in running["relative"].items()}
         self.memories = {
             i: Memory(*(tuple(vector.to(device) for vector in part) for part in memory))
             for i, memory in running["memories"].items()
@@ -98,7 +98,7 @@ class LBFGS(Solver):
         exact = batch.to(torch.float64) if self.fine & set(live) else batch
         collected: list[Terms] = []
         for restart in live:
-            if restart not in self.units:
+            if restart not in self.memories:
                 self.measure(model, restart)
             with model.restarts(restart):
                 if restart not in self.fine:
@@ -112,7 +112,9 @@ class LBFGS(Solver):
 
     def _descend(self, model: Factorization, batch: Batch, restart: int, n_iter: int) -> Terms:
         """Some iterations of the restart that the model holds."""
-        parameters, unit = model.trainable(), self.units[restart]
+        parameters, memory = model.trainable(), self.memories[restart]
+        sizes = [torch.full_like(p.detach(), _size(p.detach())) for p in parameters]
+        unit = _flat(sizes) * self.relative[restart]
         under = {
             id(factor.raw)
             for factor in model.factors.values()
@@ -123,8 +125,9 @@ class LBFGS(Solver):
         )
         slope = partial(_slope, model, batch, parameters, unit)
         point = _flat([p.detach() for p in parameters]) / unit
-        memory = self.memories[restart]
-        point, self.memories[restart] = minimise(slope, point, bounded, memory, n_iter, self.memory)
+        memory = memory.scaled(1 / unit)
+        point, memory = minimise(slope, point, bounded, memory, n_iter, self.memory)
+        self.memories[restart] = memory.scaled(unit)
         _put(parameters, point * unit)
         with torch.no_grad():
             return model.objective(batch)
@@ -146,7 +149,7 @@ class LBFGS(Solver):
     def measure(
         self, model: Factorization, restart: int, slopes: list[Tensor] | None = None
     ) -> None:
-        """Set the unit of every entry of a restart.
+        """Set the unit of every entry of a restart, in that of its parameter.
 
         Parameters
         ----------
@@ -156,12 +159,11 @@ class LBFGS(Solver):
             Sizes of the gradient by each parameter that were seen so far: an entry with slopes above
             those of its parameter gets a smaller unit.
         """
-        own = [p.detach()[restart] for p in model.trainable()]
-        units = [torch.full_like(p, _size(p)) for p in own]
+        units = [torch.ones_like(p.detach()[restart]) for p in model.trainable()]
         for unit, slope in zip(units, slopes or (), strict=slopes is not None):
             relative = slope[restart] / slope[restart].mean().clamp_min(1e-30)
             unit *= relative.clamp_min(1e-30).rsqrt().clamp(*RELATIVE)
-        self.units[restart] = _flat(units)
+        self.relative[restart] = _flat(units)
         self.memories[restart] = Memory()
 
 

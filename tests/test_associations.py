@@ -87,6 +87,8 @@ def test_what_cannot_be_tested_is_said_in_a_sentence():
     assert tested == {"state", "age", "site", "again", "months", "rare"}
     with pytest.raises(UserError, match=r"'state' has the shape \(5,\)"):
         associate(W, {"state": about["state"][:5]}, NAMES)
+    alone = associate(W[:, :1], about, NAMES[:1], permutations=0)
+    assert "one component, of which every sample's share is 1" in " ".join(alone.notes)
     empty = associate(np.where(np.arange(n)[:, None] < 9, 0, W), about, NAMES, permutations=0)
     assert {row.n for row in empty.rows if row.phenotype == "state"} == {81}
 

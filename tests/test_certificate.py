@@ -247,6 +247,19 @@ def test_early_stopping_is_not_convergence(calls):
     assert "stopped early" in unfinished_words(numbers)
 
 
+@pytest.mark.parametrize(
+    ("own", "said"),
+    [
+        ({"max_iter": 10}, "raise max_iter"),
+        ({"time_limit": 1e-9}, "raise time_limit"),
+        ({"trainer.max_epochs": 1}, "raise trainer.max_epochs"),
+    ],
+)
+def test_what_ended_a_run_is_what_is_to_be_raised(own, said):
+    numbers = nmfnet.fit(counts(30.0, n=60), n_components=4, solver="mu", tol=0, **own).metrics
+    assert said in unfinished_words(numbers)
+
+
 def test_a_run_at_the_end_of_its_budget_says_how_far_it_was_from_done(calls):
     X = counts(30.0, n=60)
     model = nmfnet.fit(X, n_components=4, solver="mu", max_iter=10)

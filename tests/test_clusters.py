@@ -82,6 +82,13 @@ def test_kmeans_is_the_factorisation_with_one_entry_per_row(sparse):
     assert 2 * fitted.metrics["objective"] == pytest.approx(trace, rel=1e-9)
 
 
+def test_more_clusters_than_distinct_rows_are_copies():
+    X = np.repeat(points()[0][:4], 3, 0)
+    metrics = fit(X, "kmeans", n_components=6).metrics
+    assert metrics["components/collapsed"] >= 2
+    assert metrics["objective"] == pytest.approx(0, abs=1e-9)
+
+
 def test_kmeans_follows_lloyd_from_given_centres():
     X, _ = points()
     H = X[:4]

@@ -102,6 +102,10 @@ def associate(
     rows: list[Association] = []
     below: list[float] = []
     usable, notes = _usable(phenotypes, known)
+    if weights.shape[1] == 1 and np.all(weights[known] == 1):
+        notes.append(
+            "There is one component, of which every sample's share is 1: no test can find anything."
+        )
     for name, (keep, values) in usable.items():
         shares = weights[keep]
         test = _test_of(values)

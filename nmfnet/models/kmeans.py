@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, final
 
 import numpy as np
@@ -89,12 +90,17 @@ class KMeans(Factorization):
     def solve(self, batch: Batch) -> None:
         """Lloyd's rule from where every restart starts."""
         from sklearn.cluster import KMeans as Lloyd
+        from sklearn.exceptions import ConvergenceWarning
 
         x, found = _held(batch.x), []
         for centres in self.H().cpu().numpy():
             most = self.budget.max_iter
             rule = Lloyd(self.n_components, init=centres, n_init=1, max_iter=most, tol=0.0)
-            found.append(torch.from_numpy(rule.fit(x).cluster_centers_))
+            with (
+                warnings.catch_warnings()
+            ):  # of fewer rows than clusters: the centres are copies then
+                warnings.simplefilter("ignore", ConvergenceWarning)
+                found.append(torch.from_numpy(rule.fit(x).cluster_centers_))
         self.H.assign_(torch.stack(found).to(batch.x.device))
 
     def clusters(self, code: Float[Tensor, "*r n k"]) -> Int[Tensor, "*r n"] | None:

@@ -243,8 +243,8 @@ def _short(group: Group, compared: list[Comparison], methods: list[str]) -> list
     late = sum(bool(unfinished_words(run.metrics)) for run in group.runs)
     if late:
         found.append(
-            f"{late} of {len(group.runs)} runs had not converged: more iterations would improve "
-            "them, and a comparison with them may turn round (raise max_iter)."
+            f"{late} of {len(group.runs)} runs had not converged: longer ones would improve "
+            "them, and a comparison with them may turn round."
         )
     return found
 

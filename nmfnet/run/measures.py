@@ -116,6 +116,7 @@ MEASURES = (
     Measure("n_restarts", "restarts"),
     Measure("converged", "converged", 1, told=True, column="converged"),
     Measure("status", "ended", told=True, column="ended"),
+    Measure("budget/limit", "option that ended it"),
     Measure("budget/meant", "by its budget on purpose"),
     Measure(
         "certificate/fall",
@@ -238,7 +239,7 @@ def unfinished_words(metrics: Mapping[str, Any]) -> str:
             f"stopped early, not proved converged{further}: solver.heldout=0, all rows in memory and "
             "certificate_tol=1e-3 give a proof"
         )
-    remedy = "raise max_iter"
+    remedy = f"raise {metrics.get('budget/limit') or 'max_iter'}"
     if fall is not None and fall > FAR:
         remedy += ", or use another solver"
     return f"not converged in {metrics.get('n_iter', '?')} iterations{further}: {remedy}"

@@ -103,6 +103,7 @@ from nmfnet.metrics.stability import (
     cluster_restarts,
     consensus_medoids,
     dense_consensus,
+    objective_spread,
     silhouettes,
     stability_metrics,
 )

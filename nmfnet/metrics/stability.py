@@ -20,6 +20,7 @@ __all__ = [
     "cluster_restarts",
     "consensus_medoids",
     "dense_consensus",
+    "objective_spread",
     "silhouettes",
     "stability_metrics",
 ]
@@ -221,6 +222,23 @@ def silhouettes(components: Any, labels: Any) -> FloatArray:
     if len(codes) != len(items):
         raise UserError(f"{len(codes)} labels for {len(items)} components; give one for each.")
     return _silhouettes(1.0 - cosine_matrix(items, items), codes)
+
+
+def objective_spread(objectives: Any) -> float:
+    """How far the highest objective of some restarts is above the lowest, by the size of the lowest.
+
+    Parameters
+    ----------
+    objectives : array, shape (r,)
+        Finite, of any sign.
+
+    Returns
+    -------
+    float
+        In [0, inf), no unit; where the lowest is 0, in the unit of the objective.
+    """
+    values = np.asarray(objectives, np.float64)
+    return float(np.ptp(values) / (abs(values.min()) or 1.0))
 
 
 def stability_metrics(H: Any, W: Any = None, *, max_samples: int = 4000) -> dict[str, float]:

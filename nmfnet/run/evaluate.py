@@ -445,7 +445,7 @@ def _components(
             result["kkt_residual"] = result["certificate/kkt"] = float(residual)
     if model.n_restarts > 1:
         finite = model.objectives[torch.isfinite(model.objectives)]
-        result["stability/objective_spread"] = float(finite.max() / finite.min() - 1)
+        result["stability/objective_spread"] = metrics.objective_spread(finite.cpu().numpy())
         if model.has_components and len(finite) > 1:
             stable = metrics.stability_metrics(factors.all_H, factors.all_W)
             result |= {f"stability/{name}": value for name, value in stable.items()}

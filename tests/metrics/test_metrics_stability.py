@@ -266,3 +266,11 @@ def test_legacy_dup15_is_the_doubled_half() -> None:
     np.testing.assert_allclose(np.sort(metrics.legacy_dup15(matrix)), expected)
     with pytest.raises(UserError, match="first 15"):
         metrics.legacy_dup15(matrix[:14, :14])
+
+
+def test_the_spread_of_objectives_is_never_below_0() -> None:
+    """Log densities give objectives of either sign, and exact fits objectives of 0."""
+    assert metrics.objective_spread([200.0, 100.0, 101.0]) == 1
+    assert metrics.objective_spread([-100.0, -125.0]) == 0.2
+    assert metrics.objective_spread([-1.0, 1.0]) == 2
+    assert metrics.objective_spread([0.0, 0.0]) == 0

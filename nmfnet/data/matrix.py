@@ -150,10 +150,18 @@ class Matrix:
 
     @property
     def is_its_graph(self) -> bool:
-        """Whether X has an entry for every link of the samples and no other: X is the graph."""
+        """Whether X says of links what the graph says: beside its diagonal it has entries for them alone.
+
+        It may have them in one direction only.
+        """
         if self.graph is None or self.graph.shape != self.values.shape:
             return False
-        return bool(((self.values != 0) != (self.graph != 0)).sum() == 0)
+        there = self.values != 0
+        if there.sum() > self.graph.nnz + self.shape[0]:
+            return False
+        rows, columns = there.nonzero()
+        apart = rows != columns
+        return bool(apart.any()) and bool((self.graph[rows[apart], columns[apart]] != 0).all())
 
     def classes(self, rows: np.ndarray) -> dict[str, list[str]]:
         """The level of every covariate in text that some samples have."""

@@ -9,7 +9,6 @@ from typing import Any, Literal
 
 import lightning as L
 import numpy as np
-import scipy.sparse as sp
 import torch
 from torch import Tensor
 
@@ -258,12 +257,11 @@ class MatrixDataModule(L.LightningDataModule):
             return train, test._replace(views={})  # of which nothing is held out
         if partition.predicted is not None:
             matrix = replace(matrix, values=matrix.values - partition.predicted)
-        if (
-            partition.graph is not None and matrix.is_its_graph
-        ):  # X too has only the links that stay
-            stay = (partition.graph != 0).astype(np.float64)
-            values = sp.csr_matrix(stay.multiply(matrix.values))
-            matrix = replace(matrix, values=values if matrix.is_sparse else values.toarray())
+        if partition.graph is not None and matrix.is_its_graph:  # X loses the held-out links too
+            gone = (matrix.graph != 0) > (partition.graph != 0)
+            lost = gone.multiply(matrix.values)
+            values = matrix.values - (lost if matrix.is_sparse else lost.toarray())
+            matrix = replace(matrix, values=values)
         train = self._batch(matrix, partition.train_rows, train_index, matrix.mask)
         if partition.pairs:
             pairs = {

@@ -11,6 +11,9 @@ import scipy.sparse as sp
 import nmfnet
 from nmfnet import Estimator, UserError
 from nmfnet.core.units import power
+from nmfnet.run.memory import in_memory
+from nmfnet.run.train import train as run
+from nmfnet.settings.words import configuration
 
 QUICK = {"n_components": 2, "threads": 1}
 X = np.random.default_rng(0).poisson(5, (12, 6)) + 1.0
@@ -154,3 +157,33 @@ def test_only_ratios_of_weights_matter_to_where_a_fit_begins(model, size):
     for name, factor in one.factors.items():
         found, wanted = (f().detach().numpy() for f in (other.factors[name], factor))
         np.testing.assert_allclose(found, wanted, rtol=1e-4)
+
+
+def tables_of(model: str, factor: float, **settings) -> dict[str, np.ndarray]:
+    """The factors that a run on X times a factor would write."""
+    own = {"model": model, "dtype": "float64", "max_iter": 20, "progress": False, **QUICK}
+    source = in_memory(factor * X, covariates=["a", "b"] * 6)
+    return run(configuration({**own, **settings}), source, write=False).factors.tables
+
+
+def placed(F: dict[str, np.ndarray]) -> np.ndarray:
+    """X_hat of two data sets, row by row in turn."""
+    both = (F["H"] + V.reshape(2, 6) for V in F["V"])
+    return np.stack([F["W"] @ H for H in both])[np.arange(12) % 2, np.arange(12)]
+
+
+@pytest.mark.parametrize(
+    ("model", "made", "settings"),
+    [
+        ("pca", lambda F: F["W"] @ F["H"] + F["mean"], {}),
+        ("trifactor", lambda F: F["F"] @ F["S"] @ F["G"], {}),
+        ("deep_nmf", lambda F: F["W"] @ F["A1"] @ F["A0"], {"layers": [3, 2]}),
+        ("nsnmf", lambda F: F["W"] @ F["B"], {"smoothing": 0.0}),
+        ("nmfd", lambda F: F["W"] @ F["T"], {"taps": 1}),
+        ("inmf", placed, {}),
+    ],
+)
+def test_all_factors_of_a_run_are_in_the_units_of_x(model, made, settings):
+    one, two = (made(tables_of(model, factor, **settings)) / factor for factor in (1.0, 2.0**40))
+    np.testing.assert_allclose(one, X, atol=5)
+    np.testing.assert_allclose(two, one, rtol=1e-3)

@@ -34,6 +34,10 @@ class Factor(nn.Module):
         What its rows and its columns are: ``sample``, ``feature``, ``component``, ``class``, ``node``,
         ... Penalties, solvers and files ask these. A factor whose first axis is ``sample`` has a row
         for every training sample, and is spread over processes with X.
+    of_x : {1, 0, -1}, optional
+        The power of the components' unit in its entries, by which files bring them to the units of X:
+        1 for what components are made of, -1 for what reads X. By default 1 where its columns are
+        features, and -1 where its rows are.
     """
 
     def __init__(
@@ -45,12 +49,14 @@ class Factor(nn.Module):
         degree: int = 1,
         max_exponent: float = 1.0,
         axes: tuple[str, str] = ("", ""),
+        of_x: int | None = None,
     ) -> None:
         super().__init__()
         self.constraint = constraint
         self.degree = degree
         self.max_exponent = max_exponent
         self.axes = axes
+        self.of_x = (axes[1] == "feature") - (axes[0] == "feature") if of_x is None else of_x
         self.frozen = False
         self.raw = nn.Parameter(torch.empty(n_restarts, rows, columns))
         self.held: Tensor | None = None
@@ -127,6 +133,7 @@ class Factors(dict[str, Factor]):
         constraint: Constraint | None = None,
         degree: int = 1,
         max_exponent: float = 1.0,
+        of_x: int | None = None,
     ) -> Factor:
         """Declare a factor of the model (assign the result to an attribute); see ``Factor``.
 
@@ -138,7 +145,7 @@ class Factors(dict[str, Factor]):
             of ``self.axes``. A number stands for the axis of that size, where there is just one.
         constraint : Constraint, optional
             What ``constraint=`` says, by default; ``constraint.NAME=`` goes before both.
-        degree, max_exponent
+        degree, max_exponent, of_x
             As for ``Factor``.
 
         Raises
@@ -155,6 +162,7 @@ class Factors(dict[str, Factor]):
             degree=degree,
             max_exponent=max_exponent,
             axes=(a, b),
+            of_x=of_x,
         )
         self[name] = made
         return made

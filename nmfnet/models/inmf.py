@@ -100,7 +100,7 @@ class INMF(Factorization):
         self.axes[SIDE] = n_components * self.sizes.n_features
         self.W = self.factor("W", "sample", "component")
         self.H = self.factor("H", "component", "feature")
-        self.V = self.factor("V", "covariate", SIDE)
+        self.V = self.factor("V", "covariate", SIDE, of_x=1)
 
     def encode(self, batch: Batch) -> Float[Tensor, "*r n k"]:
         return self.W()[..., batch.index, :]

@@ -76,7 +76,8 @@ class MuseXAE(Factorization):
         pairs = list(itertools.pairwise(axes_between(self, hidden)))
         self.act = ACTIVATIONS[activation]
         self.E = nn.ModuleList(
-            self.factor(f"E{i}", a, b, constraint=Free()) for i, (a, b) in enumerate(pairs, 1)
+            self.factor(f"E{i}", a, b, constraint=Free(), of_x=0)
+            for i, (a, b) in enumerate(pairs, 1)
         )
         self.biases = nn.ModuleList(
             self.factor(f"b{i}", "one", b, constraint=Free()) for i, (_, b) in enumerate(pairs, 1)

@@ -55,7 +55,7 @@ class SymTriFactor(Factorization):
         super().__init__(parts, n_components=n_components)
         self.assortative = assortative
         self.W = self.factor("W", "sample", "component", degree=2)
-        self.S = self.factor("S", "component", "component")
+        self.S = self.factor("S", "component", "component", of_x=1)
 
     def encode(self, batch: Batch) -> Float[Tensor, "*r n k"]:
         return self.W()[..., batch.index, :]

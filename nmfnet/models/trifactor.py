@@ -88,8 +88,8 @@ class TriFactor(Factorization):
         self.axes |= {"group": groups}
         of_F, of_G = (Orthogonal() if orthogonal in (name, "both") else None for name in ("F", "G"))
         self.F = self.factor("F", "sample", "component", constraint=of_F)
-        self.S = self.factor("S", "component", "group")
-        self.G = self.factor("G", "group", "feature", constraint=of_G)
+        self.S = self.factor("S", "component", "group", of_x=1)
+        self.G = self.factor("G", "group", "feature", constraint=of_G, of_x=0)
 
     def encode(self, batch: Batch) -> Float[Tensor, "*r n k"]:
         return self.F()[..., batch.index, :]

@@ -104,7 +104,10 @@ def factors_of(model: Factorization, datamodule: MatrixDataModule) -> Factors:
             f"{lost} of {model.n_restarts} restarts ended without a finite objective and are left out: "
             f"{model.solver.calmer}"
         )
-    tables = {name: factor()[best].cpu().numpy() for name, factor in model.factors.items()}
+    tables = {
+        name: (factor()[best] * units.components**factor.of_x).cpu().numpy()
+        for name, factor in model.factors.items()
+    }
     axes = {"W": ("sample", "component"), "H": ("component", "feature")}
     axes = {name: factor.axes for name, factor in model.factors.items()} | axes
     tables |= {"W": W, "H": H}

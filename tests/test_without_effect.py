@@ -50,3 +50,21 @@ def test_an_option_with_an_effect_is_not():
 
 def test_semi_supervised_nmf_without_labels_says_what_it_is():
     assert "is NMF" in " ".join(nmfnet.fit(X, "semi_supervised_nmf", max_iter=1).notes)
+
+
+@pytest.mark.parametrize("model", ["trifactor", "pca", "kmeans", "archetypes", "lda"])
+def test_a_start_that_a_model_does_not_take_is_said(model):
+    said = f"init=nndsvd has no effect with model={model}, which starts by a rule of its own."
+    notes = nmfnet.fit(X, model, n_components=2, init="nndsvd", max_iter=1, threads=1).notes
+    assert said in notes
+
+
+@pytest.mark.parametrize("model", ["nmf", "nsnmf", "autoencoder", "convex_nmf"])
+def test_a_start_that_a_model_takes_is_not(model):
+    own = {"n_components": 2, "max_iter": 1, "threads": 1}
+    given = {"init": "given", "W": np.full((20, 2), 0.5)}
+    for fitted in (
+        nmfnet.fit(X, model, init="nndsvd", **own),
+        nmfnet.fit(X, "archetypes", **given, **own),
+    ):
+        assert not [note for note in fitted.notes if "no effect" in note]

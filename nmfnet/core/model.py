@@ -171,6 +171,7 @@ class Factorization(L.LightningModule, ABC):
         self.now: int | None = None  # the iteration of a gradient step; None = the model is judged
         self.asks_loss = True  # False = the objective is a likelihood of the model's own
         self.given, self.frozen = parts.given, parts.frozen
+        self.heeds_init = True  # False = it has started without what ``init`` proposed
         self.n_components = n_components
         self.n_restarts = len(parts.generators)
         self.live = list(range(self.n_restarts))

@@ -61,12 +61,24 @@ def initialise(model: Factorization, batch: Batch, over: Callable[[], bool] = ne
         W = W[:, own % W.shape[1]]
     with torch.no_grad():
         model.prelude.over = over
-        model.start({"W": W, "H": H}, batch)
+        proposed = _Proposed(W=W, H=H)
+        model.start(proposed, batch)
+        model.heeds_init = proposed.taken or (model.init.given and bool(model.given))
         model.prelude.over = never
         model.loss.start(batch)
         for name, value in model.given.items():
             model.factors[name].assign_(value.to(model.device))
         model.asks_loss = _asks_loss(model, batch)
+
+
+class _Proposed(dict[str, Tensor]):
+    """What ``init`` proposes; it knows whether a model has taken any of it."""
+
+    taken = False
+
+    def __getitem__(self, name: str) -> Tensor:
+        self.taken = True
+        return super().__getitem__(name)
 
 
 def take_wanted(model: Factorization) -> None:

@@ -18,6 +18,7 @@ __all__ = [
     "check_loss",
     "check_rows",
     "check_streamed",
+    "note_init",
     "note_undetermined",
     "note_unused",
     "note_views",
@@ -74,6 +75,15 @@ def note_unused(cfg: Config, datamodule: MatrixDataModule, model: Factorization)
     for name, beside in model.idle.items():
         if cfg.model[name] != usual[name]:
             datamodule.notes.append(f"model.{name}={cfg.model[name]} has no effect with {beside}.")
+
+
+def note_init(cfg: Config, datamodule: MatrixDataModule, model: Factorization) -> None:
+    """Say that a started model has taken nothing of the start that was asked for."""
+    if not model.heeds_init and cfg.init != read_choice("init", "random"):
+        datamodule.notes.append(
+            f"init={model.init.name} has no effect with model={cfg.model_name}, which starts by a rule "
+            "of its own."
+        )
 
 
 def note_undetermined(datamodule: MatrixDataModule, model: Factorization) -> None:

@@ -52,6 +52,7 @@ from nmfnet.run.refuse import (
     check_loss,
     check_rows,
     check_streamed,
+    note_init,
     note_undetermined,
     note_unused,
     note_views,
@@ -173,6 +174,7 @@ def train(
         model.recipe["covariate_names"] = None if design is None else design.names
         spent = _start(model, datamodule, world)
         check_loss(cfg, model)
+        note_init(cfg, datamodule, model)
         datamodule.notes += model.remarks(datamodule.sample)
         name_features(model, datamodule.feature_names)
         if folder is not None:  # which tell whether a checkpoint is of this run

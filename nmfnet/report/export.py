@@ -200,7 +200,7 @@ def _pyldavis(factors: _Factors, folder: Path) -> list[Path]:
 
 
 def _anndata(factors: _Factors, folder: Path) -> list[Path]:
-    """Without X, which a run does not keep: obsm["W"], varm["H"], and what was run in uns."""
+    """Without X, which a run does not keep: obsm["W"], varm["H"], names and what was run in uns."""
     from nmfnet.data.formats.hdf5 import write_h5ad
 
     held_out = factors.W_test is not None
@@ -214,7 +214,12 @@ def _anndata(factors: _Factors, folder: Path) -> list[Path]:
         (factors.samples + factors.test_samples, factors.features),
         obsm={"W": W},
         varm={"H": factors.H.T} if len(factors.H) else {},
-        uns={"nmfnet": _about(factors.run), "factors": factors.others, "axes": factors.axes},
+        uns={
+            "nmfnet": _about(factors.run),
+            "factors": factors.others,
+            "axes": factors.axes,
+            "component_names": np.array(factors.names),
+        },
     )
     return [file]
 
@@ -223,7 +228,7 @@ def _safetensors(factors: _Factors, folder: Path) -> list[Path]:
     save = _package("safetensors.numpy", "safetensors", "export").save_file
     arrays = {"W": factors.W, "H": factors.H, **factors.others}
     names: dict[str, Any] = {"sample_names": factors.samples, "axes": factors.axes}
-    names["feature_names"] = factors.features
+    names |= {"feature_names": factors.features, "component_names": factors.names}
     if factors.W_test is not None:
         arrays["W_test"] = factors.W_test
         names["test_sample_names"] = factors.test_samples
@@ -235,10 +240,10 @@ def _safetensors(factors: _Factors, folder: Path) -> list[Path]:
 
 def _onnx(factors: _Factors, folder: Path) -> list[Path]:
     """The network of the best restart: ``X (n, f)`` to ``W (n, k)`` and ``X_hat (n, f)``."""
-    import contextlib
-    import io
     import logging
     import warnings
+    from contextlib import redirect_stderr, redirect_stdout
+    from io import StringIO
 
     import torch
 
@@ -258,7 +263,7 @@ def _onnx(factors: _Factors, folder: Path) -> list[Path]:
     before = logging.root.manager.disable
     logging.disable()  # the exporter's advice to its developers
     try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        with warnings.catch_warnings(), redirect_stdout(StringIO()), redirect_stderr(StringIO()):
             warnings.simplefilter("ignore")
             torch.onnx.export(
                 network,

@@ -85,6 +85,7 @@ def test_anndata(signatures, tmp_path):
     np.testing.assert_array_equal(table.varm["H"], arrays["H"].T)
     np.testing.assert_array_equal(table.obsm["W"][:3], arrays["W"])
     assert list(table.obs["part"]) == ["train", "train", "train", "test"]
+    assert list(table.uns["component_names"]) == ["SBS96A", "SBS96B"]
     assert json.loads(table.uns["nmfnet"]["metrics"])["n_iter"] == 500
 
 
@@ -95,6 +96,7 @@ def test_safetensors(tmp_path):
     with package.safe_open(file, "np") as held, np.load(folder / "factors.npz") as arrays:
         np.testing.assert_array_equal(held.get_tensor("H"), arrays["H"])
         assert json.loads(held.metadata()["feature_names"]) == [f"f{i}" for i in range(5)]
+        assert json.loads(held.metadata()["component_names"]) == ["C1", "C2", "C3", "C4"]
 
 
 @pytest.fixture
@@ -127,12 +129,14 @@ def test_onnx_computes_what_the_model_does(model, scale, trained):
         np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5 * np.abs(wanted).max())
 
 
-def test_onnx_refuses_in_a_sentence_what_is_no_graph_of_operators(trained):
+@pytest.mark.parametrize(("model", "own"), [("lda", {}), ("flow", {"coupling": "spline"})])
+def test_onnx_refuses_in_a_sentence_what_is_no_graph_of_operators(model, own, trained, capfd):
     pytest.importorskip("onnxscript", reason="the extra export is not installed")
-    X = np.random.default_rng(0).poisson(9, (20, 6)) * 1.0
-    folder, *_ = trained("lda", X=X, n_components=3)
-    with pytest.raises(UserError, match="cannot write what trained/lda"):
+    X = np.random.default_rng(0).poisson(9, (20, 6)) + np.random.default_rng(1).random((20, 6))
+    folder, *_ = trained(model, X=X, **own)
+    with pytest.raises(UserError, match=f"cannot write what trained/{model}"):
         export(folder, "onnx")
+    assert capfd.readouterr() == ("", "")
 
 
 def test_onnx_refuses_models_that_solve_for_W(trained):

@@ -236,6 +236,21 @@ def test_rows_of_a_multinomial_have_their_totals_and_new_rows_the_same_codes(mas
     np.testing.assert_allclose(found, W, rtol=1e-2, atol=1e-2 * W.max())
 
 
+def test_a_feature_that_no_component_has_leaves_the_others_their_shares():
+    """A code of 0 must not be likelier than the truth because all shares of it are the same."""
+    H = np.random.default_rng(0).dirichlet(np.ones(6), 2)
+    H[:, 5] = 0
+    X = np.random.default_rng(1).dirichlet(np.ones(2), 5) @ (100 * H)
+    fitted = nmfnet.fit(X.round(), H=H, loss="multinomial", threads=1)
+    W = fitted.transform(X.round())
+    more = np.column_stack([X.round()[:, :5], np.full(5, 3.0)])
+    shares = fitted.transform(more)
+    assert (W.sum(1) > 90).all()
+    np.testing.assert_allclose(
+        shares / shares.sum(1, keepdims=True), W / W.sum(1, keepdims=True), atol=0.01
+    )
+
+
 def test_views_under_a_multinomial_have_the_total_of_the_row_together():
     counts = simulated()[0][:40].astype(float)
     other = counts[:, ::2] + 1

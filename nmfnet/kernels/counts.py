@@ -18,6 +18,9 @@ from nmfnet.types import Float, Tensor
 LEAST_MEAN = 1e-8
 """Floor of means under a logarithm."""
 
+LEAST_SHARE = 1e-10
+"""Floor of shares of a row: of the row, so that no row is likelier for being small."""
+
 LONGEST = 2.0
 """Most that a Newton step moves log theta."""
 
@@ -82,10 +85,9 @@ def multinomial(x: Tensor, x_hat: Tensor, mask: Tensor | None = None) -> Tensor:
     """
     seen = torch.ones_like(x) if mask is None else (mask > 0).to(x.dtype)
     total = (x * seen).sum(-1, keepdim=True)
-    y = x_hat.clamp_min(LEAST_MEAN)
-    log_share = y.log() - (y * seen).sum(-1, keepdim=True).clamp_min(LEAST_MEAN).log()
+    share = x_hat / (x_hat * seen).sum(-1, keepdim=True).clamp_min(1e-30)
     coefficient = torch.lgamma(total + 1) * x / total.clamp_min(1e-30)
-    return coefficient - torch.lgamma(x + 1) + x * log_share
+    return coefficient - torch.lgamma(x + 1) + x * share.clamp_min(LEAST_SHARE).log()
 
 
 def better_dispersion(

@@ -221,6 +221,11 @@ def test_the_size_of_a_row_is_given_or_its_sum():
     torch.testing.assert_close(seen, part.x.sum(-1))
 
 
+def test_the_size_of_a_single_row_has_a_prior():
+    fitted = fit(counts()[:1], max_iter=2, solver="adam_lbfgs", **{**SMALL, "model.size": "latent"})
+    assert np.isfinite(fitted.metrics["train/elbo"])
+
+
 def test_restarts_draw_noise_of_their_own():
     three = fit(counts(), max_iter=20, n_restarts=3, **SMALL)
     one = fit(counts(), max_iter=20, **SMALL)

@@ -303,10 +303,11 @@ class VAE(Factorization):
             self.depth.fill_(float(sums.median().clamp_min(1)))
             read = self._levelled(batch.x, self.depth[0])
             self.centre.copy_(read.mean(-2, keepdim=True))
-            spread = read.std(-2, keepdim=True)
+            spread = read.std(-2, correction=0, keepdim=True)
             self.spread.copy_(torch.where(spread > 0, spread, 1))
             logs = sums.clamp_min(1).log()
-            self.log_sizes.copy_(torch.stack([logs.mean(), logs.std().clamp_min(1e-2)]))
+            width = logs.std(correction=0).clamp_min(1e-2)
+            self.log_sizes.copy_(torch.stack([logs.mean(), width]))
             if self.SM is not None and self.SV is not None:
                 self.SM.shift(self.log_sizes[..., :1])
                 self.SV.shift(2 * self.log_sizes[..., 1:].log())

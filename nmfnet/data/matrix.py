@@ -296,6 +296,14 @@ class Matrix:
             said += _note(constant, self.feature_names, "features have one value in all samples")
         return said
 
+    def unlearned(self, rows: np.ndarray) -> list[str]:
+        """What is said of features that are observed in other samples than these alone."""
+        if self.mask is None:
+            return []
+        seen = np.asarray(self.mask[rows].sum(0)).ravel()
+        text = "features are observed in held-out samples alone, so nothing is learned of them"
+        return _note(np.flatnonzero(seen == 0), self.feature_names, text)
+
     def _others(self) -> list[Any]:
         views = [part for view in self.views.values() for part in (view.values, view.mask)]
         whole = [held for held in (self.graph, self.times) if held is not None]

@@ -135,7 +135,8 @@ class MatrixDataModule(L.LightningDataModule):
         self.feature_names = matrix.feature_names
         self.sizes = Sizes(len(self.sample_names), matrix.shape[1])
         self._size, self._checksum = size(matrix.values), checksum(matrix.values)
-        self.notes = [*matrix.notes(), *partition.remarks]
+        unlearned = matrix.unlearned(partition.train_rows)
+        self.notes = [*matrix.notes(), *unlearned, *partition.remarks]
         self.train, self.test = self._batches(matrix, partition)
         self._ready = True
 

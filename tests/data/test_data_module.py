@@ -306,3 +306,16 @@ def test_lightning_fit(tmp_path: Path, sparse: bool, split: Split, batch_size: i
     assert [sorted(epoch) for epoch in epochs] == [list(range(n))] * 2
     assert (epochs[0] == epochs[1]) == (batch_size is None)
     assert (model.validated > 0) == isinstance(split, RowSplit)
+
+
+def test_features_that_are_observed_in_held_out_rows_alone_are_told() -> None:
+    X = np.random.default_rng(0).random((10, 3))
+    data = module(InMemory(X=X), RowSplit())
+    mask = np.ones(X.shape, dtype=bool)
+    mask[data.train_rows, 1] = False
+    told = module(InMemory(X=X, mask=mask), RowSplit())
+    assert not data.notes
+    assert told.notes == [
+        "1 of 3 features are observed in held-out samples alone, so nothing is learned of them "
+        "(first: feature_0002)."
+    ]

@@ -221,7 +221,7 @@ def _short(group: Group, compared: list[Comparison], methods: list[str]) -> list
         return []
     best = min(scored, key=lambda run: -main.better * run.metrics[group.main])
     size = size_of(best)
-    sized = "" if size is None else f" with {size} components"
+    sized = "" if size is None else f" with {size} component{'s' * (size != 1)}"
     method = group.methods[next(i for i, run in enumerate(group.runs) if run is best)]
     value = best.metrics[group.main]
     found = [f"Best {main.words}: {method}{sized}, {value:.5g}."]

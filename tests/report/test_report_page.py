@@ -238,3 +238,9 @@ def test_a_thousand_runs_fit_in_a_page(tmp_path):
     target = report(tmp_path / "runs", tmp_path / "report.html")
     assert target.stat().st_size < 20e6
     assert data_of(target.read_text())["left_out"] > 0
+
+
+def test_one_component_is_no_plural(tmp_path):
+    make_run(tmp_path, "a", k=1)
+    (group,) = data_of(page(collect(tmp_path), tmp_path))["groups"]
+    assert group["short"][0] == "Best held-out relative error: nmf with 1 component, 0.4."

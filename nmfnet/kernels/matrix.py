@@ -85,10 +85,8 @@ def matrix(
         mask = mask.to(x.dtype).contiguous()
     half = 0.0
     for rows in row_blocks(x):
-        if mask is None:
-            half += 0.5 * float(torch.linalg.vector_norm(x[rows], dtype=torch.float64)) ** 2
-        else:
-            half += 0.5 * float((x[rows].double().square() * mask[rows]).sum())
+        squares = x[rows].double().square()
+        half += 0.5 * float((squares if mask is None else squares * mask[rows]).sum())
     xt = x.mT.contiguous() if transposed else None
     mask_t = None if mask is None else mask.mT.contiguous()
     return Matrix(x, xt, mask, mask_t, half, n_rows, total)

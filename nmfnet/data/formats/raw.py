@@ -126,7 +126,7 @@ def shorten(names: Sequence[object], count: int = 3) -> str:
 def numbered(word: str, count: int) -> list[str]:
     """Names for a table without names: ``sample_0001``, ``sample_0002``, ..."""
     digits = max(4, len(str(count)))
-    return [f"{word}_{i:0{digits}d}" for i in range(1, count + 1)]
+    return [f"{word}_{str(i).zfill(digits)}" for i in range(1, count + 1)]
 
 
 def is_missing(cell: Any) -> bool:

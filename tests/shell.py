@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import os
 import signal
 import subprocess
@@ -43,6 +44,8 @@ def nmfnet(*words: str, cwd: Path) -> Done:
 def _called(main, argv: list[str], cwd: Path) -> Done:
     out, err, code = io.StringIO(), io.StringIO(), 0
     before, argv_before, environment = stamps(cwd), sys.argv, dict(os.environ)
+    root = logging.getLogger()
+    level, handlers = root.level, list(root.handlers)
     sys.argv = argv
     try:
         with (
@@ -57,6 +60,8 @@ def _called(main, argv: list[str], cwd: Path) -> Done:
         sys.argv = argv_before
         os.environ.clear()
         os.environ.update(environment)
+        root.setLevel(level)  # --info would leave all that follows to log what it composes
+        root.handlers[:] = handlers
     after = stamps(cwd)
     new = sorted(name for name, stamp in after.items() if before.get(name) != stamp)
     return Done(code, out.getvalue(), err.getvalue(), new)

@@ -1,4 +1,4 @@
-"""Hydra's composition, with the yaml files of a set of choices read and merged once.
+"""Hydra's composition, with every yaml file read once, and those of a set of choices merged once.
 
 A single run is composed twice and a job of a sweep twice more, nearly always with the same choices of
 the groups. What differs are values, ``++key=value``, and those are put into a copy.
@@ -12,11 +12,17 @@ from typing import ClassVar
 
 from hydra._internal import hydra as hydra_internal
 from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
+from hydra._internal.config_repository import ConfigRepository
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.core.utils import JobRuntime
+from hydra.plugins.config_source import ConfigResult
 from hydra.types import RunMode
 from omegaconf import DictConfig
+
+from nmfnet.config import conf_dir
 
 
 def compose_once() -> None:
@@ -28,6 +34,10 @@ class Composer(ConfigLoaderImpl):
     """Keeps what it has composed: files of configurations are taken not to change meanwhile."""
 
     composed: ClassVar[dict[tuple[str | None, ...], DictConfig]] = {}
+
+    def __init__(self, config_search_path: ConfigSearchPath) -> None:
+        super().__init__(config_search_path)
+        self.repository = Repository(config_search_path)
 
     def _load_configuration_impl(
         self,
@@ -71,6 +81,21 @@ class Composer(ConfigLoaderImpl):
             kv_sep=form.kv_sep,
         )
         return cfg
+
+
+class Repository(ConfigRepository):
+    """Keeps what it has read of our own files and of Hydra's; others may change meanwhile."""
+
+    read: ClassVar[dict[tuple[str, str], ConfigResult | None]] = {}
+
+    def load_config(self, config_path: str) -> ConfigResult | None:
+        source = self._find_object_source(config_path, ObjectType.CONFIG)
+        if source is None or (source.scheme() == "file" and source.path != str(conf_dir())):
+            return super().load_config(config_path)
+        key = source.path, config_path
+        if key not in self.read:
+            self.read[key] = super().load_config(config_path)
+        return copy.deepcopy(self.read[key])
 
 
 def _is_value(override: Override) -> bool:

@@ -6,7 +6,7 @@ import pickle
 import re
 import sys
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,18 +71,20 @@ def _words(choice: Any) -> str:
     return f"[{','.join(choice)}]" if isinstance(choice, list | tuple) else str(choice)
 
 
-@lru_cache(maxsize=64)
+@cache
 def _composed(choices: tuple[tuple[str, str], ...], folders: tuple[str, ...]) -> bytes:
     """The configuration as a pickle, of which everybody takes a copy of his own."""
     return pickle.dumps(_compose(choices, folders))
 
 
 def _compose(choices: tuple[tuple[str, str], ...], folders: tuple[str, ...]) -> Plain:
-    from hydra import compose, initialize_config_dir
+    from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
+    from hydra.types import RunMode
     from omegaconf import OmegaConf, open_dict
 
     from nmfnet.settings.arguments import quoted
+    from nmfnet.settings.compose import Composer
 
     outer = GlobalHydra.instance().hydra  # a Hydra application may be calling
     GlobalHydra.instance().clear()
@@ -92,7 +94,8 @@ def _compose(choices: tuple[tuple[str, str], ...], folders: tuple[str, ...]) -> 
             if folders:
                 places = ",".join(quoted(f"file://{folder}") for folder in folders)
                 words.append(f"hydra.searchpath=[{places}]")
-            cfg = compose("train", words, return_hydra_config=True)
+            loader = Composer(GlobalHydra.instance().config_loader().get_search_path())
+            cfg = loader.load_configuration("train", words, RunMode.RUN, from_shell=False)
         made = OmegaConf.to_container(cfg.hydra.runtime.choices)
         with open_dict(cfg):
             del cfg["hydra"]

@@ -41,8 +41,10 @@ def cohort(seed: int = 0, n: int = 120, f: int = 30) -> tuple[np.ndarray, pd.Dat
 
 def test_a_covariate_that_is_far_from_zero_has_the_same_effects():
     X, about, _ = cohort(n=40, f=10)
+    few = {"max_iter": 60, "certificate_tol": None}  # the same after any number of sweeps
     near, far = (
-        fit(X, covariates=about["dose"].to_numpy() + level).reports["effects"] for level in (0, 1e4)
+        fit(X, covariates=about["dose"].to_numpy() + level, **few).reports["effects"]
+        for level in (0, 1e4)
     )
     for word in ("effect", "standard error"):
         np.testing.assert_allclose(far[word][3:], near[word][3:], rtol=1e-5)

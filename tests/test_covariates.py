@@ -55,7 +55,7 @@ def test_text_is_a_column_for_each_level_and_numbers_stay():
 
 def test_a_decoder_that_knows_the_batch_leaves_it_out_of_the_code():
     X, about = cells()
-    own = {"covariates": about[["batch"]], "max_iter": 300, "model.decoder": []}
+    own = {"covariates": about[["batch"]], "max_iter": 150, "model.decoder": []}
     fitted, blind = fit(X, **own), fit(X, **own, **{"model.covariates": "none"})
     apart = silhouette(blind.transform(X), about["batch"])
     assert blind.metrics["covariate/batch/silhouette"] == pytest.approx(apart)
@@ -84,7 +84,7 @@ def test_each_batch_has_a_dispersion_of_its_own():
     about = {"batch": np.where(theta[:, 0] < 2, "a", "b")}
     fitted = nmfnet.fit(
         X, "nmf", n_components=1, loss="negative_binomial", covariates=about, dtype="float64",
-        max_iter=500, figures=False, **{"loss.dispersion": "covariates"},
+        max_iter=100, figures=False, **{"loss.dispersion": "covariates"},
     )  # fmt: skip
     with torch.no_grad(), fitted.restarts(0):
         found = fitted.loss.theta({"covariates": torch.eye(2, dtype=torch.float64)}).numpy()

@@ -220,6 +220,7 @@ def test_single_precision_holds_the_value_of_every_count(theta):
     np.testing.assert_allclose(said.numpy(), wanted, atol=1e-4)
 
 
+@pytest.mark.quick("None-True", "W-False")
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("normalize", [None, "W"])
 def test_rows_of_a_multinomial_have_their_totals_and_new_rows_the_same_codes(masked, normalize):

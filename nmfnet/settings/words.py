@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nmfnet.config import Config, Plain, check_config, conf_dir, options
+from nmfnet.config import Config, Plain, check_config, conf_dir, options, read_choice
 from nmfnet.errors import UserError
 from nmfnet.settings.hints import did_you_mean
 
@@ -37,6 +37,10 @@ OF_THE_ROOT = (
     "++hydra.launcher._target_=nmfnet.sweep.launchers.processes.Local",
 )
 """How train.yaml sets up Hydra."""
+
+
+ALONE = ("loss", "init", "solver")
+"""Groups of which no other file of ours says anything: what a choice of one means is in its file."""
 
 
 def configuration(settings: dict[str, Any], folders: Sequence[Path] = ()) -> Config:
@@ -74,7 +78,12 @@ def _words(choice: Any) -> str:
 @cache
 def _composed(choices: tuple[tuple[str, str], ...], folders: tuple[str, ...]) -> bytes:
     """The configuration as a pickle, of which everybody takes a copy of his own."""
-    return pickle.dumps(_compose(choices, folders))
+    alone = {} if folders else {g: c for g, c in choices if g in ALONE and c in options(g)}
+    if not alone:
+        return pickle.dumps(_compose(choices, folders))
+    cfg: Plain = pickle.loads(_composed(tuple(c for c in choices if c[0] not in alone), folders))
+    cfg["choices"] |= alone
+    return pickle.dumps(cfg | {group: read_choice(group, c) for group, c in alone.items()})
 
 
 def _compose(choices: tuple[tuple[str, str], ...], folders: tuple[str, ...]) -> Plain:

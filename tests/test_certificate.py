@@ -251,8 +251,8 @@ def test_early_stopping_is_not_convergence(calls):
     ("own", "said"),
     [
         ({"max_iter": 10}, "raise max_iter"),
-        ({"time_limit": 1e-9}, "raise time_limit"),
-        ({"trainer.max_epochs": 1}, "raise trainer.max_epochs"),
+        ({"time_limit": 1e-9}, "raise what ended it: time_limit"),
+        ({"trainer.max_epochs": 1}, "raise what ended it: time_limit, trainer.max_epochs"),
     ],
 )
 def test_what_ended_a_run_is_what_is_to_be_raised(own, said):

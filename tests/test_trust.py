@@ -252,10 +252,12 @@ def test_a_command_must_name_objects_of_the_right_kind(word, fragment, tmp_path)
 
 
 def test_a_module_that_cannot_be_imported_is_named(tmp_path, monkeypatch):
-    (tmp_path / "own").mkdir()
-    (tmp_path / "own" / "broken_code.py").write_text("1 / 0\n")
-    monkeypatch.syspath_prepend(tmp_path / "own")
-    message = refusal("data=planted", "loss._target_=broken_code.Mine", cwd=tmp_path)
+    own, here = tmp_path / "own", tmp_path / "here"
+    own.mkdir()
+    here.mkdir()
+    (own / "broken_code.py").write_text("1 / 0\n")
+    monkeypatch.syspath_prepend(own)
+    message = refusal("data=planted", "loss._target_=broken_code.Mine", cwd=here)
     assert "broken_code.Mine cannot be imported: ZeroDivisionError" in message
 
 

@@ -232,7 +232,7 @@ def _ended(model: Factorization, convergence: Convergence) -> dict[str, Any]:
         "seconds": convergence.seconds,
         "status": status,
         "converged": status == "converged",
-        "budget/limit": convergence.limit(model),
+        "budget/cut": status == "budget" and model.iteration < model.budget.max_iter,
         "budget/meant": convergence.ended_as_meant(model),
         "certificate/fall": partial(_anywhere, partial(convergence.fall, model)),
         "objective": float(model.objectives[best]) * model.loss_unit,

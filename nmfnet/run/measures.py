@@ -9,6 +9,9 @@ from typing import Any, NamedTuple
 AGREEMENT = 0.8
 """Restarts whose matched components have a mean cosine below this are called unstable."""
 
+CUT = "what ended it: time_limit, trainer.max_epochs or trainer.max_steps"
+"""What helps a run that was ended before ``max_iter``."""
+
 FAR = 1e-2
 """Relative fall of the objective that a few iterations of another descent should not find."""
 
@@ -116,7 +119,7 @@ MEASURES = (
     Measure("n_restarts", "restarts"),
     Measure("converged", "converged", 1, told=True, column="converged"),
     Measure("status", "ended", told=True, column="ended"),
-    Measure("budget/limit", "option that ended it"),
+    Measure("budget/cut", "before max_iter"),
     Measure("budget/meant", "by its budget on purpose"),
     Measure(
         "certificate/fall",
@@ -239,7 +242,7 @@ def unfinished_words(metrics: Mapping[str, Any]) -> str:
             f"stopped early, not proved converged{further}: solver.heldout=0, all rows in memory and "
             "certificate_tol=1e-3 give a proof"
         )
-    remedy = f"raise {metrics.get('budget/limit') or 'max_iter'}"
+    remedy = "raise " + (CUT if metrics.get("budget/cut") else "max_iter")
     if fall is not None and fall > FAR:
         remedy += ", or use another solver"
     return f"not converged in {metrics.get('n_iter', '?')} iterations{further}: {remedy}"

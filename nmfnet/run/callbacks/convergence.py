@@ -280,17 +280,6 @@ class Convergence(L.Callback):
             return "converged"
         return "budget" if best in model.live else "stopped early"
 
-    def limit(self, model: Factorization) -> str | None:
-        """The option that ended the best restart; None = it was quiet."""
-        if self.status(model) != "budget":
-            return None
-        budget = model.budget
-        if model.iteration >= budget.max_iter:
-            return "max_iter"
-        if budget.time_limit is not None and self.seconds >= budget.time_limit:
-            return "time_limit"
-        return "trainer.max_epochs or trainer.max_steps"
-
     def ended_as_meant(self, model: Factorization) -> bool:
         """Whether the best restart ended by its budget, and the model is best ended so."""
         return bool(model.ends_by_budget) and self.status(model) == "budget"

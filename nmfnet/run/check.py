@@ -146,13 +146,18 @@ class Case:
 
     @cached_property
     def result(self) -> Result:
-        """Two restarts, until they settle or for a thousand iterations, with a run folder."""
-        return self.fit(n_restarts=2, max_iter=1000, run_dir=str(self.folder / "run"))
+        """Two restarts, until they settle or for ``max_iter`` iterations, with a run folder."""
+        return self.fit(n_restarts=2, run_dir=str(self.folder / "run"))
 
     @property
     def fitted(self) -> Factorization:
         """The model of ``result``."""
         return self.result.model
+
+    @cached_property
+    def again(self) -> np.ndarray:
+        """The codes of the training rows as new ones."""
+        return self.fitted.transform(**self.new)
 
     @property
     def code(self) -> np.ndarray:
@@ -286,7 +291,7 @@ def no_monotone_solver(case: Case) -> str | None:
 def transform_is_code(case: Case) -> str | None:
     """``transform(X_train)`` is the training code, or no worse where codes are inferred."""
     model, code = case.fitted, case.code
-    again = model.transform(**case.new)
+    again = case.again
     if again.shape != code.shape:
         return f"transform(X_train) has shape {again.shape}, the training code {code.shape}"
     if model.inductive:
@@ -361,7 +366,7 @@ def no_data_term(case: Case) -> str | None:
 
 def says_its_code(case: Case) -> str | None:
     """Codes are what ``code`` says."""
-    model, code = case.fitted, case.fitted.transform(**case.new)
+    model, code = case.fitted, case.again
     if not np.isfinite(code).all():
         return "transform gives NaN or infinite codes"
     if model.code != "real" and code.min() < 0:
@@ -375,7 +380,7 @@ def says_its_code(case: Case) -> str | None:
 
 def has_its_shapes(case: Case) -> str | None:
     """A row of codes per sample, and a component per unit of the code."""
-    model, code = case.fitted, case.fitted.transform(**case.new)
+    model, code = case.fitted, case.again
     rows, features = case.batch.x.shape
     if code.ndim != 2 or len(code) != rows:
         return f"transform gives the shape {code.shape} for {rows} rows"
@@ -398,7 +403,7 @@ def survives_a_file(case: Case) -> str | None:
     for name, factor in model.factors.items():
         if not torch.equal(factor()[int(model.best)], loaded.factors[name]()[int(loaded.best)]):
             return f"the factor {name} is another after loading"
-    if not np.array_equal(model.transform(**case.new), loaded.transform(**case.new)):
+    if not np.array_equal(case.again, loaded.transform(**case.new)):
         return (
             "transform is another after loading: keep what it needs in factors, or in buffers "
             "(self.register_buffer) of a size that __init__ knows"
@@ -548,8 +553,9 @@ def check(cfg: Config, asked: Mapping[str, Any]) -> Iterator[Finding]:
     cfg : Config
         As of :func:`nmfnet.settings.words.configuration`.
     asked : mapping
-        The settings it was made of: what is in there is left as it is; else fits are in float64 and,
-        where a model has ``n_components``, of 3 (as the default example).
+        The settings it was made of: what is in there is left as it is; else fits are in float64, of a
+        thousand iterations at most and, where a model has ``n_components``, of 3 (as the default
+        example).
     """
     with tempfile.TemporaryDirectory() as folder:
         case = Case(small(cfg, asked), Path(folder))
@@ -565,7 +571,8 @@ def check(cfg: Config, asked: Mapping[str, Any]) -> Iterator[Finding]:
 
 def small(cfg: Config, asked: Mapping[str, Any]) -> Config:
     """The configuration of fits that take a moment."""
-    usual = {"dtype": "float64", "device": "cpu", "threads": 1, "run_dir": None, "logger": {}}
+    usual = {"dtype": "float64", "max_iter": 1000, "device": "cpu", "threads": 1}
+    usual |= {"run_dir": None, "logger": {}}
     free = {key: value for key, value in usual.items() if key not in asked}
     made = cfg.but(**free, figures=False, progress=False, model=dict(cfg.model))
     chosen = {key.removeprefix("model.") for key in asked}

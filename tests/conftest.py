@@ -69,6 +69,7 @@ def pytest_collection_finish() -> None:
     """What is there before the first test stays: no collection of garbage walks over it again."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(50_000)
 
 
 def pytest_sessionfinish() -> None:

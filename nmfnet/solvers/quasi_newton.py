@@ -78,19 +78,21 @@ class LBFGS(Solver):
         self.relative, self.memories, self.reached, self.fine = {}, {}, {}, set()
 
     def running(self) -> dict[str, Any]:
-        memories = {restart: tuple(memory) for restart, memory in self.memories.items()}
         return {
-            **{"relative": self.relative, "memories": memories},
-            **{"reached": self.reached, "fine": sorted(self.fine)},
+            "relative": self.relative,
+            "memories": {restart: tuple(memory) for restart, memory in self.memories.items()},
+            "reached": self.reached,
+            "fine": sorted(self.fine),
         }
 
     def resume(self, model: Factorization, running: dict[str, Any]) -> None:
         device = model.device
         self.reached, self.fine = running.get("reached", {}), set(running.get("fine", ()))
-        self.relative = {i: unit.to(device) for i, unit in running["relative"].items()}
+        self.relative = {i: unit.to(device) for i, unit in running.get("relative", {}).items()}
         self.memories = {
             i: Memory(*(tuple(vector.to(device) for vector in part) for part in memory))
             for i, memory in running["memories"].items()
+            if i in self.relative  # older checkpoints have memories in units of the start
         }
 
     def step(self, model: Factorization, batch: Batch, n_iter: int, live: list[int]) -> Terms:
@@ -112,7 +114,7 @@ class LBFGS(Solver):
 
     def _descend(self, model: Factorization, batch: Batch, restart: int, n_iter: int) -> Terms:
         """Some iterations of the restart that the model holds."""
-        parameters, memory = model.trainable(), self.memories[restart]
+        parameters = model.trainable()
         sizes = [torch.full_like(p.detach(), _size(p.detach())) for p in parameters]
         unit = _flat(sizes) * self.relative[restart]
         under = {
@@ -125,7 +127,7 @@ class LBFGS(Solver):
         )
         slope = partial(_slope, model, batch, parameters, unit)
         point = _flat([p.detach() for p in parameters]) / unit
-        memory = memory.scaled(1 / unit)
+        memory = self.memories[restart].scaled(1 / unit)
         point, memory = minimise(slope, point, bounded, memory, n_iter, self.memory)
         self.memories[restart] = memory.scaled(unit)
         _put(parameters, point * unit)

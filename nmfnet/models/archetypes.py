@@ -162,8 +162,8 @@ def whole_rows(batch: Batch, option: str, remedy: str) -> Float[Tensor, "n f"]:
     """
     if batch.mask is not None and bool((dense(batch.mask) == 0).any()):
         raise UserError(
-            f"model.{option} compares rows by all their entries, and some are missing or held out: "
-            f"{remedy}"
+            f"model.{option} compares rows by all their entries, and some are missing or held "
+            f"out: {remedy}"
         )
     return batch.x
 

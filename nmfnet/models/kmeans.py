@@ -96,9 +96,7 @@ class KMeans(Factorization):
         for centres in self.H().cpu().numpy():
             most = self.budget.max_iter
             rule = Lloyd(self.n_components, init=centres, n_init=1, max_iter=most, tol=0.0)
-            with (
-                warnings.catch_warnings()
-            ):  # of fewer rows than clusters: the centres are copies then
+            with warnings.catch_warnings():  # some centres are copies where rows are
                 warnings.simplefilter("ignore", ConvergenceWarning)
                 found.append(torch.from_numpy(rule.fit(x).cluster_centers_))
         self.H.assign_(torch.stack(found).to(batch.x.device))

@@ -66,10 +66,10 @@ def descend(
 
     By SciPy's L-BFGS-B, which from where Adam ends under KL falls twenty times as far as a projected
     gradient in as many evaluations, and which shares neither code nor memory with ``solver=lbfgs``;
-    where rows are spread over processes or there are many parameters, by projected gradient with a
-    line search. Each parameter is measured in its root mean square. Stages of a model that minimise
-    objectives of their own go down one after the other. The model is in the state that it is judged
-    in, so batch norm takes its running means.
+    where rows are spread over processes, there are many parameters, or a constraint is no bound on
+    entries, by projected gradient with a line search. Each parameter is measured in its root mean
+    square. Stages of a model that minimise objectives of their own go down one after the other. The
+    model is in the state that it is judged in, so batch norm takes its running means.
 
     Parameters
     ----------

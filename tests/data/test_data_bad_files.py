@@ -42,6 +42,7 @@ def given(tmp_path: Path, text: str | bytes, name: str = "t.csv") -> Path:
         ),
         ("id;a;b\nx;1,5;2\ny;3;4\n", ["'1,5' in column 'a', row 'x'", "decimals with a point"]),
         ("id;a;b\nx;1.234,5;2\n", ["'1.234,5'", "data.decimal=','"]),
+        ("id,a,b\nx,1.2.3,2\ny,1.2.4,4\n", ["'1.2.3' in column 'a'", "data.drop=[a]"]),
         ("id\ta\tb\nx\t1,234\t2\n", ["'1,234'", "no thousands separators"]),
         ("id,a,b\nx,1,2\nx,3,4\n", ["1 sample names occur more than once", "'x' (2 times)"]),
         ("id,a,a\nx,1,2\ny,3,4\n", ["1 feature names", "'a' (2 times)"]),

@@ -232,7 +232,7 @@ class _Rows:
             advice = (
                 "With data.decimal=',' write decimals with a comma and no thousands separators."
             )
-        elif re.fullmatch(r"-?\d[\d.,]*", cell):
+        elif re.fullmatch(r"-?\d[\d.]*,[\d.,]*", cell):
             advice = (
                 "Write decimals with a point and no thousands separators, or set data.decimal=',' "
                 "where the comma is the decimal mark."

@@ -65,6 +65,10 @@ class Programs:
             order = np.argsort(-row, kind="stable")[:count]
             yield k, [int(gene) for gene in order if row[gene] > 0]
 
+    def largest(self) -> list[str]:
+        """The programme of largest usage of every cell; none ("") for a cell without counts."""
+        return [self.names[row.argmax()] if row.any() else "" for row in self.usages]
+
     def lines(self) -> list[str]:
         """A line for every programme, with its share of all cells."""
         share = self.usages.mean(axis=0)
@@ -107,8 +111,7 @@ class Programs:
         return []
 
     def _write_h5ad(self, file: Path) -> None:
-        largest = np.asarray(self.names, object)[self.usages.argmax(axis=1)]
-        obs: dict[str, Sequence[Any]] = {"program": largest.astype(str)}  # type: ignore[dict-item]
+        obs: dict[str, Sequence[Any]] = {"program": self.largest()}
         if self.classes is not None:
             obs["class"] = self.classes
         write_h5ad(

@@ -147,6 +147,7 @@ def test_planted_programmes_are_found(sparse):
     assert np.abs(ours - true).mean() < 0.05
     assert ours.sum(1) == pytest.approx(np.ones(149))
     assert (made.usages[7] == 0).all()
+    assert [name == "" for name in made.largest()] == (~seen).tolist()
     assert (made.scores[:, 119] == 0).all()
     for k, genes in made.markers(15):
         block = int(pairs.columns[pairs.rows.tolist().index(k)])

@@ -11,7 +11,7 @@ import numpy as np
 
 from nmfnet.data.sources.channels import CHANNELS, recognise_channels
 
-__all__ = ["write_activities", "write_probabilities", "write_signatures"]
+__all__ = ["whole_mutations", "write_activities", "write_probabilities", "write_signatures"]
 
 
 def write_signatures(
@@ -32,6 +32,22 @@ def write_signatures(
     order, channels = _order(feature_names)
     rows = ([channel, *map(_digits, H[:, i])] for i, channel in zip(order, channels, strict=True))
     _write(file, ["MutationType", *names], rows)
+
+
+def whole_mutations(W: np.ndarray) -> np.ndarray:
+    """Activities as whole mutations, of which every sample keeps its number.
+
+    All are rounded down, and what a row then lacks of its rounded sum goes to its largest remainders.
+
+    Parameters
+    ----------
+    W : array, shape (n_samples, n_components), >= 0
+    """
+    W = np.asarray(W, np.float64)
+    whole = np.floor(W)
+    lacks = np.rint(W.sum(axis=1)) - whole.sum(axis=1)
+    places = np.argsort(np.argsort(whole - W, axis=1, kind="stable"), axis=1)
+    return whole + (places < lacks[:, None])
 
 
 def write_activities(

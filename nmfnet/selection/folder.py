@@ -17,10 +17,16 @@ from nmfnet.errors import UserError
 from nmfnet.run.association import write_associations
 from nmfnet.run.leading import write_leading
 from nmfnet.run.provenance import provenance
-from nmfnet.run.signatures import write_activities, write_probabilities, write_signatures
+from nmfnet.run.signatures import (
+    whole_mutations,
+    write_activities,
+    write_probabilities,
+    write_signatures,
+)
 from nmfnet.run.stored import write_json
 from nmfnet.selection.options import Selection
 from nmfnet.selection.outcome import Selected
+from nmfnet.selection.resampling import are_counts
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -49,7 +55,7 @@ def write_folder(
         (folder / "config.yaml").write_text(yaml.safe_dump(stored, sort_keys=False))
         write_rows(folder / "rank_selection.csv", result.rows)
         _factors(folder, result)
-        _catalogue(folder, result)
+        _catalogue(folder, result, datamodule)
         _intervals(folder, result)
         _reference(folder, result)
         write_leading(folder, result.components_, result.feature_names, result.names)
@@ -95,14 +101,18 @@ def _factors(folder: Path, result: Selected) -> None:
     np.savez_compressed(folder / "ranks.npz", **every)
 
 
-def _catalogue(folder: Path, result: Selected) -> None:
-    """Signatures, activities and probabilities of mutations, as SigProfiler writes them."""
+def _catalogue(folder: Path, result: Selected, datamodule: MatrixDataModule) -> None:
+    """Signatures, activities and probabilities of mutations, as SigProfiler writes them.
+
+    Activities are whole mutations where the data are.
+    """
     features, names = result.feature_names, result.names
     if recognise_channels(features) is None:
         return
     W, H, samples = result.weights, result.components_, result.sample_names
     write_signatures(folder / "signatures.txt", H, features, names)
-    write_activities(folder / "activities.txt", np.rint(W), samples, names)
+    activities = whole_mutations(W) if are_counts(datamodule.matrix.values) else W
+    write_activities(folder / "activities.txt", activities, samples, names)
     if H.min() >= 0:
         file = folder / "mutation_probabilities.txt"
         write_probabilities(file, W, H, samples, features, names)

@@ -14,6 +14,7 @@ from nmfnet.data.sources.channels import CHANNELS, recognise_channels
 from nmfnet.errors import UserError
 from nmfnet.plots.selection import rank_selection
 from nmfnet.plots.spectra import LAYOUTS
+from nmfnet.run.signatures import whole_mutations
 from nmfnet.selection.options import Selection, parse_ranks
 from nmfnet.selection.relevance import fit_relevance, kept
 from nmfnet.selection.resampling import are_counts, cutoff, hypermutators_note, resample, thin
@@ -137,6 +138,15 @@ def test_refitted_weights_solve_least_squares_and_ignore_what_is_masked():
     spoilt = np.where(seen, W @ H, 99.0)
     for beta in (1.0, 2.0):
         assert np.allclose(refit_weights(spoilt * seen, H, beta, seen), W, atol=1e-3)
+
+
+def test_whole_activities_sum_to_the_mutations_of_the_sample():
+    W = np.random.default_rng(0).dirichlet(np.ones(5), 40) * np.arange(40)[:, None]
+    whole = whole_mutations(W)
+    assert (whole.sum(1) == np.arange(40)).all()
+    assert (whole == np.rint(whole)).all()
+    assert np.abs(whole - W).max() < 1
+    assert whole_mutations(np.array([[0.4, 1.3, 1.3]])).tolist() == [[1, 1, 1]]
 
 
 def test_intervals_hold_the_share_of_draws_that_they_say():

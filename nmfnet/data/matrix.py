@@ -137,6 +137,15 @@ class Matrix:
     citation: str = ""
     remarks: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        """Sort sparse parts, in copies: scipy would sort them in place as soon as it compares any."""
+        for name in ("values", "mask", "graph", "times"):
+            held = getattr(self, name)
+            if is_sparse(held) and not held.has_canonical_format:
+                held = held.copy()
+                held.sum_duplicates()
+                object.__setattr__(self, name, held)
+
     @property
     def shape(self) -> tuple[int, int]:
         """(n_samples, n_features)."""
@@ -329,9 +338,6 @@ def _arrays(part: Any) -> Iterable[np.ndarray]:
         return (np.zeros(0),)
     if not is_sparse(part):
         return (np.asarray(part),)
-    if not part.has_canonical_format:
-        part = part.copy()
-        part.sum_duplicates()
     return part.indptr.astype(np.int64), part.indices.astype(np.int64), part.data
 
 

@@ -10,6 +10,7 @@ import scipy.sparse as sp
 
 from nmfnet.data.matrix import Matrix
 from nmfnet.errors import UserError
+from nmfnet.kernels.arrays import checksum
 
 
 def make(values: object = None, **fields: object) -> Matrix:
@@ -117,3 +118,14 @@ def test_fingerprint_of_sparse_ignores_storage_order() -> None:
     before = shuffled.indices.copy()
     assert make(shuffled).fingerprint() == make(values).fingerprint()
     assert np.array_equal(shuffled.indices, before)
+
+
+def test_what_is_compared_with_a_sparse_matrix_leaves_it_as_it_is() -> None:
+    given = sp.csr_matrix(np.arange(6.0).reshape(2, 3))[:, [2, 0, 1]]
+    before = given.indices.copy()
+    matrix = Matrix(given, ["a", "b"], ["w", "u", "v"])
+    stored = checksum(matrix.values)
+    matrix.notes()
+    assert checksum(matrix.values) == stored
+    np.testing.assert_array_equal(given.indices, before)
+    np.testing.assert_array_equal(matrix.values.toarray(), [[2, 0, 1], [5, 3, 4]])

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from nmfnet.config import NOT_THE_EXPERIMENT
 from nmfnet.errors import UserError
-from nmfnet.report.run import Run, Status, fresh, read_run, word
+from nmfnet.report.run import Run, Status, read_run, word
+from nmfnet.run.lock import held
 from nmfnet.run.stored import read_table
 
 if TYPE_CHECKING:
@@ -166,7 +167,7 @@ def _with_jobs(whole: dict[str, Run], records: list[dict[str, Any]]) -> Iterator
             said = record.get("status")
             status: Status = said if said in ("damaged", "interrupted", "pruned") else "failed"
             if going:  # not yet training
-                status = "running" if fresh(record["file"]) else "interrupted"
+                status = "running" if held(record["file"]) else "interrupted"
             config = whole.pop(key).config if key in whole else {}
             error = record.get("error") or f"status: {record.get('status', 'unknown')}"
             trace = record.get("traceback") or ""

@@ -14,6 +14,7 @@ from nmfnet.errors import UserError
 from nmfnet.report.collect import Run, collect
 from nmfnet.report.page import page
 from nmfnet.report.run import progress_of
+from nmfnet.run.lock import LOCK, held
 
 __all__ = ["Dashboard", "dashboard", "fingerprint"]
 
@@ -114,7 +115,7 @@ def fingerprint(root: Path) -> str:
                     stamp = "gone"
                 digest.update(f"{place}/{name} {stamp}\n".encode())
             elif name == "history.csv":
-                digest.update(f"{place}/{name}\n".encode())
+                digest.update(f"{place}/{name} {held(Path(place, LOCK))}\n".encode())
         if "history.csv" in files or "metrics.json" in files:
             inside.clear()
     return digest.hexdigest()[:16]

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from nmfnet.config import Plain
+from nmfnet.run.lock import LOCK, held
 from nmfnet.run.stored import read_table
 
 __all__ = ["Run", "Status", "progress_of", "read_run", "word"]
 
 Status = Literal["done", "running", "interrupted", "failed", "pruned", "damaged", "newer"]
-
-FRESH = 120.0
-"""A run without results whose history grew in the last so many seconds is taken to be running."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +66,7 @@ def read_run(folder: Path) -> Run:
     origin = _read(folder / "provenance.json", problems)
     if metrics is None and not (folder / "metrics.json").exists():
         problems = []
-        status = "running" if fresh(folder / "history.csv") else "interrupted"
+        status = "running" if held(folder / LOCK) else "interrupted"
         if status == "interrupted":
             problems = ["ended before it wrote its results: the same command runs it again"]
     elif problems or not metrics or not _whole(config):
@@ -98,14 +95,6 @@ def _read(file: Path, problems: list[str]) -> dict[str, Any] | None:
         line = str(error).splitlines()[0]
         problems.append(f"{file} cannot be read ({line}): repeat the run with force=true")
         return None
-
-
-def fresh(history: Path) -> bool:
-    """Whether a file was written a short while ago."""
-    try:
-        return time.time() - history.stat().st_mtime < FRESH
-    except OSError:
-        return False
 
 
 def progress_of(folder: Path) -> str:

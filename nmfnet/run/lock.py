@@ -15,7 +15,7 @@ from typing import Any
 from nmfnet.errors import UserError
 from nmfnet.run.stored import read_table
 
-__all__ = ["Busy", "alive", "check_free", "locked", "wait_until_free"]
+__all__ = ["LOCK", "Busy", "alive", "check_free", "held", "locked", "wait_until_free"]
 
 LOCK = "lock.json"
 """File in a run folder while a process writes there: its host, number and start."""
@@ -95,9 +95,14 @@ def check_free(folder: Path) -> None:
         )
 
 
+def held(file: Path) -> bool:
+    """Whether the process that a lock, or the record of a job, names by host and number is at work."""
+    return _holder(file) is not None
+
+
 def wait_until_free(folder: Path) -> None:
     """Return when no other process is at work in a folder any more."""
-    while _holder(folder / LOCK) is not None:
+    while held(folder / LOCK):
         time.sleep(POLL)
 
 
@@ -115,7 +120,7 @@ def _take(file: Path) -> None:
 
 
 def _holder(file: Path) -> dict[str, Any] | None:
-    """Who holds a lock; None if that process has ended."""
+    """Who holds a lock; None if nobody does, or that process has ended."""
     try:
         age = time.time() - file.stat().st_mtime
         holder = read_table(file)

@@ -98,6 +98,13 @@ def write_json(file: Path, content: Any) -> None:
     file.write_text(json.dumps(content))
 
 
+def begin(folder: Path, *lines: str) -> Path:
+    """A run that has no results yet; its process is at work inside ``locked(folder)``."""
+    folder.mkdir(parents=True)
+    (folder / "history.csv").write_text("iteration,seconds,objective\n" + "".join(lines))
+    return folder
+
+
 def make_job(sweep: Path, number: int, run_dir: Path, status: str, **more: Any) -> None:
     """The record of one job of a sweep."""
     (sweep / "jobs").mkdir(parents=True, exist_ok=True)

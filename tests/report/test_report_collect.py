@@ -2,16 +2,17 @@ from __future__ import annotations
 
 import json
 import os
-import time
+import socket
 from collections import Counter
 from pathlib import Path
 
 import pytest
-from report_runs import make_job, make_run, write_json, zoo
+from report_runs import begin, make_job, make_run, write_json, zoo
 
 import nmfnet
 from nmfnet import UserError
 from nmfnet.report.collect import collect, settings, varied
+from nmfnet.run.lock import locked
 
 
 def test_table_has_a_row_per_run_with_what_varies_and_every_metric(tmp_path):
@@ -77,16 +78,14 @@ def test_the_folder_of_a_sweep_leads_to_its_runs_also_after_a_move(tmp_path):
 
 
 def test_running_and_interrupted_runs(tmp_path):
-    for name in ("now", "before"):
-        folder = tmp_path / "nmf" / name
-        folder.mkdir(parents=True)
-        (folder / "history.csv").write_text("iteration,seconds,objective\n")
-    old = time.time() - 3600
-    os.utime(tmp_path / "nmf" / "before" / "history.csv", (old, old))
-    assert {run.folder.name: run.status for run in collect(tmp_path)} == {
-        "now": "running",
-        "before": "interrupted",
-    }
+    slow, killed = (begin(tmp_path / "nmf" / name) for name in ("slow", "killed"))
+    os.utime(slow / "history.csv", (0, 0))
+    ended = {"host": socket.gethostname(), "pid": os.getpid(), "started": "another process"}
+    write_json(killed / "lock.json", ended)
+    with locked(slow):
+        states = {run.folder.name: run.status for run in collect(tmp_path)}
+    assert states == {"slow": "running", "killed": "interrupted"}
+    assert {run.status for run in collect(tmp_path)} == {"interrupted"}
 
 
 @pytest.mark.parametrize(
@@ -174,14 +173,12 @@ def test_jobs_that_run_or_were_pruned_are_told_apart(tmp_path):
     for number, (name, status) in enumerate((("a", "running"), ("b", "running"), ("c", "pruned"))):
         folder = tmp_path / "nmf" / name
         if name != "b":
-            folder.mkdir(parents=True)
-            (folder / "history.csv").write_text("iteration,seconds\n")
+            begin(folder)
         make_job(sweep, number, folder, status, error="behind" if status == "pruned" else "")
-    states = {run.folder.name: run.status for run in collect(tmp_path)}
+    with locked(tmp_path / "nmf" / "a"):
+        states = {run.folder.name: run.status for run in collect(tmp_path)}
     assert states == {"a": "running", "b": "running", "c": "pruned"}
     for file in sweep.glob("jobs/*.json"):
-        os.utime(file, (0, 0))
-    for file in tmp_path.glob("nmf/*/history.csv"):
         os.utime(file, (0, 0))
     states = {run.folder.name: run.status for run in collect(tmp_path)}
     assert states == {"a": "interrupted", "b": "interrupted", "c": "pruned"}

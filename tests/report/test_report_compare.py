@@ -9,6 +9,7 @@ from nmfnet.report.collect import collect
 from nmfnet.report.compare import compare, compare_runs
 from nmfnet.report.run import read_run
 from nmfnet.report.terms import groups_of
+from nmfnet.run.lock import locked
 
 
 def compared(a, b):
@@ -83,7 +84,7 @@ def test_what_is_no_finished_run_is_refused(tmp_path):
         *[(bad, "metrics.json cannot be read"), (newer, "upgrade nmfnet")],
         *[(running, "still running"), (tmp_path, "holds no run"), (tmp_path / "x", "no folder")],
     ):
-        with pytest.raises(UserError, match=said):
+        with pytest.raises(UserError, match=said), locked(running):
             compare(good, folder)
 
 

@@ -10,10 +10,11 @@ import threading
 import time
 
 import pytest
-from report_runs import make_job, make_run
+from report_runs import begin, make_job, make_run
 
 from nmfnet import UserError
 from nmfnet.report.dashboard import Dashboard, fingerprint
+from nmfnet.run.lock import locked
 
 
 @pytest.fixture
@@ -110,14 +111,17 @@ def test_a_taken_port_and_a_missing_folder_have_one_message(tmp_path, serve):
 def test_it_waits_for_the_first_run_and_shows_how_far_it_is(tmp_path, serve):
     server = serve(tmp_path / "runs")
     assert "0 runs" in ask(server, "/")[1]
-    folder = tmp_path / "runs" / "nmf" / "a"
-    folder.mkdir(parents=True)
-    head = "iteration,seconds,objective\n"
-    (folder / "history.csv").write_text(f"{head}100,0.5,12\n200,1.5,7.25\n300,2")  # not yet whole
+    folder = begin(
+        tmp_path / "runs" / "nmf" / "a",
+        "100,0.5,12\n200,1.5,7.25\n300,2",  # not yet whole
+    )
     time.sleep(max(0.2, 4 * server._cost))
     said = [["nmf/a", "iteration 200, objective 7.25, 2 s"]]
-    assert json.loads(ask(server, "/fingerprint.json")[1])["running"] == said
-    assert said[0][1] in ask(server, "/")[1]
+    with locked(folder):
+        assert json.loads(ask(server, "/fingerprint.json")[1])["running"] == said
+        assert said[0][1] in ask(server, "/")[1]
+        before = fingerprint(tmp_path / "runs")
+    assert fingerprint(tmp_path / "runs") != before  # without results, as after a kill
 
 
 def test_the_command_says_its_address_and_ctrl_c_ends_it(tmp_path):

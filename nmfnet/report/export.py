@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -65,12 +66,17 @@ def export(
     source = finished_run(run)
     content = _read(source, trust)
     folder = Path(output) if output is not None else source.folder / "export"
+    new = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         written = FORMATS[to](content, folder)
     except OSError as error:
         reason = error.strerror or str(error)
         raise UserError(f"cannot write to {folder}: {reason}: choose another -o") from error
+    finally:
+        with suppress(OSError):  # not empty: something was written
+            for path in new:
+                path.rmdir()
     for file in written:
         print(file)
     return written

@@ -69,7 +69,8 @@ def test_sigprofiler_files_have_its_channels_order_and_units(signatures, tmp_pat
 
 def test_sigprofiler_refuses_other_features_and_signs(signatures, tmp_path):
     with pytest.raises(UserError, match="5 features, the first is 'f0'"):
-        export(make_run(tmp_path, "a"), "sigprofiler")
+        export(make_run(tmp_path, "a"), "sigprofiler", tmp_path / "new" / "folder")
+    assert not (tmp_path / "new").exists()
     folder, arrays, _ = signatures
     with np.load(folder / "factors.npz") as held:
         np.savez(folder / "factors.npz", **{**held, "H": -arrays["H"]})

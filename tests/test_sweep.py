@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shlex
 import signal
 import time
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 from shell import FAST, finished, refusal, stamps, start, the_message, train
 
 import nmfnet
+from nmfnet.sweep.summary import resuming
 
 
 def sweep_of(folder: Path) -> Path:
@@ -72,6 +74,11 @@ def test_a_failing_job_costs_no_other_and_is_named(tmp_path):
     assert "200" in rows[1]["error"]
     assert rows[1]["objective"] == ""
     assert len(list(tmp_path.glob("runs/nmf/*"))) == 2
+
+
+def test_the_command_that_goes_on_is_one_for_the_shell(tmp_path):
+    folder = tmp_path / "it's ours"
+    assert shlex.split(resuming(folder)) == ["nmfnet", "sweep", "resume", str(folder)]
 
 
 def test_the_same_sweep_runs_only_what_is_missing(tmp_path):

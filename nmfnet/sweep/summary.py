@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import re
+import shlex
 import socket
 import sys
 from collections.abc import Iterator, Sequence
@@ -99,7 +100,7 @@ def summarise(sweep: Path) -> int:
     if failed:
         print(
             f"{len(failed)} of {len(records)} jobs failed: {', '.join(map(str, failed))}; "
-            f"nmfnet sweep resume {shown(sweep)} runs what is missing"
+            f"{resuming(sweep)} runs what is missing"
         )
     return len(failed)
 
@@ -107,6 +108,11 @@ def summarise(sweep: Path) -> int:
 def shown(folder: Path) -> Path:
     """A folder as seen from here."""
     return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
+
+
+def resuming(sweep: Path) -> str:
+    """The command that goes on with a sweep, as a shell takes it."""
+    return shlex.join(["nmfnet", "sweep", "resume", str(shown(sweep))])
 
 
 def sweep_row(record: Record) -> dict[str, Any]:

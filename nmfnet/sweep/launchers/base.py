@@ -28,7 +28,7 @@ from nmfnet.run.terminal import Beat
 from nmfnet.settings.ranges import Count
 from nmfnet.settings.words import OF_HYDRA, to_plain
 from nmfnet.sweep.jobs import Job, Record, read_record, settled
-from nmfnet.sweep.summary import begin, check_first, first_refusal, shown, summarise
+from nmfnet.sweep.summary import begin, check_first, first_refusal, resuming, summarise
 
 POLL = 0.05
 """Seconds between looks at the running jobs."""
@@ -131,7 +131,7 @@ class Jobs(Launcher, ABC):
                 job.record("interrupted", error="interrupted")
         summarise(jobs[0].sweep)
         print(
-            f"nmfnet: interrupted; nmfnet sweep resume {shown(jobs[0].sweep)} goes on from here",
+            f"nmfnet: interrupted; {resuming(jobs[0].sweep)} goes on from here",
             file=sys.stderr,
         )
         sys.exit(130)

@@ -133,6 +133,10 @@ class CellPrograms(Selection):
             file = Path(self.genes).expanduser()
             wanted = dict.fromkeys(line.strip() for line in read_lines(file) if line.strip())
             listed = np.sort(positions(names, list(wanted), "X", "gene"))
+            if not varies[listed].any():
+                raise UserError(
+                    f"no gene of {file} has different counts in different cells: there is nothing to fit"
+                )
             return listed[varies[listed]], f"{varies[listed].sum()} genes of {file} are fitted."
         score = gene_variability(matrix.values, self.genes)  # type: ignore[arg-type]
         score[~varies] = -np.inf

@@ -193,6 +193,9 @@ def test_a_list_of_genes(tmp_path):
     file.write_text("\n".join(names[:60][::-1]) + "\n")
     found = selected(table, **{"selection.genes": str(file)})
     assert found.feature_names == names[:60]
+    file.write_text("\n")
+    with pytest.raises(UserError, match="nothing to fit"):
+        selected(table, **{"selection.genes": str(file)})
     file.write_text("g0\nh1\n")
     with pytest.raises(UserError, match="'h1'"):
         selected(table, **{"selection.genes": str(file)})

@@ -22,6 +22,9 @@ MOST = 2000
 STILL = 1e-4
 """A best error that falls by less than this part of itself between two looks has ended above 0."""
 
+BALANCING = 50
+"""Rounds in which rows and columns are brought to the same size."""
+
 
 class RankBounds(NamedTuple):
     """What is known of the non-negative rank: at least ``lower``, at most ``upper``.
@@ -35,7 +38,8 @@ class RankBounds(NamedTuple):
         Entries of a fooling set.
     cover : RectangleCover
     errors : dict of int to float
-        Least relative error over all starts, by number of components.
+        Least relative error over all starts, by number of components. It is that of X with every row
+        and column divided by a number, which leaves the bounds as they are, so that small ones count.
     trivial : int
         Distinct directions of rows, or of columns: so many terms always do.
     tolerance : float
@@ -58,8 +62,11 @@ class RankBounds(NamedTuple):
     @property
     def upper(self) -> int:
         """The fewest components with which an exact factorisation was found."""
-        exact = [k for k, error in self.errors.items() if error < self.tolerance]
-        return min([*exact, self.trivial])
+        return min([*filter(self.exact, self.errors), self.trivial])
+
+    def exact(self, k: int) -> bool:
+        """Whether a factorisation into k components was found that nothing tells from X."""
+        return k >= self.lower and self.errors[k] < self.tolerance
 
 
 def rank_bounds(X: Any, starts: int = 50, tolerance: float = 1e-6, seed: int = 0) -> RankBounds:
@@ -86,20 +93,20 @@ def rank_bounds(X: Any, starts: int = 50, tolerance: float = 1e-6, seed: int = 0
         )
     pattern = metrics.support_of(X)
     values = np.asarray(X, np.float64)
-    rows, columns = (_directions(table) for table in (values, values.T))
+    core = _directions(_directions(_balanced(values)).T).T
     bounds = RankBounds(
         shape=values.shape,  # type: ignore[arg-type]
-        rank=int(np.linalg.matrix_rank(values)),
+        rank=int(np.linalg.matrix_rank(core)),
         fooling=len(metrics.fooling_set(pattern)),
         cover=metrics.rectangle_cover(pattern),
         errors={},
-        trivial=min(rows, columns),
+        trivial=min(core.shape),
         tolerance=tolerance,
     )
-    x = torch.from_numpy(values / np.linalg.norm(values))
+    x = torch.from_numpy(core / np.linalg.norm(core))
     for k in range(bounds.rank, bounds.trivial):
         bounds.errors[k] = least_error(x, k, starts, tolerance, seed)
-        if bounds.errors[k] < tolerance:
+        if bounds.exact(k):
             break
     return bounds
 
@@ -122,10 +129,24 @@ def least_error(x: Float[Tensor, "n f"], k: int, starts: int, tolerance: float, 
     return best
 
 
-def _directions(table: np.ndarray) -> int:
-    """Rows that are no multiples of each other, rows of zeros left out."""
-    kept = table[table.any(1)]
-    return len(np.unique(np.round(kept / kept.sum(1, keepdims=True), 12), axis=0))
+def _balanced(values: np.ndarray) -> np.ndarray:
+    """X without rows and columns of zeros, every other one divided by the geometric mean of what is not 0.
+
+    What comes out is the same however rows and columns were multiplied before.
+    """
+    kept = values[values.any(1)][:, values.any(0)]
+    there = kept > 0
+    logs = np.log(kept, where=there, out=np.zeros_like(kept))
+    for _ in range(BALANCING):
+        for axis in (0, 1):
+            logs -= logs.sum(axis, keepdims=True) / there.sum(axis, keepdims=True) * there
+    return np.where(there, np.exp(logs), 0)
+
+
+def _directions(table: np.ndarray) -> np.ndarray:
+    """Rows that are no multiples of each other."""
+    shares = np.round(table / table.sum(1, keepdims=True), 12)
+    return table[np.sort(np.unique(shares, axis=0, return_index=True)[1])]
 
 
 def lines(bounds: RankBounds) -> Iterator[tuple[str, str, str]]:
@@ -138,5 +159,10 @@ def lines(bounds: RankBounds) -> Iterator[tuple[str, str, str]]:
     yield "rectangle cover", f"{cover.size}", f"rectangles of positive entries{part}: at least"
     yield "distinct directions", f"{bounds.trivial}", "of rows or columns: at most"
     for k, error in bounds.errors.items():
-        said = "exact: at most" if error < bounds.tolerance else "not exact, which proves nothing"
+        if bounds.exact(k):
+            said = "exact: at most"
+        elif error < bounds.tolerance:
+            said = "close to X, and not exact, as the bounds above show"
+        else:
+            said = "not exact, which proves nothing"
         yield f"{k} components", f"{error:.3g}", f"least relative error: {said}"

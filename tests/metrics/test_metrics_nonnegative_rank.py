@@ -7,7 +7,7 @@ import pytest
 from shell import nmfnet
 
 from nmfnet import UserError, metrics
-from nmfnet.selection.nonnegative_rank import rank_bounds
+from nmfnet.selection.nonnegative_rank import lines, rank_bounds
 
 SQUARE = np.array([[1, 1, 0, 0], [1, 0, 1, 0], [0, 1, 0, 1], [0, 0, 1, 1]])
 """Rank 3 and non-negative rank 4. Source: Cohen & Rothblum 1993."""
@@ -38,6 +38,26 @@ def test_lower_bounds_hold_for_planted_factors_and_an_exact_fit_is_found(seed):
     for i, (row, column) in enumerate(at):
         assert pattern[row, column]
         assert all(not (pattern[row, c] and pattern[r, column]) for r, c in at[:i])
+
+
+@pytest.mark.parametrize("scale", [[1, 1, 1, 1e-9], [1, 1e-4, 1e-8, 1e-12], [1e-200] * 4, [1e300] * 4])
+def test_the_bounds_do_not_depend_on_the_size_of_rows_and_columns(scale):
+    """Divided by positive numbers, rows and columns have the same factorisations."""
+    for X in (np.diag(scale) @ SQUARE, SQUARE @ np.diag(scale)):
+        bounds = rank_bounds(X, starts=5)
+        assert (bounds.rank, bounds.lower, bounds.upper) == (3, 4, 4)
+        assert bounds.errors[3] > 0.01
+
+
+def test_no_upper_bound_is_below_a_lower_one():
+    near = np.array([[1, 1], [1, 1 + 1e-13]])  # one direction, as far as can be said
+    small = SQUARE + 1e-9 * np.array([[0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0], [1, 0, 0, 0]])
+    for X in (near, small, np.kron(np.eye(2), small)):
+        bounds = rank_bounds(X, starts=3, tolerance=1e-3)
+        assert bounds.lower <= bounds.upper
+    loose = rank_bounds(SQUARE, starts=3, tolerance=0.5)  # 3 are as near as that
+    assert (loose.lower, loose.upper) == (4, 4)
+    assert "not exact" in " ".join(said for *_, said in lines(loose))
 
 
 def test_a_cover_of_some_rows_says_so():

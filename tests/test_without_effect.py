@@ -68,3 +68,18 @@ def test_a_start_that_a_model_takes_is_not(model):
         nmfnet.fit(X, "archetypes", **given, **own),
     ):
         assert not [note for note in fitted.notes if "no effect" in note]
+
+
+@pytest.mark.parametrize("model", ["svd", "flow", "gan"])
+def test_a_constraint_that_no_factor_takes_is_said(model):
+    words = (
+        f"constraint=softplus has no effect with model={model}, whose factors have constraints of"
+    )
+    fitted = nmfnet.fit(X, model, constraint="softplus", max_iter=1, threads=1)
+    assert words in " ".join(fitted.notes)
+
+
+@pytest.mark.parametrize("model", ["nmf", "archetypes", "semi_nmf", "autoencoder"])
+def test_a_constraint_that_a_factor_takes_is_not(model):
+    fitted = nmfnet.fit(X, model, n_components=2, constraint="simplex", max_iter=1, threads=1)
+    assert not [note for note in fitted.notes if "no effect" in note]

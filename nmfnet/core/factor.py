@@ -111,7 +111,8 @@ class Factor(nn.Module):
 class Factors(dict[str, Factor]):
     """The factors of a model by name; each is declared with the axes that the data and it have.
 
-    ``general`` is the constraint of all factors, ``own`` those of single ones by name.
+    ``general`` is the constraint of all factors, ``own`` those of single ones by name. ``heeds_general``
+    says whether any factor is declared without a constraint of its own, so that ``general`` counts.
     """
 
     def __init__(
@@ -123,6 +124,7 @@ class Factors(dict[str, Factor]):
     ) -> None:
         super().__init__()
         self.n_restarts, self.axes, self.general, self.own = n_restarts, axes, general, own
+        self.heeds_general = False
 
     def declare(
         self,
@@ -154,6 +156,7 @@ class Factors(dict[str, Factor]):
             For an axis that the data do not have.
         """
         (a, height), (b, width) = self._axis(name, rows), self._axis(name, columns)
+        self.heeds_general |= constraint is None
         made = Factor(
             self.n_restarts,
             height,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from nmfnet.config import Config, options, read_choice
+from nmfnet.config import Config, constraints_of, options, read_choice
 from nmfnet.core.distributed import World
 from nmfnet.core.model import Factorization
 from nmfnet.core.starting import check_negative
@@ -18,6 +18,7 @@ __all__ = [
     "check_loss",
     "check_rows",
     "check_streamed",
+    "note_constraint",
     "note_init",
     "note_undetermined",
     "note_unused",
@@ -83,6 +84,16 @@ def note_init(cfg: Config, datamodule: MatrixDataModule, model: Factorization) -
         datamodule.notes.append(
             f"init={model.init.name} has no effect with model={cfg.model_name}, which starts by a rule "
             "of its own."
+        )
+
+
+def note_constraint(cfg: Config, datamodule: MatrixDataModule, model: Factorization) -> None:
+    """Say that a constraint was asked for of all factors, and each has one that belongs to the model."""
+    general, _ = constraints_of(cfg.constraint)
+    if not model.factors.heeds_general and general != read_choice("constraint", "project"):
+        datamodule.notes.append(
+            f"constraint={cfg.choices['constraint']} has no effect with model={cfg.model_name}, whose "
+            "factors have constraints of their own."
         )
 
 

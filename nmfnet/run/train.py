@@ -52,6 +52,7 @@ from nmfnet.run.refuse import (
     check_loss,
     check_rows,
     check_streamed,
+    note_constraint,
     note_init,
     note_undetermined,
     note_unused,
@@ -238,6 +239,7 @@ def _made(
     note_views(datamodule, model)
     note_undetermined(datamodule, model)
     note_unused(cfg, datamodule, model)
+    note_constraint(cfg, datamodule, model)
     check_solver(model.solver, task_of(model))
     check_normalise(model, cfg.normalize)
     return model

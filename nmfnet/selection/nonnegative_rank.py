@@ -130,7 +130,7 @@ def least_error(x: Float[Tensor, "n f"], k: int, starts: int, tolerance: float, 
 
 
 def _balanced(values: np.ndarray) -> np.ndarray:
-    """X without rows and columns of zeros, every other one divided by the geometric mean of what is not 0.
+    """X without lines of zeros; every row and column divided by the geometric mean of what is not 0.
 
     What comes out is the same however rows and columns were multiplied before.
     """

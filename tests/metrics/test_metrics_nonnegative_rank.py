@@ -40,7 +40,9 @@ def test_lower_bounds_hold_for_planted_factors_and_an_exact_fit_is_found(seed):
         assert all(not (pattern[row, c] and pattern[r, column]) for r, c in at[:i])
 
 
-@pytest.mark.parametrize("scale", [[1, 1, 1, 1e-9], [1, 1e-4, 1e-8, 1e-12], [1e-200] * 4, [1e300] * 4])
+@pytest.mark.parametrize(
+    "scale", [[1, 1, 1, 1e-9], [1, 1e-4, 1e-8, 1e-12], [1e-200] * 4, [1e300] * 4]
+)
 def test_the_bounds_do_not_depend_on_the_size_of_rows_and_columns(scale):
     """Divided by positive numbers, rows and columns have the same factorisations."""
     for X in (np.diag(scale) @ SQUARE, SQUARE @ np.diag(scale)):

@@ -7,10 +7,13 @@ import json
 import numpy as np
 import pytest
 import scipy.sparse as sp
+import torch
 
 import nmfnet
 from nmfnet import Estimator, UserError
 from nmfnet.core.units import power
+from nmfnet.data import EntrySplit, InMemory, RowSplit
+from nmfnet.data.module import MatrixDataModule
 from nmfnet.run.memory import in_memory
 from nmfnet.run.train import train as run
 from nmfnet.settings.words import configuration
@@ -187,3 +190,22 @@ def test_all_factors_of_a_run_are_in_the_units_of_x(model, made, settings):
     one, two = (made(tables_of(model, factor, **settings)) / factor for factor in (1.0, 2.0**40))
     np.testing.assert_allclose(one, X, atol=5)
     np.testing.assert_allclose(two, one, rtol=1e-3)
+
+
+@pytest.mark.parametrize("model", ["nmf", "deep_autoencoder"])
+@pytest.mark.parametrize("split", ["rows", "entries"])
+def test_the_size_of_what_is_held_out_changes_no_number_of_the_training(model, split):
+    own = {"split": split, "max_iter": 5, "threads": 1}
+    kind = {"rows": RowSplit(), "entries": EntrySplit()}[split]
+    data = MatrixDataModule(
+        InMemory(X=X), kind, dtype=torch.float64, seed=0, device=torch.device("cpu")
+    )
+    data.setup()
+    held = data.partition.held_out
+    if held is None:
+        held = np.isin(np.arange(len(X)), data.partition.test_rows)[:, None]
+    one, other = (nmfnet.fit(x, model, **own) for x in (X, np.where(held, 1e9 * X, X)))
+    assert one.metrics["test/loss"] < other.metrics["test/loss"]
+    assert one.notes == other.notes
+    for name, factor in one.factors.items():
+        assert torch.equal(factor(), other.factors[name]())

@@ -82,7 +82,6 @@ class MatrixDataModule(L.LightningDataModule):
     test_sample_names: list[str]
     feature_names: list[str]
     notes: list[str]
-    _size: float
     _checksum: int
 
     def __init__(
@@ -134,10 +133,10 @@ class MatrixDataModule(L.LightningDataModule):
         self.test_sample_names = [names[i] for i in partition.test_rows.tolist()]
         self.feature_names = matrix.feature_names
         self.sizes = Sizes(len(self.sample_names), matrix.shape[1])
-        self._size, self._checksum = size(matrix.values), checksum(matrix.values)
+        self._checksum = checksum(matrix.values)
         unlearned = matrix.unlearned(partition.train_rows)
         self.notes = [*matrix.notes(), *unlearned, *partition.remarks]
-        self.train, self.test = self._batches(matrix, partition)
+        self.train, self.test = self._batches()
         self._ready = True
 
     @cached_property
@@ -147,8 +146,10 @@ class MatrixDataModule(L.LightningDataModule):
 
     @property
     def magnitude(self) -> float:
-        """Mean size of the entries of X that are not 0."""
-        return self._size
+        """Mean size of the entries of X that are trained on and are not 0."""
+        matrix, mask = self._trained_on()
+        values = some_rows(matrix.values, self.train_rows)
+        return size(values if mask is None else masked(values, some_rows(mask, self.train_rows)))
 
     @property
     def unchanged(self) -> bool:
@@ -162,7 +163,7 @@ class MatrixDataModule(L.LightningDataModule):
     def rescale(self, unit: float) -> None:
         """Give X to the model in another unit: batches hold ``X / unit``, all else holds X."""
         self.unit = unit
-        self.train, self.test = self._batches(self.matrix, self.partition)
+        self.train, self.test = self._batches()
 
     @property
     def axes(self) -> dict[str, int]:
@@ -247,15 +248,11 @@ class MatrixDataModule(L.LightningDataModule):
         """No copy for what is on the device already; ``extra`` stays a mapping."""
         return to_device(batch, device)
 
-    def _batches(self, matrix: Matrix, partition: Partition) -> tuple[Batch, Batch | None]:
-        n_train = self.sizes.n_samples
-        train_index = torch.arange(n_train, device=self.device)
+    def _trained_on(self) -> tuple[Matrix, Any]:
+        """The matrix without what is held out of its rows, and the weights of its entries."""
+        matrix, partition = self.matrix, self.partition
         if partition.held_out is not None:
-            held = partition.held_out
-            seen = without(matrix.mask, held)
-            train = self._batch(matrix, partition.train_rows, train_index, seen)
-            test = self._batch(matrix, partition.train_rows, train_index, only(matrix.mask, held))
-            return train, test._replace(views={})  # of which nothing is held out
+            return matrix, without(matrix.mask, partition.held_out)
         if partition.predicted is not None:
             matrix = replace(matrix, values=matrix.values - partition.predicted)
         if partition.graph is not None and matrix.is_its_graph:  # X loses the held-out links too
@@ -263,7 +260,15 @@ class MatrixDataModule(L.LightningDataModule):
             lost = gone.multiply(matrix.values)
             values = matrix.values - (lost if matrix.is_sparse else lost.toarray())
             matrix = replace(matrix, values=values)
-        train = self._batch(matrix, partition.train_rows, train_index, matrix.mask)
+        return matrix, matrix.mask
+
+    def _batches(self) -> tuple[Batch, Batch | None]:
+        partition, (matrix, mask) = self.partition, self._trained_on()
+        train_index = torch.arange(self.sizes.n_samples, device=self.device)
+        train = self._batch(matrix, partition.train_rows, train_index, mask)
+        if (held := partition.held_out) is not None:
+            test = self._batch(matrix, partition.train_rows, train_index, only(matrix.mask, held))
+            return train, test._replace(views={})  # of which nothing is held out
         if partition.pairs:
             pairs = {
                 f"{part} {word}": torch.as_tensor(held, device=self.device)
@@ -274,7 +279,7 @@ class MatrixDataModule(L.LightningDataModule):
         if partition.test_rows.size == 0:
             return train, None
         unknown = torch.full((partition.test_rows.size,), -1, device=self.device)
-        return train, self._batch(matrix, partition.test_rows, unknown, matrix.mask)
+        return train, self._batch(matrix, partition.test_rows, unknown, mask)
 
     def _batch(self, matrix: Matrix, rows: np.ndarray, index: Tensor, mask: Any) -> Batch:
         """Rows of the matrix with x = 0 outside ``mask``."""

@@ -283,6 +283,19 @@ def test_the_encoder_sees_no_link_that_is_held_out(sparse, kind):
     assert "test links" not in data.train.context
 
 
+def test_a_square_x_that_may_tell_the_held_out_links_is_said():
+    """Beside its links X has entries of pairs at two steps, so that it is not taken for the graph."""
+    A, *_ = blocks()
+    wide = A @ A + A
+    for X in (wide, sp.csr_matrix(np.triu(wide))):
+        pairs = LinkSplit()(in_memory(X, graph=A).read(), 0)
+        (said,) = pairs.remarks
+        held = sum(len(links) for links, _ in pairs.pairs.values())
+        assert f"entries for {held} of the {held} held-out links" in said
+    for X in (A, np.triu(A), np.eye(len(A)), wide[:, 1:]):
+        assert LinkSplit()(in_memory(X, graph=A).read(), 0).remarks == ()
+
+
 def test_rows_that_are_held_out_take_their_links_along():
     from nmfnet.data import RowSplit
 

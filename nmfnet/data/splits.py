@@ -443,7 +443,27 @@ class LinkSplit(Split):
         train = sp.csr_matrix(train + train.T)
         train.sort_indices()
         everything, none = np.arange(n, dtype=np.int64), np.zeros(0, dtype=np.int64)
-        return Partition(everything, none, graph=train, pairs=pairs)
+        told = _told_by_x(matrix, pairs)
+        return Partition(everything, none, graph=train, pairs=pairs, remarks=told)
+
+
+def _told_by_x(matrix: Matrix, pairs: dict[str, tuple[np.ndarray, np.ndarray]]) -> tuple[str, ...]:
+    """A sentence where X, which keeps its entries, may say which links are held out."""
+    if matrix.shape != matrix.graph.shape or matrix.is_its_graph:
+        return ()
+    there = matrix.values != 0
+    counts = []
+    for held in zip(*pairs.values(), strict=True):
+        i, j = np.concatenate(held).T
+        counts.append((int((there[i, j] + there[j, i]).sum()), i.size))
+    (linked, of), (other, of_others) = counts
+    if not linked:
+        return ()
+    return (
+        f"X has a column for every node, too, with entries for {linked} of the {of} held-out links and "
+        f"{other} of the {of_others} pairs without one, which are trained on: if columns are nodes, X "
+        "tells what is held out. Use data.features=false, or leave the links out of X.",
+    )
 
 
 def _unlinked(links: np.ndarray, n: int, count: int, rng: np.random.Generator) -> np.ndarray:

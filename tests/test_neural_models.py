@@ -101,6 +101,27 @@ def test_the_published_start_keeps_all_components_alike():
     torch.testing.assert_close(W, W[..., :1].expand_as(W))
 
 
+# ---------------------------------------------------------------------- free encoders
+@pytest.mark.parametrize("loss", ["frobenius", "kl"])
+@pytest.mark.parametrize("n", [60, 12])
+@pytest.mark.parametrize("model", ["deep_autoencoder", "muse_xae"])
+def test_a_free_encoder_starts_near_the_codes_of_an_nmf(model, n, loss):
+    """Random weights start 80 times above and more, with units that are 0 in every row."""
+    X = counts(n)[0]
+    nmf = nmfnet.fit(X, loss=loss, n_components=3, dtype="float64")
+    started, batch = make(X, model=model, solver="adam", loss=loss, n_restarts=2)
+    with torch.no_grad():
+        W, objective = started.encode(batch), total(started.eval().objective(batch))
+    assert bool((W.amax(-2) > 0.1 * W.mean((-2, -1))[:, None]).all())
+    assert float(objective.max()) < 20 * nmf.metrics["objective"]
+
+
+@pytest.mark.parametrize("model", ["deep_autoencoder", "muse_xae"])
+def test_a_free_encoder_of_one_row_starts(model):
+    started, batch = make(counts(60)[0][:1], model=model, solver="adam", n_components=1)
+    assert bool(started.encode(batch).isfinite().all())
+
+
 # ---------------------------------------------------------------------- the hybrid autoencoder
 def test_counts_are_resampled_and_fractions_are_not():
     X = counts()[0]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import final
 
 import torch
@@ -25,6 +26,12 @@ ACTIVATIONS: dict[str, Activation] = {
     "tanh": torch.tanh,
     "sigmoid": torch.sigmoid,
 }
+
+BEFORE: dict[str, Activation] = {
+    "relu": lambda y: y,
+    "softplus": lambda y: y + torch.log(-torch.expm1(-y)),
+}
+"""What an activation turns into y > 0, for those that reach any y."""
 
 
 def axes_between(model: Factorization, hidden: Sequence[int]) -> list[str]:
@@ -72,6 +79,19 @@ class BatchNorm(nn.Module):
         else:
             mean, variance = self.mean, self.variance
         return (x - mean) * (variance + self.eps).rsqrt() * self.scale + self.shift
+
+
+@contextmanager
+def at_first(norms: Iterable[nn.Module]) -> Iterator[None]:
+    """Inside, norms take the statistics of the rows that come, for there were none before."""
+    kept = [(norm, norm.momentum) for norm in norms if isinstance(norm, BatchNorm)]
+    for norm, _ in kept:
+        norm.momentum = 1.0
+    try:
+        yield
+    finally:
+        for norm, momentum in kept:
+            norm.momentum = momentum
 
 
 @final

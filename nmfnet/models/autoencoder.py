@@ -16,8 +16,8 @@ from nmfnet.core.scaling import best_scale
 from nmfnet.errors import UserError
 from nmfnet.kernels.convex import convex_sums_A, projective_sums
 from nmfnet.kernels.multiplicative import Sums, nmf_sums_H
-from nmfnet.models._layers import ACTIVATIONS, BatchNorm, axes_between
-from nmfnet.models._starts import settled_components
+from nmfnet.models._layers import ACTIVATIONS, BEFORE, BatchNorm, at_first, axes_between
+from nmfnet.models._starts import aim, settled
 from nmfnet.types import Batch, Float, Tensor
 
 
@@ -62,9 +62,9 @@ class Autoencoder(Factorization):
         Batch normalisation after every hidden activation of the encoder.
     draw : {"scaled", "uniform"}
         How weights start. "scaled": the mean of a layer's input is kept, H comes from ``init`` (behind
-        a curved encoder: from an NMF fitted from there, see `nmfnet.core.prelude`), and the last layer
-        gets the scale that fits X best. "uniform": every weight from U(0, 1), whatever the scale of X,
-        as published.
+        a curved encoder: from an NMF fitted from there, see `nmfnet.core.prelude`, whose W the codes
+        of a free encoder start near), and the last layer gets the scale that fits X best. "uniform":
+        every weight from U(0, 1), whatever the scale of X, as published.
 
     Source: Egendal et al. 2024 (AE-NMF); Lemme, Reinhart & Steil 2012 (non-negative autoencoders).
 
@@ -103,6 +103,7 @@ class Autoencoder(Factorization):
         self.tied, self.bias, self.signed, self.offset = tied, bias, free, bias
         self.scaled = draw == "scaled"
         self.act, self.code_act = ACTIVATIONS[activation], ACTIVATIONS[code_activation]
+        self.before_code = BEFORE.get(code_activation)
         flat = ("relu", "identity")
         self._multilinear = not (free or bias or batch_norm) and (
             code_activation in flat and (activation in flat or not hidden)
@@ -145,15 +146,7 @@ class Autoencoder(Factorization):
         return self._multilinear
 
     def encode(self, batch: Batch) -> Float[Tensor, "*r n k"]:
-        h = batch.x
-        for i, weights in enumerate(self.E):
-            h = h @ weights()
-            if self.bias:
-                h = h + self.E_bias[i]()
-            if i < len(self.E) - 1:
-                h = self.act(h)
-                h = self.norms[i](h) if self.norms else h
-        return self.code_act(h)
+        return self.code_act(self._into(len(self.E) - 1, self._hidden(batch.x)))
 
     def decode(self, W: Float[Tensor, "*r n k"]) -> Float[Tensor, "*r n f"]:
         h, last = W, len(self.D) - 1
@@ -164,14 +157,29 @@ class Autoencoder(Factorization):
             h = self.act(h) if i < last else h
         return h
 
+    def _hidden(self, h: Float[Tensor, "n f"]) -> Float[Tensor, "*r n w"]:
+        """What the encoder's last layer sees of X."""
+        for i in range(len(self.E) - 1):
+            h = self.act(self._into(i, h))
+            h = self.norms[i](h) if self.norms else h
+        return h
+
+    def _into(self, layer: int, h: Tensor) -> Tensor:
+        h = h @ self.E[layer]()
+        return h + self.E_bias[layer]() if self.bias else h
+
     def start(self, proposal: dict[str, Tensor], batch: Batch) -> None:
         for factor in self.own_factors().values():
             factor.assign_(self._draw(factor) if self.scaled else self.uniform(factor))
         if not self.scaled:
             return
         if not self.tied and len(self.D) == 1:
-            H = proposal["H"]
-            self.factors["H"].assign_(H if self.multilinear else settled_components(self, H, batch))
+            W, H = None, proposal["H"]
+            if not self.multilinear:
+                W, H = settled(self, H, batch)
+            self.factors["H"].assign_(H)
+            if W is not None:
+                self._aim(W, batch)
         last: Factor = self.D[0] if self.tied else self.D[-1]  # type: ignore[assignment]
         with judged(self):  # the scale must not depend on a batch
             last.assign_(last() * best_scale(self, batch) ** (1 / last.degree))
@@ -195,6 +203,15 @@ class Autoencoder(Factorization):
         shape = factor.raw.shape[1:]
         normal = [torch.randn(shape, generator=g, dtype=torch.float64) for g in self.generators]
         return torch.stack(normal).to(self.device, self.precision) * (2 / fan_in) ** 0.5
+
+    def _aim(self, W: Tensor, batch: Batch) -> None:
+        """Let the encoder's last layer start near codes W, where its weights have any sign."""
+        if not self.signed or self.before_code is None:
+            return
+        with at_first(self.norms):
+            h = self._hidden(batch.x)
+        bias = self.E_bias[-1] if self.bias else None
+        aim(self.E[-1], bias, h, self.before_code(W))  # type: ignore[arg-type]
 
     def sums(self, name: str, batch: Batch, beta: float) -> Sums | None:
         if len(self.E) > 1 or len(self.D) > 1:

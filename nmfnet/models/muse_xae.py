@@ -14,7 +14,8 @@ from nmfnet.core.factor import Factor
 from nmfnet.core.model import Factorization, Parts
 from nmfnet.core.objective import judged
 from nmfnet.core.scaling import best_scale
-from nmfnet.models._layers import ACTIVATIONS, BatchNorm, axes_between
+from nmfnet.models._layers import ACTIVATIONS, BEFORE, BatchNorm, at_first, axes_between
+from nmfnet.models._starts import aim, settled
 from nmfnet.types import Batch, Float, Tensor
 
 
@@ -59,7 +60,7 @@ class MuseXAE(Factorization):
     Differs from the source: the loss is that of the counts, not of the normalised rows, as for every
     model here; fresh draws at every step, whose totals vary, instead of 100 multinomial ones drawn
     beforehand; log2(1 + t) for log2 t; full batches; early stopping looks at rows not trained on,
-    where the source looks at the training matrix.
+    where the source looks at the training matrix; H and the codes start near those of an NMF.
     """
 
     def __init__(
@@ -94,13 +95,17 @@ class MuseXAE(Factorization):
 
     def encode(self, batch: Batch) -> Float[Tensor, "*r n k"]:
         c = self._unit(batch.x)
-        h = batch.x / c
-        for i, (weights, bias) in enumerate(zip(self.E, self.biases, strict=True)):
-            h = h @ weights() + bias()
-            if i < len(self.E) - 1:
-                h = self.act(h)
-                h = self.norms[i](h) if self.norms else h
-        return c * nn.functional.softplus(h)
+        return c * nn.functional.softplus(self._into(len(self.E) - 1, self._hidden(batch.x / c)))
+
+    def _hidden(self, h: Float[Tensor, "n f"]) -> Float[Tensor, "*r n w"]:
+        """What the last layer sees of the rows."""
+        for i in range(len(self.E) - 1):
+            h = self.act(self._into(i, h))
+            h = self.norms[i](h) if self.norms else h
+        return h
+
+    def _into(self, layer: int, h: Tensor) -> Tensor:
+        return h @ self.E[layer]() + self.biases[layer]()
 
     def decode(self, W: Float[Tensor, "*r n k"]) -> Float[Tensor, "*r n f"]:
         return W @ self.H()
@@ -121,7 +126,13 @@ class MuseXAE(Factorization):
             assert isinstance(bias, Factor)
             weights.assign_(self._normal(*weights.raw.shape[1:]))
             bias.assign_(torch.zeros_like(bias.raw))
-        self.H.assign_(proposal["H"])
+        W, H = settled(self, proposal["H"], batch)
+        self.H.assign_(H)
+        if W is not None:
+            c = self._unit(batch.x)
+            with at_first(self.norms):
+                h = self._hidden(batch.x / c)
+            aim(self.E[-1], self.biases[-1], h, BEFORE["softplus"](W / c))  # type: ignore[arg-type]
         with judged(self):  # the scale must not depend on a batch
             self.H.assign_(self.H() * best_scale(self, batch))
 

@@ -13,7 +13,7 @@ from nmfnet.core.objective import row_losses
 from nmfnet.core.scaling import best_scale
 from nmfnet.errors import UserError
 from nmfnet.kernels.divergences import TINY
-from nmfnet.models._starts import settled_components
+from nmfnet.models._starts import settled
 from nmfnet.types import Batch, Float, Tensor, Terms
 
 
@@ -155,7 +155,9 @@ class UnrolledNMF(Factorization):
         return terms
 
     def start(self, proposal: dict[str, Tensor], batch: Batch) -> None:
-        H = settled_components(self, proposal["H"], batch) if self.draw == "mu" else proposal["H"]
+        H = proposal["H"]
+        if self.draw == "mu":
+            _, H = settled(self, H, batch)
         self.H.assign_(H)
         exact = {"A": H.mT, "B": H.sum(-1).unsqueeze(-2) if self.beta == 1 else H @ H.mT, "R": H}
         for name, factor in self.own_factors().items():

@@ -360,6 +360,7 @@ def errors(name: str, **settings) -> dict[str, float]:
     return share_errors(W / W.sum(1, keepdims=True), matrix.truth.W, matrix.truth.names)
 
 
+@pytest.mark.slow
 @pytest.mark.catalogue
 def test_rat_tissues():
     exact = errors("ratmix3", **SUM_TO_ONE)

@@ -134,6 +134,7 @@ def test_a_step_with_all_rows_is_block_coordinate_descent():
         np.testing.assert_allclose(found, wanted, rtol=1e-7, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_minibatches_find_what_all_rows_find():
     X, H, V = planted()
     own = {"private_weight": 0.05, "n_restarts": 3, "dtype": "float64", "certificate_tol": None}

@@ -71,6 +71,7 @@ FACTS: list[tuple[str, dict[str, Any], tuple[int, int], float, float, float, int
 ]  # type: ignore[list-item]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "fact", FACTS, ids=lambda fact: f"{fact[0]}-{'-'.join(map(str, fact[1].values()))}"
 )
@@ -208,6 +209,7 @@ def test_newsgroups_are_sparse_with_published_parts() -> None:
     assert word > 0.8 * matrix.values[:, matrix.feature_names.index("hockey")].sum()
 
 
+@pytest.mark.slow
 def test_newsgroup_hierarchy() -> None:
     sub, top = read("20news-neuralnmf"), read("20news-neuralnmf", labels="super")
     assert sub.is_sparse

@@ -110,7 +110,8 @@ def results(folder: Path) -> tuple[float, np.ndarray, np.ndarray, list[str]]:
 def test_what_ties_rows_together_is_refused(tmp_path):
     words = (*SHORT, "model=convex_nmf", "solver=mu", "trainer=ddp", "trainer.devices=2")
     message = refusal(*words, cwd=tmp_path)
-    assert "convex_axis=features" in message
+    assert "ConvexNMF as configured ties rows" in message
+    assert "convex_nmf" not in message  # other models are refused by the same sentence
     penalty = ("penalty=min_volume", "penalty.min_volume.on=W")
     volume = refusal(*SHORT, "solver=mu", *penalty, "trainer=ddp", cwd=tmp_path)
     assert "penalty=min_volume on W" in volume

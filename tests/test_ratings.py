@@ -280,8 +280,9 @@ def test_absent_zeros_of_a_sparse_matrix_are_not_guessed():
 
 def test_other_losses_and_negative_ridges_are_refused():
     X, _ = ratings()
-    with pytest.raises(nmfnet.UserError, match=r"squared errors.*loss=frobenius"):
-        nmfnet.fit(X, "biased_mf", loss="kl", **QUIET)
+    for name in ("biased_mf", "rsnmf"):  # one class: its sentence names neither
+        with pytest.raises(nmfnet.UserError, match=r"^the model fits .*loss=frobenius"):
+            nmfnet.fit(X, name, loss="kl", **QUIET)
     with pytest.raises(nmfnet.UserError, match=r"model\.l2=-1"):
         nmfnet.fit(X, "biased_mf", l2=-1.0, **QUIET)
     with pytest.raises(nmfnet.UserError, match=r"weighted_als is for models whose halves"):

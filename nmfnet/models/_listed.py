@@ -23,7 +23,7 @@ ALTERNATIONS = 10
 """Of the biases of rows and columns."""
 
 
-def check_squares(parts: Parts, what: str) -> None:
+def check_squares(parts: Parts, what: str = "the model") -> None:
     """Refuse any loss but the squared error.
 
     Raises

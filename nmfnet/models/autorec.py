@@ -96,7 +96,7 @@ class AutoRec(Factorization):
         l2_bias: NotNegative = 5.0,
     ) -> None:
         super().__init__(parts, n_components=n_components)
-        check_squares(parts, "model=autorec")
+        check_squares(parts)
         self.by_item, self.l2, self.l2_bias = by == "item", l2, l2_bias
         self.inductive = not self.by_item
         self.shardable = self.inductive

@@ -96,7 +96,7 @@ class BiasedMF(Factorization):
         path: Natural = 0,
     ) -> None:
         super().__init__(parts, n_components=n_components)
-        check_squares(parts, "model=biased_mf")
+        check_squares(parts)
         if l2_per not in ("entry", "row"):
             raise UserError(f"model.l2_per={l2_per!r} is unknown: entry or row")
         if path and l2_per != "row":

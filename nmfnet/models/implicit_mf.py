@@ -70,7 +70,7 @@ class ImplicitMF(Factorization):
         l2: NotNegative = 1.0,
     ) -> None:
         super().__init__(parts, n_components=n_components)
-        check_squares(parts, "model=implicit_mf")
+        check_squares(parts)
         self.alpha, self.l2 = alpha, l2
         self.P = self.factor("P", "sample", "component", constraint=Free())
         self.Q = self.factor("Q", "component", "feature", constraint=Free())

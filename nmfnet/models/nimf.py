@@ -86,7 +86,7 @@ class NIMF(Factorization):
         l2: NotNegative = 1.0,
     ) -> None:
         super().__init__(parts, n_components=n_components)
-        check_squares(parts, "model=nimf")
+        check_squares(parts)
         self.alpha, self.neighbours, self.l2 = alpha, neighbours, l2
         self.P = self.factor("P", "sample", "component", constraint=Free())
         self.Q = self.factor("Q", "component", "feature", constraint=Free())

@@ -24,7 +24,7 @@ def check_shardable(model: Factorization, batch_size: int | None, world: World) 
     if not model.shardable:
         raise UserError(
             f"trainer=ddp spreads rows over processes, and {kind} as configured ties rows to each "
-            "other: use trainer=default (or, for convex_nmf, model.convex_axis=features)"
+            "other: use trainer=default, or another model"
         )
     tied = [p for p in model.penalty_list if not p.additive and model.factors[p.on].per_sample]
     if tied:

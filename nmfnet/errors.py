@@ -14,6 +14,11 @@ class UserError(ValueError):
     """
 
 
+def reason(error: Exception) -> str:
+    """What an exception of another library says, on one line and without a full stop."""
+    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
+
+
 def stop(message: str, code: int = 2) -> NoReturn:
     """One message on standard error, then the exit code."""
     print(f"nmfnet: {message}", file=sys.stderr)

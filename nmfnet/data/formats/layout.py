@@ -17,7 +17,7 @@ from typing import Any
 from nmfnet.data.formats.excel import Sheet
 from nmfnet.data.formats.frames import ROW_NUMBERS, counts_up
 from nmfnet.data.formats.raw import MISSING, number
-from nmfnet.errors import UserError
+from nmfnet.errors import UserError, reason
 
 __all__ = ["DELIMITERS", "Layout", "Lines", "clean", "find_layout", "read_lines", "read_records"]
 
@@ -116,7 +116,7 @@ def _lines(path: Lines) -> Iterator[str]:
             f"{path} is not UTF-8 text ({error.reason}). Save it as UTF-8 (in Excel: 'CSV UTF-8')."
         ) from error
     except (EOFError, gzip.BadGzipFile, OSError, zlib.error) as error:
-        raise UserError(f"{path} cannot be read: {error}.") from error
+        raise UserError(f"{path} cannot be read: {reason(error)}.") from error
 
 
 def read_records(path: Lines, delimiter: str, skip: int = 0) -> Iterator[tuple[int, list[str]]]:
@@ -152,7 +152,7 @@ def _records(
             start = skip + reader.line_num + 1
     except csv.Error as error:
         raise UserError(
-            f'{path}, line {start}: {error}. Is a quotation mark (") left open there?'
+            f'{path}, line {start}: {reason(error)}. Is a quotation mark (") left open there?'
         ) from error
 
 

@@ -10,7 +10,7 @@ import scipy.sparse as sp
 
 from nmfnet.data.formats.frames import FRAME_ADVICE, as_float64, as_rows, read_frame
 from nmfnet.data.formats.raw import as_text, did_you_mean, is_sparse, numbered, reading, shorten
-from nmfnet.errors import UserError
+from nmfnet.errors import UserError, reason
 
 __all__ = [
     "Given",
@@ -117,7 +117,7 @@ def _read(X: Any, what: str, layer: str | None, *, single: bool = False) -> Give
     try:
         array = np.asarray(X)
     except ValueError as error:  # rows of different lengths
-        raise UserError(f"{what} is not a rectangular table: {error}.") from error
+        raise UserError(f"{what} is not a rectangular table: {reason(error)}.") from error
     if array.dtype.names is not None:
         raise UserError(f"{what} is a structured array: give pandas.DataFrame.from_records(X).")
     return Given(as_float64(array, what, single=single), None, None)

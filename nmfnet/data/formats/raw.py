@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
-from nmfnet.errors import UserError
+from nmfnet.errors import UserError, reason
 
 __all__ = [
     "MISSING",
@@ -193,9 +193,7 @@ def reading(what: object, kind: str) -> Iterator[None]:
             "data=stream reads .npy and .parquet from disk."
         ) from error
     except Exception as error:
-        said = " ".join(str(error).split())
-        shown = said[:300] if said else type(error).__name__
-        raise UserError(f"{what} is not {kind}: {shown.rstrip('.')}.") from error
+        raise UserError(f"{what} is not {kind}: {reason(error)[:300]}.") from error
 
 
 def memory() -> int:

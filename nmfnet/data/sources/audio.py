@@ -15,7 +15,7 @@ from nmfnet.data.matrix import Matrix
 from nmfnet.data.sound import Sound
 from nmfnet.data.sources.origin import Origin
 from nmfnet.data.sources.source import Source
-from nmfnet.errors import UserError
+from nmfnet.errors import UserError, reason
 
 __all__ = ["Audio"]
 
@@ -157,7 +157,7 @@ def _read_wave(file: Path) -> tuple[int, np.ndarray, tuple[str, ...]]:
             rate, wave = wavfile.read(file)
     except (ValueError, EOFError, OSError) as error:
         raise UserError(
-            f"{file} cannot be read as a wav file: {error}. Convert other formats to wav first."
+            f"{file} cannot be read as a wav file: {reason(error)}. Convert other formats to wav first."
         ) from error
     samples: Any = wave
     if samples.dtype.kind == "u":  # 8 bits: the middle is 128

@@ -16,7 +16,7 @@ import scipy.sparse as sp
 from nmfnet.data.formats.raw import did_you_mean, file_sha256, numbered, shorten
 from nmfnet.data.matrix import Matrix
 from nmfnet.data.sources.source import Source, encode_labels
-from nmfnet.errors import UserError
+from nmfnet.errors import UserError, reason
 
 __all__ = ["Documents"]
 
@@ -182,8 +182,8 @@ class Documents(Source):
             return file.read_text(encoding=self.encoding).removeprefix("\ufeff")
         except (UnicodeDecodeError, LookupError, OSError) as error:
             raise UserError(
-                f"{file} cannot be read as {self.encoding}: {error}. Set data.encoding, for example "
-                "data.encoding=latin-1."
+                f"{file} cannot be read as {self.encoding}: {reason(error)}. Set data.encoding, for "
+                "example data.encoding=latin-1."
             ) from error
 
 
@@ -193,7 +193,7 @@ def _records(text: str, delimiter: str, file: Path) -> list[dict[str, Any]]:
     try:
         return list(csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter))
     except csv.Error as error:
-        raise UserError(f"{file} is not a regular table: {error}.") from error
+        raise UserError(f"{file} is not a regular table: {reason(error)}.") from error
     finally:
         csv.field_size_limit(limit)
 
@@ -209,8 +209,8 @@ def _newsgroups() -> Texts:
         found = fetch_20newsgroups(subset="all", remove=("headers", "footers", "quotes"))
     except OSError as error:  # no network
         raise UserError(
-            f"scikit-learn cannot download the 20 Newsgroups: {error}. Use data=20news-bow, or give a "
-            "folder in data.path."
+            f"scikit-learn cannot download the 20 Newsgroups: {reason(error)}. Use data=20news-bow, "
+            "or give a folder in data.path."
         ) from error
     classes = [str(found.target_names[i]) for i in found.target]
     names = numbered("post", len(found.data))

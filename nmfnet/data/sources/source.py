@@ -16,7 +16,7 @@ from nmfnet.data.formats.covariates import Design, columns_of
 from nmfnet.data.formats.raw import MISSING, check_memory, is_sparse, shorten
 from nmfnet.data.matrix import KINDS, Matrix
 from nmfnet.data.sources.channels import CHANNELS, SBS96, parse_channel, recognise_channels
-from nmfnet.errors import UserError
+from nmfnet.errors import UserError, reason
 
 __all__ = [
     "Source",
@@ -107,7 +107,7 @@ def labels_from_names(names: Sequence[str], pattern: str) -> list[str]:
         compiled = re.compile(pattern)
     except re.error as error:
         raise UserError(
-            f"label_pattern={pattern!r} is not a regular expression: {error}."
+            f"label_pattern={pattern!r} is not a regular expression: {reason(error)}."
         ) from error
     if compiled.groups == 0:
         raise UserError(

@@ -20,7 +20,7 @@ from nmfnet.data.formats.raw import (
 )
 from nmfnet.data.matrix import Matrix
 from nmfnet.data.sources.source import Source, natural
-from nmfnet.errors import UserError
+from nmfnet.errors import UserError, reason
 
 __all__ = ["Triples"]
 
@@ -204,7 +204,9 @@ class Triples(Source):
         except pd.errors.EmptyDataError as error:
             raise UserError(f"{file} is empty.") from error
         except (ValueError, OSError) as error:  # also text that is not utf-8, and torn archives
-            raise UserError(f"{file} cannot be read as a list of entries: {error}.") from error
+            raise UserError(
+                f"{file} cannot be read as a list of entries: {reason(error)}."
+            ) from error
         known: list[str | int] = [str(name) for name in table.columns]
         if bare and ending != ".parquet":
             known = list(range(1, len(known) + 1))

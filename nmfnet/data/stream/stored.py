@@ -12,7 +12,7 @@ from typing import Any, final
 import numpy as np
 
 from nmfnet.data.formats.raw import check_file, reading, shorten
-from nmfnet.errors import UserError
+from nmfnet.errors import UserError, reason
 
 __all__ = ["Numbered", "Stored", "open_stored"]
 
@@ -244,7 +244,7 @@ def _npy(file: Path) -> Part:
     try:
         array = np.load(file, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"{file} is not a readable NumPy file: {error}.") from error
+        raise UserError(f"{file} is not a readable NumPy file: {reason(error)}.") from error
     if array.ndim != 2 or 0 in array.shape or array.dtype.kind not in "biuf":
         raise UserError(
             f"{file} holds {array.dtype} values of shape {array.shape}; a matrix of real numbers, "
@@ -297,7 +297,7 @@ def _parquet(file: Path) -> list[Part]:
     try:
         opened = pq.ParquetFile(file)
     except (OSError, pa.ArrowException) as error:
-        raise UserError(f"{file} is not a readable parquet file: {error}.") from error
+        raise UserError(f"{file} is not a readable parquet file: {reason(error)}.") from error
     schema = opened.schema_arrow
     kinds = []
     for field in schema:

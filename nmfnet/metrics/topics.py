@@ -62,7 +62,8 @@ def top_words(H: Any, feature_names: Sequence[str], n_top: int = 10) -> list[lis
     top = top_features(H, n_top)
     if len(feature_names) != np.shape(H)[1]:
         raise UserError(
-            f"{len(feature_names)} feature names for {np.shape(H)[1]} features; give one for each."
+            f"feature_names has {len(feature_names)} entries, and H has {np.shape(H)[1]} columns; give "
+            "one name for each."
         )
     return [[str(feature_names[j]) for j in row] for row in top.tolist()]
 

@@ -59,7 +59,7 @@ def test_top_words() -> None:
     assert metrics.top_words(H, list("abcd"), 2) == [["b", "c"], ["a", "d"]]
     assert metrics.topic_diversity(metrics.top_features(H, 2)) == 1
     assert metrics.topic_diversity(metrics.top_features(H, 3)) == pytest.approx(4 / 6)
-    with pytest.raises(UserError, match="3 feature names for 4"):
+    with pytest.raises(UserError, match="feature_names has 3 entries, and H has 4 columns"):
         metrics.top_words(H, list("abc"), 2)
     with pytest.raises(UserError, match="n_top is 5"):
         metrics.top_features(H, 5)

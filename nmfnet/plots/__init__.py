@@ -272,7 +272,6 @@ def run_figures(run: Run) -> Iterator[tuple[str, Figure]]:
 
 def save_all(figures: Mapping[str, Figure], folder: Path, kind: str | Literal[True]) -> None:
     """Write figures into a folder, each under its name: png (also ``True``), pdf or svg."""
-    folder.mkdir(parents=True, exist_ok=True)
     for name, figure in figures.items():
         save(figure, folder / f"{name}.{'png' if kind is True else kind}")
 

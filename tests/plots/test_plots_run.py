@@ -13,7 +13,7 @@ import pytest
 from matplotlib.text import Text
 
 from nmfnet.errors import UserError
-from nmfnet.plots import FIGURES, Run, run_figures, save
+from nmfnet.plots import FIGURES, Run, run_figures, save, save_all
 from nmfnet.plots.spectra import LAYOUTS
 from nmfnet.plots.style import new_figure, readable, shorten
 
@@ -110,6 +110,11 @@ def test_same_figure_same_bytes_and_size_in_pixels(tmp_path: Path) -> None:
     assert b"</svg>" in first
     with pytest.raises(UserError, match=r"no \.png, \.pdf, \.svg file"):
         save(figure, tmp_path / "size.gif")
+
+
+def test_no_figures_leave_no_folder(tmp_path: Path) -> None:
+    save_all({}, tmp_path / "figures", True)
+    assert not (tmp_path / "figures").exists()
 
 
 def test_saved_pixels_are_those_that_were_drawn(tmp_path: Path) -> None:

@@ -13,13 +13,17 @@ from nmfnet.data.formats.factors import read_factors
 from nmfnet.errors import UserError
 from nmfnet.report.collect import Run, read_run, settings
 from nmfnet.report.terms import differences, in_words, terms, unequal
-from nmfnet.run.measures import measures_of
+from nmfnet.run.measures import compared_as, measures_of
 
 __all__ = ["RunComparison", "compare", "compare_runs", "finished_run"]
 
 
 SEEDLESS = ("none", "predefined", "time")
 """Splits that hold the same out whatever the seed is."""
+
+
+MINIMISED = ("train/loss", "test/loss", "objective")
+"""Numbers in the unit of the loss, so that those of unlike losses have no ratio."""
 
 
 class RunComparison(NamedTuple):
@@ -83,10 +87,11 @@ def finished_run(folder: str | Path) -> Run:
 
 def compare_runs(a: Run, b: Run) -> RunComparison:
     """The comparison as data."""
-    numbers = []
+    numbers, alike = [], _loss(a) == _loss(b)
     for one in measures_of([a.metrics, b.metrics]):
         x, y = a.metrics.get(one.key), b.metrics.get(one.key)
-        numbers.append((one.key, one.words, x, y, _ratio(x, y)))
+        ratio = _ratio(x, y) if alike or one.key not in MINIMISED else math.nan
+        numbers.append((one.key, one.words, x, y, ratio))
     for key in {**a.metrics, **b.metrics}:
         x, y = a.metrics.get(key), b.metrics.get(key)
         if isinstance(x, str) or isinstance(y, str):
@@ -98,6 +103,11 @@ def compare_runs(a: Run, b: Run) -> RunComparison:
         what = {"links": "links", "labels": "labels"}.get(split, "rows or entries")
         gap[f"seed (other {what} are held out)"] = seeds
     return RunComparison(differences(settings(a), settings(b)), gap, numbers, matched, why)
+
+
+def _loss(run: Run) -> str:
+    """The loss, or the model whose own it is."""
+    return compared_as(str(settings(run).get("loss")), run.choices.get("model", "?"), {})
 
 
 def _ratio(x: Any, y: Any) -> float:

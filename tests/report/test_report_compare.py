@@ -30,6 +30,15 @@ def test_settings_numbers_and_ratio(tmp_path):
     assert numbers["solver"][:2] == ["mu", "adam"]
 
 
+def test_unlike_losses_have_no_ratio(tmp_path):
+    a = make_run(tmp_path, "a", error=0.4)
+    b = make_run(tmp_path, "b", error=0.2, choices={"loss": "kl"})
+    ratios = {key: ratio for key, *_, ratio in compared(a, b).numbers}
+    assert np.isnan(ratios["objective"])
+    assert np.isnan(ratios["train/loss"])
+    assert ratios["test/relative_error"] == 0.5
+
+
 def test_components_are_matched_by_cosine_also_in_another_order_of_features(tmp_path):
     a, b = make_run(tmp_path, "a"), make_run(tmp_path, "b")
     with np.load(a / "factors.npz") as held:

@@ -146,6 +146,12 @@ def result_of(
         notes += [said] if said else []
     elif plan.options.channels and (said := rates_note(plan.matrix, plan.resampled)) is not None:
         notes.append(said)
+    if "consensus_cosine" in chosen.numbers:
+        notes.append(
+            f"The numbers of {suggestion.n_components} components in rank_selection.csv are of the "
+            "consensus, by which ranks are compared; those of metrics.json are of the fit that starts "
+            "there."
+        )
     result = Selected(
         None, rows, suggestion, ranks, names, whole.sample_names, whole.feature_names, bounds,
         ard=relevance, notes=notes,

@@ -354,3 +354,15 @@ def test_the_known_range_of_a_feature():
     low, high = ranges_of(X, np.array([[1, 1, 0, 1], [1, 0.5, 0, 1], [0, 1, 0, 0]]))
     for x_hat, brought in ((100.0, [2, 7, 100, 100]), (-1.0, [1, 5, -1, -1])):
         assert torch.full((4,), x_hat).double().clamp(low, high).tolist() == brought
+
+
+@pytest.mark.slow
+def test_numbers_before_and_after_the_last_fit_are_told_apart():
+    x = np.random.default_rng(0).random((12, 2)) @ np.random.default_rng(1).random((2, 6))
+    small = {"selection.replicates": 2, "selection.restarts": 1, "selection.folds": 1}
+    few = {**small, "selection.ard": 0, "max_iter": 20, "threads": 1}
+    for refine in (True, False):
+        found = nmfnet.select_rank(x, [2], **few, **{"selection.refine": refine})
+        told = any("rank_selection.csv are of the consensus" in note for note in found.notes)
+        assert told is refine
+        assert (found.rows[0]["kl"] == found.metrics["train/kl"]) is not refine

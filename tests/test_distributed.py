@@ -115,5 +115,7 @@ def test_what_ties_rows_together_is_refused(tmp_path):
     penalty = ("penalty=min_volume", "penalty.min_volume.on=W")
     volume = refusal(*SHORT, "solver=mu", *penalty, "trainer=ddp", cwd=tmp_path)
     assert "penalty=min_volume on W" in volume
+    whole = refusal(*SHORT, "model=ica", "trainer=ddp", "trainer.devices=2", cwd=tmp_path)
+    assert "no solver can do this in several processes: use trainer=default" in whole
     many = refusal(*SHORT, "solver=mu", "trainer=ddp", "trainer.devices=62", cwd=tmp_path)
     assert "62 processes for 61 rows" in many

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from nmfnet.config import conf_dir, options
 from nmfnet.errors import UserError
 from nmfnet.settings.objects import build
@@ -22,12 +24,7 @@ def check_solver(solver: Solver, task: Task) -> None:
             f"{kind} needs a dense X, and this one is sparse: use model=nmf, or give X as a dense array "
             "(a list of entries: data.sparse=false)"
         )
-    if not task.model.moved() and not solver.at_once:
-        raise UserError(
-            f"solver={solver.name} has nothing to move: {kind} as configured is solved at once: use "
-            "solver=exact, or leave solver out"
-        )
-    reason = next(solver.lacks(task), None)
+    reason = next(_lacks(solver, task), None)
     if reason is not None:
         raise UserError(f"solver={solver.name} {reason}: {_advice(solver, task)}")
 
@@ -39,9 +36,17 @@ def able(task: Task) -> list[str]:
     found = []
     for name in options("solver"):
         node = yaml.safe_load((conf_dir() / "solver" / f"{name}.yaml").read_text())
-        if not list(build(node).lacks(task)):
+        if not list(_lacks(build(node), task)):
             found.append(name)
     return found
+
+
+def _lacks(solver: Solver, task: Task) -> Iterator[str]:
+    """Why a solver cannot do a task."""
+    if not task.model.moved() and not solver.at_once:
+        kind = type(task.model).__name__
+        yield f"has nothing to move: {kind} as configured is solved at once"
+    yield from solver.lacks(task)
 
 
 def _advice(solver: Solver, task: Task) -> str:
@@ -53,4 +58,6 @@ def _advice(solver: Solver, task: Task) -> str:
         return f"use {', '.join(words[:-1])}{' or ' if words[1:] else ''}{words[-1]}"
     if task.batch_size is not None and able(task._replace(batch_size=None)):
         return "set batch_size=null"
+    if task.model.world.size > 1:
+        return "no solver can do this in several processes: use trainer=default"
     return "no solver can do this: change the constraint, the loss or the penalty"

@@ -283,6 +283,16 @@ def test_the_encoder_sees_no_link_that_is_held_out(sparse, kind):
     assert "test links" not in data.train.context
 
 
+def test_the_floor_of_the_error_is_that_of_the_links_that_are_trained_on():
+    A, *_ = blocks()
+    fitted = nmfnet.fit(A, "sym_nmf", graph=A, split="links", n_components=3, max_iter=20)
+    kept = LinkSplit()(in_memory(A, graph=A).read(), 0).graph.toarray()
+    assert 0 < kept.sum() < A.sum()
+    values = np.linalg.svd(kept, compute_uv=False)
+    floor = np.sqrt((values[3:] ** 2).sum() / (values**2).sum())
+    assert fitted.metrics["floor/relative_error"] == pytest.approx(floor, rel=1e-5)
+
+
 def test_a_square_x_that_may_tell_the_held_out_links_is_said():
     """Beside its links X has entries of pairs at two steps, so that it is not taken for the graph."""
     A, *_ = blocks()

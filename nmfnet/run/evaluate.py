@@ -15,7 +15,7 @@ from nmfnet import metrics
 from nmfnet.core.model import Factorization
 from nmfnet.core.objective import kkt, misfit
 from nmfnet.data.batches import to_numpy
-from nmfnet.data.module import MatrixDataModule, some_rows
+from nmfnet.data.module import MatrixDataModule
 from nmfnet.data.sources.channels import component_names
 from nmfnet.run.asked import Asked
 from nmfnet.run.association import said_of, tested
@@ -267,14 +267,14 @@ def _residuals(
 
 def _floor(model: Factorization, datamodule: MatrixDataModule) -> dict[str, float]:
     """What no model of this rank can be below."""
-    values = datamodule.matrix.values
-    small = isinstance(values, np.ndarray) and values.size <= FLOOR_ENTRIES
+    matrix = datamodule.matrix.values
+    small = isinstance(matrix, np.ndarray) and matrix.size <= FLOOR_ENTRIES
     rank = model.n_components + model.offset
     whole = model.linear and datamodule.train.mask is None
     if not (small and whole and rank <= min(model.sizes)):
         return {}
-    held = np.asarray(some_rows(values, datamodule.train_rows), np.float64)
-    return {"floor/relative_error": metrics.svd_floor(held, rank)}
+    trained_on = np.asarray(datamodule.values("train"), np.float64)
+    return {"floor/relative_error": metrics.svd_floor(trained_on, rank)}
 
 
 def _labels(

@@ -114,6 +114,7 @@ def test_a_search_goes_on_where_it_was_killed(tmp_path):
     study = study_of(sweep)
     assert states(study) == [*["COMPLETE"] * 4, "FAIL", "COMPLETE", "COMPLETE"]
     assert study.trials[4].user_attrs["lost"] is True
+    assert "(7 of 7)" in done.err  # the lost trial keeps its number
     assert study.trials[5].params == study.trials[4].params
     done = nmfnet("sweep", "resume", str(sweep), "hparams_search.n_trials=6", cwd=tmp_path)
     assert len(study_of(sweep).trials) == 7

@@ -143,7 +143,8 @@ class Search(ByJobs):
         if self.sampler == "grid":
             wanted = min(wanted, math.prod(len(v) for v in space.grid().values()))
             queue_grid(study, space)
-        self.launcher.total = wanted
+        lost = sum(_lost(trial) for trial in study.get_trials(deepcopy=False))
+        self.launcher.total = wanted + lost  # which keep their numbers
         while (missing := wanted - _counted(study)) > 0:
             trials = [study.ask(space.searched) for _ in range(min(size, missing))]
             results = self.launcher.launch(
@@ -209,7 +210,12 @@ class Search(ByJobs):
 def _counted(study: Study) -> int:
     """Trials that have ended, without those that were lost and run again."""
     ended = [t for t in study.get_trials(deepcopy=False) if t.state.is_finished()]
-    return sum(not trial.user_attrs.get("lost") for trial in ended)
+    return sum(not _lost(trial) for trial in ended)
+
+
+def _lost(trial: Any) -> bool:
+    """Whether a killed search left this trial, which another one has taken the place of."""
+    return bool(trial.user_attrs.get("lost"))
 
 
 def _hint(key: str, numbers: Mapping[str, Any]) -> str:

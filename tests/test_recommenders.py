@@ -13,6 +13,7 @@ from shell import train as nmfnet_train
 from test_ratings import ratings
 
 import nmfnet
+from nmfnet.errors import UserError
 from nmfnet.kernels.csr import csr_of, entries_at
 from nmfnet.metrics import ranking_metrics
 from nmfnet.models._listed import biases_of, others
@@ -359,3 +360,10 @@ def test_nimf_alone_is_a_plain_factorisation():
         **{"model.biases": False, "model.l2_per": "row"},
     )  # fmt: skip
     assert plain.metrics["objective"] == pytest.approx(ours.metrics["objective"], rel=1e-3)
+
+
+@pytest.mark.parametrize("name", ["implicit_mf", "bpr", "neumf"])
+def test_what_takes_every_pair_as_chosen_or_not_names_the_split_that_leaves_pairs_out(name):
+    chosen = np.random.default_rng(0).random((12, 6)) < 0.5
+    with pytest.raises(UserError, match="split=none"):
+        nmfnet.fit(chosen.astype(float), name, split="entries", n_components=2, max_iter=2)

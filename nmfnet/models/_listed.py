@@ -72,8 +72,9 @@ def check_choices(model: Factorization, batch: Batch) -> None:
     """
     if batch.mask is not None and not batch.x.is_sparse_csr:
         raise UserError(
-            f"{type(model).__name__} takes every pair as chosen or not, and a mask says of some that "
-            "they are neither: leave the mask (data.weight) out, or give X as a list (data.sparse=true)"
+            f"{type(model).__name__} takes every pair as chosen or not, and a mask, or a split of "
+            "single entries, says of some that they are neither: leave it out (data.weight, split=none), "
+            "or give X as a list (data=triples data.sparse=true)"
         )
 
 

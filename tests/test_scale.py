@@ -64,6 +64,17 @@ def test_factors_and_numbers_are_those_of_ordinary_data(model, loss):
         assert found[0] == pytest.approx(wanted[0], rel=2e-6)
 
 
+@pytest.mark.parametrize("model", ["deep_autoencoder", "muse_xae"])
+def test_networks_with_biases_fit_small_data_as_well(model):
+    """Biases start at 0, where Adam's steps are near .01 whatever the size of X."""
+    rows = np.tile(X, (10, 1))
+    errors = [
+        nmfnet.fit(rows * c, model, max_iter=100, **QUICK).metrics["train/relative_error"]
+        for c in (1.0, 1e-2, 1e-4, 1e-6)
+    ]
+    assert max(errors) < 1.3 * min(errors)
+
+
 def test_ordinary_data_are_used_as_they_are():
     assert {power(size) for size in (1e-6, 1.0, 5e5, 0.0)} == {1.0}
     assert all(s / power(s) < 4 and s / power(s) >= 1 for s in (1e-30, 3e-7, 3e7, 1e300))

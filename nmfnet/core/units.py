@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 ORDINARY = 20
 """X whose entries have a mean size within 2**-20 and 2**20 is used as it is."""
 
+BIASED = 3
+"""The same for biases of a network: within 2**-3, since descents move what is 0 by steps near .01."""
+
 MOST = 500
 """Binary exponent beyond which the squares of X are no numbers of float64."""
 
@@ -49,10 +52,10 @@ class Units(NamedTuple):
         return self.data / self.code
 
 
-def power(magnitude: float) -> float:
-    """The power of 4 just below a magnitude; 1 for an ordinary one."""
+def power(magnitude: float, least: int = ORDINARY) -> float:
+    """The power of 4 just below a magnitude; 1 for an ordinary one, which is 2**-least or more."""
     exponent = math.frexp(magnitude)[1] - 1 if magnitude else 0
-    return 1.0 if abs(exponent) <= ORDINARY else 2.0 ** (exponent // 2 * 2)
+    return 1.0 if -least <= exponent <= ORDINARY else 2.0 ** (exponent // 2 * 2)
 
 
 def units_of(model: Factorization, batch: Batch, magnitude: float) -> tuple[Units, str]:
@@ -63,7 +66,7 @@ def units_of(model: Factorization, batch: Batch, magnitude: float) -> tuple[Unit
     UserError
         If the data, or the factors in their units, are beyond what their type holds.
     """
-    data = power(magnitude)
+    data = power(magnitude, BIASED if model.offset and not model.multilinear else ORDINARY)
     if data == 1:
         return Units(), ""
     exponent, about = round(math.log2(data)), f"X is about {magnitude:.0e} in size"
@@ -74,6 +77,8 @@ def units_of(model: Factorization, batch: Batch, magnitude: float) -> tuple[Unit
     reason = _fixed(model)
     code = None if reason else _code(model, batch, data)
     if code is None:
+        if power(magnitude) == 1:
+            return Units(), ""
         reason = reason or "no factor may take up its scale"
         return Units(), f"{about}, and it is used as it is: {reason}. Better rescale it."
     return Units(data, code), f"{about}: inside it is divided by 2**{exponent}."

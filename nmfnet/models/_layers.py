@@ -27,10 +27,13 @@ ACTIVATIONS: dict[str, Activation] = {
     "sigmoid": torch.sigmoid,
 }
 
-BEFORE: dict[str, Activation] = {
-    "relu": lambda y: y,
-    "softplus": lambda y: y + torch.log(-torch.expm1(-y)),
-}
+
+def softplus_inverse(y: Tensor) -> Tensor:
+    """What softplus turns into y > 0."""
+    return y + torch.log(-torch.expm1(-y))
+
+
+BEFORE: dict[str, Activation] = {"relu": torch.clone, "softplus": softplus_inverse}
 """What an activation turns into y > 0, for those that reach any y."""
 
 

@@ -126,10 +126,14 @@ class MuseXAE(Factorization):
             assert isinstance(bias, Factor)
             weights.assign_(self._normal(*weights.raw.shape[1:]))
             bias.assign_(torch.zeros_like(bias.raw))
+        c = self._unit(batch.x)
+        total = (
+            batch.x.abs().sum(-1).mean().clamp(1e-30, 1)
+        )  # below 1 there is no logarithm: c = log 2
+        self.E[0].assign_(self.E[0]() / total)  # type: ignore[operator]
         W, H = settled(self, proposal["H"], batch)
         self.H.assign_(H)
         if W is not None:
-            c = self._unit(batch.x)
             with at_first(self.norms):
                 h = self._hidden(batch.x / c)
             aim(self.E[-1], self.biases[-1], h, BEFORE["softplus"](W / c))  # type: ignore[arg-type]

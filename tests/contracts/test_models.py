@@ -166,7 +166,7 @@ def test_three_restarts_are_three_runs(model, solver, loss):
         advance(alone, batch, 12)
         for name, value in values(alone).items():
             # atol: Adam magnifies the rounding of gradients that are 0
-            torch.testing.assert_close(values(together)[name][i], value[0], rtol=1e-8, atol=1e-9)
+            torch.testing.assert_close(values(together)[name][i], value[0], rtol=1e-8, atol=1e-7)
 
 
 @pytest.mark.parametrize(("model", "solver", "loss"), pairs(3))

@@ -97,6 +97,26 @@ def at_first(norms: Iterable[nn.Module]) -> Iterator[None]:
             norm.momentum = momentum
 
 
+def affine(h: Tensor, weights: nn.ModuleList, biases: nn.ModuleList, layer: int) -> Tensor:
+    """What goes into the activation of a layer; a network without biases has none of them."""
+    h = h @ weights[layer]()
+    return h + biases[layer]() if biases else h
+
+
+def hidden_units(
+    h: Float[Tensor, "n f"],
+    weights: nn.ModuleList,
+    biases: nn.ModuleList,
+    act: Activation,
+    norms: nn.ModuleList,
+) -> Float[Tensor, "*r n w"]:
+    """What the last layer of an encoder sees of X: every layer before it, its activation, its norm."""
+    for i in range(len(weights) - 1):
+        h = act(affine(h, weights, biases, i))
+        h = norms[i](h) if norms else h
+    return h
+
+
 @final
 class Affine(nn.Module):
     """``h weights + c covariates``, then a bias, or the norm, in which a bias would be lost."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 import torch
+from torch import nn
 
 from nmfnet.kernels.divergences import TINY
 from nmfnet.models._hierarchy import layerwise
+from nmfnet.models._layers import at_first
 from nmfnet.types import Batch, Float, Tensor
 
 if TYPE_CHECKING:
@@ -36,27 +39,41 @@ def settled(
 
 
 def aim(
-    weights: Factor, bias: Factor | None, h: Float[Tensor, "*r n w"], wanted: Float[Tensor, "r n k"]
+    model: Factorization,
+    hidden: Callable[[], Float[Tensor, "*r n w"]],
+    weights: Factor,
+    bias: Factor | None,
+    wanted: Float[Tensor, "r n k"],
+    norms: Iterable[nn.Module],
 ) -> None:
-    """Let a layer start so that it says of its input h about what is wanted, by ridge regression.
+    """Let a layer start so that it says of hidden units about what is wanted, by ridge regression.
 
-    From random weights some units of a code are 0 in all rows, and no slope brings them back.
+    From random weights some units of a code are 0 in all rows, and no slope brings them back. Norms get
+    the statistics of these rows. One restart after the other, so that none changes how others round.
 
     Source: Huang, Zhu & Siew 2006, "Extreme learning machine: theory and applications", without the
     ridge.
     """
-    if bias is not None:
-        mean, centre = h.mean(-2, keepdim=True), wanted.mean(-2, keepdim=True)
-        h, wanted = h - mean, wanted - centre
-    n, w = h.shape[-2:]
-    least = (RIDGE * n * h.square().mean((-2, -1), keepdim=True)).clamp_min(TINY)
-    ridge = least * torch.eye(min(n, w), dtype=h.dtype, device=h.device)
+    for i, y in enumerate(wanted):
+        with model.restarts(slice(i, i + 1)), at_first(norms):
+            h = hidden()
+            x = h[0] if h.ndim == 3 else h
+            if bias is not None:
+                mean, centre = x.mean(0), y.mean(0)
+                x, y = x - mean, y - centre
+            found = _ridge(x, y)
+            weights.assign_(found[None])
+            if bias is not None:
+                bias.assign_((centre - mean @ found)[None, None])
+
+
+def _ridge(x: Float[Tensor, "n w"], y: Float[Tensor, "n k"]) -> Float[Tensor, "w k"]:
+    n, w = x.shape
+    least = (RIDGE * n * x.square().mean()).clamp_min(TINY)
+    ridge = least * torch.eye(min(n, w), dtype=x.dtype, device=x.device)
     if n < w:  # the same weights from the smaller equations
-        weights.assign_(h.mT @ torch.linalg.solve(h @ h.mT + ridge, wanted))
-    else:
-        weights.assign_(torch.linalg.solve(h.mT @ h + ridge, h.mT @ wanted))
-    if bias is not None:
-        bias.assign_(centre - mean @ weights())
+        return x.mT @ torch.linalg.solve(x @ x.mT + ridge, y)
+    return torch.linalg.solve(x.mT @ x + ridge, x.mT @ y)
 
 
 def raised(factor: Float[Tensor, "r a b"], least: float) -> Float[Tensor, "r a b"]:

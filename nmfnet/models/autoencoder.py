@@ -16,7 +16,7 @@ from nmfnet.core.scaling import best_scale
 from nmfnet.errors import UserError
 from nmfnet.kernels.convex import convex_sums_A, projective_sums
 from nmfnet.kernels.multiplicative import Sums, nmf_sums_H
-from nmfnet.models._layers import ACTIVATIONS, BEFORE, BatchNorm, at_first, axes_between
+from nmfnet.models._layers import ACTIVATIONS, BEFORE, BatchNorm, affine, axes_between, hidden_units
 from nmfnet.models._starts import aim, settled
 from nmfnet.types import Batch, Float, Tensor
 
@@ -146,7 +146,7 @@ class Autoencoder(Factorization):
         return self._multilinear
 
     def encode(self, batch: Batch) -> Float[Tensor, "*r n k"]:
-        return self.code_act(self._into(len(self.E) - 1, self._hidden(batch.x)))
+        return self.code_act(affine(self._hidden(batch.x), self.E, self.E_bias, -1))
 
     def decode(self, W: Float[Tensor, "*r n k"]) -> Float[Tensor, "*r n f"]:
         h, last = W, len(self.D) - 1
@@ -157,16 +157,8 @@ class Autoencoder(Factorization):
             h = self.act(h) if i < last else h
         return h
 
-    def _hidden(self, h: Float[Tensor, "n f"]) -> Float[Tensor, "*r n w"]:
-        """What the encoder's last layer sees of X."""
-        for i in range(len(self.E) - 1):
-            h = self.act(self._into(i, h))
-            h = self.norms[i](h) if self.norms else h
-        return h
-
-    def _into(self, layer: int, h: Tensor) -> Tensor:
-        h = h @ self.E[layer]()
-        return h + self.E_bias[layer]() if self.bias else h
+    def _hidden(self, x: Float[Tensor, "n f"]) -> Float[Tensor, "*r n w"]:
+        return hidden_units(x, self.E, self.E_bias, self.act, self.norms)
 
     def start(self, proposal: dict[str, Tensor], batch: Batch) -> None:
         for factor in self.own_factors().values():
@@ -208,10 +200,8 @@ class Autoencoder(Factorization):
         """Let the encoder's last layer start near codes W, where its weights have any sign."""
         if not self.signed or self.before_code is None:
             return
-        with at_first(self.norms):
-            h = self._hidden(batch.x)
-        bias = self.E_bias[-1] if self.bias else None
-        aim(self.E[-1], bias, h, self.before_code(W))  # type: ignore[arg-type]
+        last = self.E[-1], self.E_bias[-1] if self.bias else None
+        aim(self, lambda: self._hidden(batch.x), *last, self.before_code(W), self.norms)  # type: ignore[arg-type]
 
     def sums(self, name: str, batch: Batch, beta: float) -> Sums | None:
         if len(self.E) > 1 or len(self.D) > 1:

@@ -14,7 +14,7 @@ from nmfnet.core.factor import Factor
 from nmfnet.core.model import Factorization, Parts
 from nmfnet.core.objective import judged
 from nmfnet.core.scaling import best_scale
-from nmfnet.models._layers import ACTIVATIONS, BEFORE, BatchNorm, at_first, axes_between
+from nmfnet.models._layers import ACTIVATIONS, BEFORE, BatchNorm, affine, axes_between, hidden_units
 from nmfnet.models._starts import aim, settled
 from nmfnet.types import Batch, Float, Tensor
 
@@ -95,17 +95,11 @@ class MuseXAE(Factorization):
 
     def encode(self, batch: Batch) -> Float[Tensor, "*r n k"]:
         c = self._unit(batch.x)
-        return c * nn.functional.softplus(self._into(len(self.E) - 1, self._hidden(batch.x / c)))
+        h = affine(self._hidden(batch.x / c), self.E, self.biases, -1)
+        return c * nn.functional.softplus(h)
 
-    def _hidden(self, h: Float[Tensor, "n f"]) -> Float[Tensor, "*r n w"]:
-        """What the last layer sees of the rows."""
-        for i in range(len(self.E) - 1):
-            h = self.act(self._into(i, h))
-            h = self.norms[i](h) if self.norms else h
-        return h
-
-    def _into(self, layer: int, h: Tensor) -> Tensor:
-        return h @ self.E[layer]() + self.biases[layer]()
+    def _hidden(self, shares: Float[Tensor, "n f"]) -> Float[Tensor, "*r n w"]:
+        return hidden_units(shares, self.E, self.biases, self.act, self.norms)
 
     def decode(self, W: Float[Tensor, "*r n k"]) -> Float[Tensor, "*r n f"]:
         return W @ self.H()
@@ -127,16 +121,14 @@ class MuseXAE(Factorization):
             weights.assign_(self._normal(*weights.raw.shape[1:]))
             bias.assign_(torch.zeros_like(bias.raw))
         c = self._unit(batch.x)
-        total = (
-            batch.x.abs().sum(-1).mean().clamp(1e-30, 1)
-        )  # below 1 there is no logarithm: c = log 2
+        # totals below 1 have no logarithm to speak of: c is log 2, and shares are as small as X
+        total = batch.x.abs().sum(-1).mean().clamp(1e-30, 1)
         self.E[0].assign_(self.E[0]() / total)  # type: ignore[operator]
         W, H = settled(self, proposal["H"], batch)
         self.H.assign_(H)
         if W is not None:
-            with at_first(self.norms):
-                h = self._hidden(batch.x / c)
-            aim(self.E[-1], self.biases[-1], h, BEFORE["softplus"](W / c))  # type: ignore[arg-type]
+            last, codes = (self.E[-1], self.biases[-1]), BEFORE["softplus"](W / c)
+            aim(self, lambda: self._hidden(batch.x / c), *last, codes, self.norms)  # type: ignore[arg-type]
         with judged(self):  # the scale must not depend on a batch
             self.H.assign_(self.H() * best_scale(self, batch))
 
